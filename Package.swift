@@ -1,0 +1,53 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+/// What every Swift target of this package is compiled with.
+///
+/// `Lifetimes` lets a struct hold `Span`s (the objective's inputs and gradients) without copying them.
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+    name: "FastLoss",
+    products: [
+        .library(name: "FastLoss", targets: ["FastLoss"]),
+        .executable(name: "Benchmarks", targets: ["Benchmarks"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: [
+        .systemLibrary(
+            name: "COpenBLAS",
+            pkgConfig: "openblas",
+            providers: [.apt(["libopenblas-dev"])]
+        ),
+        .target(name: "CFastLossKernels"),
+        .target(
+            name: "FastLoss",
+            dependencies: ["COpenBLAS", "CFastLossKernels"],
+            swiftSettings: swiftSettings
+        ),
+        .target(name: "FastLossReference", swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "Benchmarks",
+            dependencies: [
+                "FastLoss",
+                "FastLossReference",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Benchmarks",
+            resources: [.copy("Data/pbmc68k")],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "FastLossTests",
+            dependencies: ["FastLoss", "FastLossReference"],
+            resources: [.copy("Goldens")],
+            swiftSettings: swiftSettings
+        ),
+    ]
+)

@@ -1,0 +1,130 @@
+// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p or from a logit y.
+//
+//   probability   s = z ? p : 1 − p;           element −log clamp(s, ε, 1 − ε), ε = 2⁻²³
+//                 gradient scale·(z ? −1/p : 1/(1 − p)) for ε ≤ p ≤ 1 − ε, and 0 outside
+//   logit         w = z ? −y : y;              element softplus(w) = max(w, 0) + log(1 + exp(−|w|))
+//                 gradient scale·(z ? −σ(w) : σ(w)), which is scale·(σ(y) − z) without its cancellation
+//
+// The logarithms are taken once a chunk (log_product.h). An element outside the mask contributes the factor 1.
+// Assumes nothing of the values: a selected p outside [0, 1] or NaN is counted, not used.
+
+#include "exponential.h"
+#include "instruction_sets.h"
+#include "log_product.h"
+
+/// One round: FASTLOSS_LANES elements, whose factors go into the product's lanes.
+typedef struct {
+    fastloss_log_product product;
+    float linear[FASTLOSS_LANES];   ///< logit form: Σ of the parts of the loss that are no logarithm
+    unsigned invalid[FASTLOSS_LANES];
+} lanes;
+
+FASTLOSS_BODY void probability_round(
+    lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
+    float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    const float epsilon = 0x1p-23f;
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        const float p = predictions[lane];
+        const bool nonzero = targets[lane] > 0;
+        const float likelihood = nonzero ? p : 1 - p;
+        // 1 − p in float would lose p below 2⁻²⁴; the clamp never lets that matter for s itself, but its rounding would.
+        double factor = nonzero ? (double)p : 1 - (double)p;
+        factor = factor > (double)epsilon ? factor : (double)epsilon;
+        factor = factor < 1 - (double)epsilon ? factor : 1 - (double)epsilon;
+        state->product.mantissa[lane] *= mask[lane] ? factor : 1;
+        state->invalid[lane] += mask[lane] && !(p >= 0 && p <= 1);
+        const bool inside = mask[lane] && p >= epsilon && p <= 1 - epsilon;
+        const float slope = (nonzero ? -scale : scale) / likelihood;
+        fastloss_write_gradient(&gradient[lane], inside ? slope : 0, mode);
+    }
+}
+
+FASTLOSS_BODY void logit_round(
+    lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
+    float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        const bool nonzero = targets[lane] > 0;
+        const float y = mask[lane] ? predictions[lane] : 0;
+        const float w = nonzero ? -y : y;
+        const float e = fastloss_exp_nonpositive(-__builtin_fabsf(w), 0);
+        // Below 2⁻²⁴, log(1 + e) is e to the last bit of a float, while 1 + e would lose it even in double.
+        const bool tiny = e < 0x1p-24f;
+        const float linear = (w > 0 ? w : 0) + (tiny ? e : 0);
+        state->linear[lane] += mask[lane] ? (w != w ? w : linear) : 0;
+        state->product.mantissa[lane] *= mask[lane] && !tiny && w == w ? 1 + (double)e : 1;
+        const float sigmoid = (w < 0 ? e : 1) / (1 + e);
+        fastloss_write_gradient(&gradient[lane], mask[lane] ? (nonzero ? -scale : scale) * sigmoid : 0, mode);
+    }
+}
+
+typedef enum { PROBABILITY, LOGIT } prediction_form;
+
+FASTLOSS_BODY void one_round(
+    prediction_form form, lanes *state, const float *predictions, const float *targets, const bool *mask, float scale,
+    float *gradient, fastloss_gradient_mode mode) {
+    if (form == PROBABILITY) probability_round(state, predictions, targets, mask, scale, gradient, mode);
+    if (form == LOGIT) logit_round(state, predictions, targets, mask, scale, gradient, mode);
+}
+
+/// Ends a group of at most FASTLOSS_LOG_ROUNDS rounds: exponents go to integers, float sums to double.
+FASTLOSS_BODY double close_rounds(lanes *state) {
+    double linear = 0;
+    fastloss_log_product_normalise(&state->product);
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        linear += state->linear[lane];
+        state->linear[lane] = 0;
+    }
+    return linear;
+}
+
+/// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
+FASTLOSS_BODY fastloss_partial bernoulli_nll(
+    prediction_form form, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
+    size_t count, float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    lanes state = {.linear = {0}, .invalid = {0}};
+    fastloss_log_product_init(&state.product);
+    double linear = 0;
+    size_t i = 0;
+    while (count - i >= FASTLOSS_LANES) {
+        const size_t left = (count - i) / FASTLOSS_LANES;
+        const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
+        for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES)
+            one_round(form, &state, predictions + i, targets + i, mask + i, scale, gradient + i, mode);
+        linear += close_rounds(&state);
+    }
+    if (i < count) {
+        float p[FASTLOSS_LANES] = {0}, t[FASTLOSS_LANES] = {0}, g[FASTLOSS_LANES] = {0};
+        bool m[FASTLOSS_LANES] = {0};
+        for (size_t k = 0; i + k < count; ++k) {
+            p[k] = predictions[i + k];
+            t[k] = targets[i + k];
+            m[k] = mask[i + k];
+            if (mode == FASTLOSS_GRADIENT_ACCUMULATE) g[k] = gradient[i + k];
+        }
+        one_round(form, &state, p, t, m, scale, g, mode);
+        linear += close_rounds(&state);
+        if (mode != FASTLOSS_GRADIENT_NONE)
+            for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
+    }
+    size_t invalid = 0;
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) invalid += state.invalid[lane];
+    const double logarithm = fastloss_log_product_log(&state.product);
+    return (fastloss_partial){.sum = form == LOGIT ? linear + logarithm : 0 - logarithm, .invalid = invalid};
+}
+
+#define CALL(mode) bernoulli_nll(PROBABILITY, predictions, targets, mask, count, scale, gradient, mode)
+#define CALL_LOGITS(mode) bernoulli_nll(LOGIT, predictions, targets, mask, count, scale, gradient, mode)
+#define DEFINE(isa)                                                                                  \
+    FASTLOSS_TARGET(isa)                                                                             \
+    fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
+        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
+        float *gradient, fastloss_gradient_mode mode) {                                              \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
+    }                                                                                                \
+    FASTLOSS_TARGET(isa)                                                                             \
+    fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
+        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
+        float *gradient, fastloss_gradient_mode mode) {                                              \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL_LOGITS)                                                  \
+    }
+FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -1,0 +1,76 @@
+// How one plain C function becomes one function per instruction set.
+//
+// A kernel file writes its loop once, as an inline function, and instantiates it with FASTLOSS_FOR_EACH_ISA: the body is
+// inlined into one exported function per instruction set and vectorised there, with that function's `target` attribute.
+// No compiler flags are needed, so any package may depend on this one.
+
+#ifndef FASTLOSS_INSTRUCTION_SETS_H
+#define FASTLOSS_INSTRUCTION_SETS_H
+
+#include "fastloss_kernels.h"
+
+/// A loop body, to be inlined into each instruction set's function.
+#define FASTLOSS_BODY static inline __attribute__((always_inline))
+
+/// First statement of a block whose sums may be reordered and whose products may be fused, so that its plain loop vectorises.
+/// Never used where the order of operations carries the accuracy (see exponential.h).
+#if defined(__clang__)
+#define FASTLOSS_REORDER_SUMS _Pragma("clang fp reassociate(on) contract(fast)")
+#else
+#define FASTLOSS_REORDER_SUMS
+#endif
+
+#if defined(__x86_64__)
+#define FASTLOSS_TARGET_avx2 __attribute__((target("avx2,fma")))
+#define FASTLOSS_TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define FASTLOSS_TARGET_baseline
+#define FASTLOSS_FOR_EACH_ISA(DEFINE) DEFINE(baseline) DEFINE(avx2) DEFINE(avx512)
+#else
+#define FASTLOSS_TARGET_baseline
+#define FASTLOSS_FOR_EACH_ISA(DEFINE) DEFINE(baseline)
+#endif
+
+/// The name of a kernel's function for one instruction set, with its attribute.
+#define FASTLOSS_TARGET(isa) FASTLOSS_TARGET_##isa
+#define FASTLOSS_NAME(kernel, isa) fastloss_##kernel##_##isa
+
+/// Every kernel of the table; the single list from which prototypes and tables are made.
+#define FASTLOSS_FOR_EACH_KERNEL(DO, isa) \
+    DO(count_selected, isa)               \
+    DO(masked_mse, isa)                   \
+    DO(bernoulli_nll, isa)                \
+    DO(bernoulli_nll_logits, isa)         \
+    DO(masked_relative_error, isa)        \
+    DO(softmax_cross_entropy, isa)        \
+    DO(sum_of_squares, isa)               \
+    DO(dot, isa)                          \
+    DO(scale, isa)                        \
+    DO(project_out, isa)                  \
+    DO(elastic_cell_similarity, isa)      \
+    DO(transpose, isa)
+
+/// Prototypes, derived from the table's member types: a definition that disagrees with the table does not compile.
+#define FASTLOSS_DECLARE(kernel, isa) \
+    extern __typeof__(*((fastloss_kernels *)0)->kernel) FASTLOSS_NAME(kernel, isa);
+#define FASTLOSS_DECLARE_ALL(isa) FASTLOSS_FOR_EACH_KERNEL(FASTLOSS_DECLARE, isa)
+FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
+
+/// Chooses the gradient mode outside the loop: `CALL(mode)` is expanded with a constant, so that each loop is specialised.
+#define FASTLOSS_SPECIALISE_MODE(mode, CALL)                                        \
+    switch (mode) {                                                                 \
+        case FASTLOSS_GRADIENT_OVERWRITE: return CALL(FASTLOSS_GRADIENT_OVERWRITE); \
+        case FASTLOSS_GRADIENT_ACCUMULATE: return CALL(FASTLOSS_GRADIENT_ACCUMULATE); \
+        default: return CALL(FASTLOSS_GRADIENT_NONE);                               \
+    }
+
+/// Writes one gradient element as `mode`, a compile-time constant after inlining, says.
+FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss_gradient_mode mode) {
+    if (mode == FASTLOSS_GRADIENT_OVERWRITE) *element = value;
+    if (mode == FASTLOSS_GRADIENT_ACCUMULATE) *element += value;
+}
+
+/// Elements whose float-lane sum is folded into double at a time: long enough that the fold costs nothing, short enough
+/// that a lane's rounding error stays below the last bit of the result.
+enum { FASTLOSS_SUM_BLOCK = 1024 };
+
+#endif

@@ -1,0 +1,28 @@
+// The memory behind spans, for kernels that take pointers.
+
+extension Span where Element: BitwiseCopyable {
+    /// The elements' memory.
+    ///
+    /// The buffer leaves the closure that lends it, which is sound here and nowhere else: a span that is a parameter keeps its
+    /// owner borrowed until the call returns, its memory does not move meanwhile, and every use of the buffer ends before.
+    package var memory: UnsafeBufferPointer<Element> {
+        withUnsafeBufferPointer { $0 }
+    }
+
+    /// The first element's address; for an empty span some aligned address that is never read.
+    package var pointer: UnsafePointer<Element> {
+        memory.baseAddress ?? UnsafePointer(bitPattern: MemoryLayout<Element>.alignment)!
+    }
+}
+
+extension MutableSpan where Element: BitwiseCopyable {
+    /// The elements' memory, under the rule of `Span.memory`.
+    package var memory: UnsafeMutableBufferPointer<Element> {
+        mutating get { withUnsafeMutableBufferPointer { $0 } }
+    }
+
+    /// The first element's address; for an empty span some aligned address that is never written.
+    package var pointer: UnsafeMutablePointer<Element> {
+        mutating get { memory.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Element>.alignment)! }
+    }
+}

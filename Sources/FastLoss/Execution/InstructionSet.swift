@@ -1,0 +1,67 @@
+// The choice of instruction set, made once per process.
+
+import CFastLossKernels
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// The instruction sets that the kernels are built for.
+public enum InstructionSet: String, Sendable, CaseIterable {
+    /// What every processor of the architecture has (SSE2 on x86-64, NEON on aarch64).
+    case baseline
+    case avx2
+    case avx512
+
+    /// The one that this process uses: the most capable that the processor runs, or the one that the environment variable
+    /// `FASTLOSS_ISA` (`baseline`, `avx2` or `avx512`) forces. A forced set that the processor lacks, or a name that is
+    /// none of the three, falls back to the most capable; ``RuntimeDescription`` shows what was asked for and what is used.
+    public static let active: InstructionSet = {
+        guard let forced = requested.flatMap(InstructionSet.init(rawValue:)), forced <= best else { return best }
+        return forced
+    }()
+
+    /// What `FASTLOSS_ISA` asks for, if it is set.
+    public static let requested: String? = getenv("FASTLOSS_ISA").map { String(cString: $0) }
+
+    /// The most capable instruction set of this processor.
+    public static let best = InstructionSet(fastloss_best_isa())
+
+    private init(_ isa: fastloss_isa) {
+        self =
+            switch isa {
+            case FASTLOSS_ISA_AVX512: .avx512
+            case FASTLOSS_ISA_AVX2: .avx2
+            default: .baseline
+            }
+    }
+
+    private var isa: fastloss_isa {
+        switch self {
+        case .baseline: FASTLOSS_ISA_BASELINE
+        case .avx2: FASTLOSS_ISA_AVX2
+        case .avx512: FASTLOSS_ISA_AVX512
+        }
+    }
+
+    /// The kernels compiled for this instruction set, or nil where the processor cannot run them.
+    fileprivate var kernels: UnsafePointer<fastloss_kernels>? { fastloss_kernels_for(isa) }
+}
+
+extension InstructionSet: Comparable {
+    public static func < (left: InstructionSet, right: InstructionSet) -> Bool {
+        left.isa.rawValue < right.isa.rawValue
+    }
+}
+
+/// The kernels of ``InstructionSet/active``.
+package let kernels: fastloss_kernels = {
+    guard let table = InstructionSet.active.kernels ?? InstructionSet.baseline.kernels else {
+        preconditionFailure("the kernels of the baseline are part of every build")
+    }
+    return table.pointee
+}()

@@ -1,0 +1,146 @@
+// The verbs that every elementwise masked loss and metric has. A loss adds its kernel and its documentation, nothing else.
+
+import CFastLossKernels
+
+/// The kernel of an elementwise masked loss. Opaque: FastLoss makes the values.
+public struct ElementwiseKernel: Sendable {
+    /// The loss's name in messages.
+    package let name: String
+    package let run: fastloss_masked_kernel
+    /// Cost of one element on one worker, in hundredths of a nanosecond, for deciding how many workers pay.
+    package let cost: Int
+
+    package init(name: String, run: fastloss_masked_kernel, cost: Int) {
+        self.name = name
+        self.run = run
+        self.cost = cost
+    }
+}
+
+/// An elementwise quantity averaged or summed over a mask.
+///
+/// The mask *selects*: an element outside it is never read into any sum, so NaN and infinities there have no effect;
+/// inside they propagate as IEEE arithmetic says. Without a mask every element is selected.
+///
+/// Time is O(B·L) in one pass over the inputs (and one over the mask before it, for the count); extra memory is 16 bytes
+/// per 4,096 elements. Sums run in float lanes inside blocks of 1,024 elements and in double across them, in an order that
+/// depends on the shape alone: results are bitwise the same for any number of workers.
+public protocol MaskedMetric: Sendable {
+    /// How the selected elements become one number.
+    var reduction: LossReduction { get }
+    /// What happens when nothing is selected.
+    var whenEmpty: EmptySelectionRule { get }
+    /// What is computed of each element.
+    var kernel: ElementwiseKernel { get }
+}
+
+/// An elementwise masked loss with a gradient for its predictions.
+public protocol MaskedLoss: MaskedMetric {}
+
+extension MaskedMetric {
+    /// The reduced value.
+    ///
+    /// - Parameters:
+    ///   - predictions: n predictions, any shape, flattened.
+    ///   - targets: n targets.
+    ///   - mask: n selections, or nil to select everything.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: shapes that disagree; nothing selected (as ``whenEmpty`` says); a value outside the domain.
+    public func value(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask)
+        return try pass.reduce(self, predictions: predictions, into: nil, workspace: workspace)
+    }
+
+    /// One value for each cell (row): the mean over the row's selected elements, or their sum, as ``reduction`` says.
+    ///
+    /// - Parameters:
+    ///   - predictions: B·L predictions, one cell after the other.
+    ///   - targets: B·L targets.
+    ///   - mask: B·L selections, or nil to select everything.
+    ///   - shape: B rows (cells) of L columns (tokens).
+    ///   - values: receives B values.
+    ///   - workspace: scratch memory and workers.
+    /// - Returns: how many elements were selected in all cells together.
+    /// - Throws: as ``value(predictions:targets:mask:workspace:)``; ``whenEmpty`` decides about each row by itself.
+    @discardableResult
+    public func valuePerCell(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        values: inout MutableSpan<Float>, workspace: Workspace
+    ) throws(LossError) -> Int {
+        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask, shape: shape)
+        return try pass.reducePerCell(
+            self, predictions: predictions, values: values.memory, into: nil, workspace: workspace)
+    }
+
+    /// The reduced value, from arrays; a thin wrapper that makes its own workspace.
+    public func value(predictions: [Float], targets: [Float], mask: [Bool]? = nil) throws(LossError) -> LossValue {
+        try value(predictions: predictions.span, targets: targets.span, mask: mask?.span, workspace: Workspace())
+    }
+}
+
+extension MaskedLoss {
+    /// The reduced value, and its gradient with respect to the predictions, in one pass.
+    ///
+    /// An element outside the mask gets gradient 0 (or keeps what it holds, when accumulating).
+    ///
+    /// - Parameters:
+    ///   - predictions: n predictions, any shape, flattened.
+    ///   - targets: n targets.
+    ///   - mask: n selections, or nil to select everything.
+    ///   - gradient: receives n gradients; may not overlap an input.
+    ///   - gradientScale: a finite factor of the gradient alone: a term's weight, 1/accumulation steps, loss scaling.
+    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: shapes that disagree; overlap; nothing selected (as ``MaskedMetric/whenEmpty`` says); a
+    ///   value outside the domain, after which the gradient buffer is unspecified.
+    public func valueAndGradient(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, gradient: inout MutableSpan<Float>,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask)
+        let output = try pass.gradientOutput(gradient.memory, of: predictions, scale: gradientScale, update)
+        return try pass.reduce(self, predictions: predictions, into: output, workspace: workspace)
+    }
+
+    /// One value for each cell, and the gradient of their sum, in one pass.
+    ///
+    /// Row b of the gradient is `gradientScale`·∂(value of cell b)/∂(predictions of cell b).
+    ///
+    /// - Parameters:
+    ///   - predictions: B·L predictions, one cell after the other.
+    ///   - targets: B·L targets.
+    ///   - mask: B·L selections, or nil to select everything.
+    ///   - shape: B rows (cells) of L columns (tokens).
+    ///   - values: receives B values.
+    ///   - gradient: receives B·L gradients; may not overlap an input or `values`.
+    ///   - gradientScale: a finite factor of the gradient alone.
+    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - workspace: scratch memory and workers.
+    /// - Returns: how many elements were selected in all cells together.
+    /// - Throws: as ``valueAndGradient(predictions:targets:mask:gradient:gradientScale:update:workspace:)``.
+    @discardableResult
+    public func valueAndGradientPerCell(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        values: inout MutableSpan<Float>, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> Int {
+        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask, shape: shape)
+        let output = try pass.gradientOutput(gradient.memory, of: predictions, scale: gradientScale, update)
+        return try pass.reducePerCell(
+            self, predictions: predictions, values: values.memory, into: output, workspace: workspace)
+    }
+
+    /// The reduced value and its gradient, from arrays; a thin wrapper that makes its own workspace.
+    public func valueAndGradient(
+        predictions: [Float], targets: [Float], mask: [Bool]? = nil, gradientScale: Float = 1
+    ) throws(LossError) -> (loss: LossValue, gradient: [Float]) {
+        var gradient = [Float](repeating: 0, count: predictions.count)
+        var span = gradient.mutableSpan
+        let loss = try valueAndGradient(
+            predictions: predictions.span, targets: targets.span, mask: mask?.span, gradient: &span,
+            gradientScale: gradientScale, workspace: Workspace())
+        return (loss, gradient)
+    }
+}

@@ -1,0 +1,262 @@
+// One pass over targets and mask that feeds any number of elementwise masked losses.
+//
+// The elements are cut into chunks whose size depends on nothing; a chunk of targets and mask is read from memory once and
+// stays in the first-level cache while one term after the other runs over it. The fused pass over several terms is therefore a
+// schedule of the same kernels, not a kernel of its own.
+
+import CFastLossKernels
+
+/// Elements per chunk: 16 KiB of targets and 4 KiB of mask stay in a 32 KiB first-level cache beside the streams.
+private let chunkSize = 4096
+
+/// What stands in for an absent mask: a chunk of `true`, made once and never freed.
+nonisolated(unsafe) private let everythingSelected: UnsafePointer<Bool> = {
+    let chunk = UnsafeMutablePointer<Bool>.allocate(capacity: chunkSize)
+    chunk.initialize(repeating: true, count: chunkSize)
+    return UnsafePointer(chunk)
+}()
+
+/// Where a loss writes its gradient.
+package struct GradientOutput {
+    package let memory: UnsafeMutableBufferPointer<Float>
+    package let scale: Float
+    package let mode: fastloss_gradient_mode
+
+    package init(_ memory: UnsafeMutableBufferPointer<Float>, scale: Float, update: GradientUpdate) {
+        self.memory = memory
+        self.scale = scale
+        mode = update == .overwrite ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_ACCUMULATE
+    }
+
+    /// The gradient of a constant (0) or of 0/0 (NaN), for elements that have nothing selected beside them.
+    func fill(_ range: Range<Int>, with value: Float) {
+        for index in range {
+            memory[index] = mode == FASTLOSS_GRADIENT_OVERWRITE ? value : memory[index] + value
+        }
+    }
+}
+
+/// One loss of a pass: its kernel, its predictions and, where wanted, its gradient.
+package struct MaskedTerm {
+    package let kernel: ElementwiseKernel
+    package let predictions: UnsafePointer<Float>
+    package let gradient: GradientOutput?
+    /// The reduced loss, once the pass has run.
+    package var value = Double.nan
+
+    package init(kernel: ElementwiseKernel, predictions: UnsafePointer<Float>, gradient: GradientOutput?) {
+        self.kernel = kernel
+        self.predictions = predictions
+        self.gradient = gradient
+    }
+}
+
+/// The targets and the mask that the terms of a pass share.
+package struct MaskedPass {
+    private let targets: UnsafeBufferPointer<Float>
+    private let mask: UnsafeBufferPointer<Bool>?
+    private let shape: MatrixShape
+    private let count: Int
+
+    /// A pass over `targets.count` elements in rows of `shape`, or over all of them as one row.
+    package init(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape? = nil
+    ) throws(LossError) {
+        self.shape = shape ?? MatrixShape(rows: 1, columns: predictions.count)
+        count = try self.shape.checkedCount()
+        try checkCount("predictions", predictions.count, is: count)
+        try checkCount("targets", targets.count, is: count)
+        if let mask { try checkCount("mask", mask.count, is: count) }
+        self.targets = targets.memory
+        self.mask = mask?.memory
+    }
+}
+
+// MARK: - One loss by itself
+
+extension MaskedPass {
+    /// The place of a gradient, once its size, its scale and its memory are found to be right.
+    package func gradientOutput(
+        _ gradient: UnsafeMutableBufferPointer<Float>, named name: String = "gradient", of predictions: Span<Float>,
+        scale: Float, _ update: GradientUpdate
+    ) throws(LossError) -> GradientOutput {
+        try checkCount(name, gradient.count, is: count)
+        try checkGradientScale(scale)
+        try checkNoOverlap(
+            NamedMemory(name, gradient), NamedMemory("predictions", predictions.memory),
+            NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) })
+        return GradientOutput(gradient, scale: scale, update: update)
+    }
+
+    /// One loss over all elements.
+    func reduce(
+        _ metric: some MaskedMetric, predictions: Span<Float>, into gradient: GradientOutput?, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        var term = MaskedTerm(kernel: metric.kernel, predictions: predictions.pointer, gradient: gradient)
+        let selected = try withUnsafeMutablePointer(to: &term) { (term) throws(LossError) in
+            try run(
+                UnsafeMutableBufferPointer(start: term, count: 1), reduction: metric.reduction,
+                whenEmpty: metric.whenEmpty, workspace: workspace)
+        }
+        return LossValue(value: term.value, selectedCount: selected)
+    }
+}
+
+// MARK: - All elements
+
+extension MaskedPass {
+    /// Runs all `terms` over every chunk, sets their values, and returns the number of selected elements.
+    package func run(
+        _ terms: UnsafeMutableBufferPointer<MaskedTerm>, reduction: LossReduction, whenEmpty: EmptySelectionRule,
+        workspace: Workspace
+    ) throws(LossError) -> Int {
+        let chunks = (count + chunkSize - 1) / chunkSize
+        var layout = Workspace.Layout()
+        let countScratch = try layout.add(chunks, of: Int.self)
+        let partialScratch = try layout.add(chunks * terms.count, of: fastloss_partial.self)
+        workspace.reserve(layout)
+
+        let selected = countSelected(into: workspace.pointer(countScratch), chunks: chunks, workspace: workspace)
+        guard selected > 0 else {
+            let value = try emptyValue(whenEmpty, loss: terms.first?.kernel.name ?? "", row: nil)
+            for index in terms.indices {
+                terms[index].gradient?.fill(0..<count, with: Float(value))
+                terms[index].value = value
+            }
+            return 0
+        }
+
+        let divisor = reduction == .mean ? Double(selected) : 1
+        let partials = workspace.pointer(partialScratch)
+        let cost = terms.reduce(0) { $0 + $1.kernel.cost }
+        workspace.forEachTask(chunks, estimatedNanoseconds: count * cost / 100) { chunk in
+            let range = chunk * chunkSize..<min(count, (chunk + 1) * chunkSize)
+            for (index, term) in terms.enumerated() {
+                partials[chunk * terms.count + index] = runChunk(range, term, divisor: divisor)
+            }
+        }
+
+        for index in terms.indices {
+            var sum = 0.0
+            var invalid = 0
+            for chunk in 0..<chunks {
+                sum += partials[chunk * terms.count + index].sum
+                invalid += partials[chunk * terms.count + index].invalid
+            }
+            guard invalid == 0 else { throw outOfDomain(terms[index]) }
+            terms[index].value = sum / divisor
+        }
+        return selected
+    }
+
+    private func countSelected(into counts: UnsafeMutablePointer<Int>, chunks: Int, workspace: Workspace) -> Int {
+        guard let mask = mask?.baseAddress else { return count }
+        // 64 bytes a cycle: a mask is worth a second worker only where it comes from memory.
+        workspace.forEachTask(chunks, estimatedNanoseconds: count / 50) { chunk in
+            let start = chunk * chunkSize
+            counts[chunk] = kernels.count_selected(mask + start, min(chunkSize, count - start))
+        }
+        return (0..<chunks).reduce(0) { $0 + counts[$1] }
+    }
+}
+
+// MARK: - Cell by cell
+
+extension MaskedPass {
+    /// One loss over each row; returns the number of selected elements in all rows.
+    func reducePerCell(
+        _ metric: some MaskedMetric, predictions: Span<Float>, values: UnsafeMutableBufferPointer<Float>,
+        into gradient: GradientOutput?, workspace: Workspace
+    ) throws(LossError) -> Int {
+        try checkCount("values", values.count, is: shape.rows)
+        try checkNoOverlap(
+            NamedMemory("values", values), NamedMemory("predictions", predictions.memory),
+            NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) },
+            gradient.map { NamedMemory("gradient", $0.memory) })
+        guard let values = values.baseAddress else {
+            _ = try emptyValue(metric.whenEmpty, loss: metric.kernel.name, row: nil)
+            return 0
+        }
+
+        let rows = shape.rows
+        let columns = shape.columns
+        // Whole rows per task, about a chunk of elements together.
+        let rowsPerTask = max(1, chunkSize / max(1, columns))
+        let tasks = (rows + rowsPerTask - 1) / rowsPerTask
+        var layout = Workspace.Layout()
+        let countScratch = try layout.add(rows, of: Int.self)
+        let invalidScratch = try layout.add(tasks, of: Int.self)
+        workspace.reserve(layout)
+        let counts = workspace.pointer(countScratch)
+        let invalid = workspace.pointer(invalidScratch)
+
+        // All rows are counted before anything is written: an empty row that is an error leaves every output as it was.
+        var selected = 0
+        for row in 0..<rows {
+            counts[row] = mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
+            selected += counts[row]
+            if counts[row] == 0 { _ = try emptyValue(metric.whenEmpty, loss: metric.kernel.name, row: row) }
+        }
+
+        let term = MaskedTerm(kernel: metric.kernel, predictions: predictions.pointer, gradient: gradient)
+        let empty: Float = metric.whenEmpty == .nan ? .nan : 0
+        workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task in
+            invalid[task] = 0
+            for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
+                let elements = row * columns..<(row + 1) * columns
+                guard counts[row] > 0 else {
+                    values[row] = empty
+                    gradient?.fill(elements, with: empty)
+                    continue
+                }
+                let divisor = metric.reduction == .mean ? Double(counts[row]) : 1
+                var sum = 0.0
+                for start in stride(from: elements.lowerBound, to: elements.upperBound, by: chunkSize) {
+                    let chunk = start..<min(elements.upperBound, start + chunkSize)
+                    let partial = runChunk(chunk, term, divisor: divisor)
+                    sum += partial.sum
+                    invalid[task] += partial.invalid
+                }
+                values[row] = Float(sum / divisor)
+            }
+        }
+        guard (0..<tasks).allSatisfy({ invalid[$0] == 0 }) else { throw outOfDomain(term) }
+        return selected
+    }
+}
+
+// MARK: - Shared pieces
+
+extension MaskedPass {
+    /// One term over at most `chunkSize` elements.
+    private func runChunk(_ range: Range<Int>, _ term: MaskedTerm, divisor: Double) -> fastloss_partial {
+        let start = range.lowerBound
+        // A pass with elements has memory behind its targets.
+        let targets = targets.baseAddress! + start
+        let mask = mask?.baseAddress.map { $0 + start } ?? everythingSelected
+        guard let gradient = term.gradient else {
+            return term.kernel.run(
+                term.predictions + start, targets, mask, range.count, 0, nil, FASTLOSS_GRADIENT_NONE)
+        }
+        return term.kernel.run(
+            term.predictions + start, targets, mask, range.count, Float(Double(gradient.scale) / divisor),
+            gradient.memory.baseAddress! + start, gradient.mode)
+    }
+
+    /// What `rule` makes of nothing being selected: 0, NaN, or an error.
+    private func emptyValue(_ rule: EmptySelectionRule, loss: String, row: Int?) throws(LossError) -> Double {
+        switch rule {
+        case .error: throw .emptySelection(loss: loss, row: row)
+        case .zero: 0
+        case .nan: .nan
+        }
+    }
+
+    /// The error that names the first selected prediction outside [0, 1].
+    private func outOfDomain(_ term: MaskedTerm) -> LossError {
+        let index = (0..<count).first {
+            (mask?[$0] ?? true) && !(0...1).contains(term.predictions[$0])
+        }
+        return .probabilityOutOfRange(probability: index.map { term.predictions[$0] } ?? .nan, index: index ?? 0)
+    }
+}
