@@ -1,0 +1,104 @@
+// Elastic cell similarity (ECS): pushes similar cells together and leaves dissimilar ones alone.
+
+extension Reference {
+    /// Elastic cell similarity of B cell embeddings.
+    ///
+    ///     C_ij = relu(S_ij) off the diagonal, 0 on it        L = Σ_ij (1 − (C_ij − β)²) / B²
+    ///     G_ij = −2 (C_ij − β) 1[i ≠ j, S_ij > 0] / B²       dN_i = 2 Σ_j G_ij N_j
+    ///
+    /// with S the cosine similarities, N the normalised rows and β the threshold. The denominator counts the
+    /// diagonal: each diagonal element and each pair that is not positive contributes 1 − β².
+    ///
+    /// Complexity: O(B²·D) time, O(B² + B·D) memory.
+    ///
+    /// Source: scGPT `TransformerModel`, `loss_ecs`, over PyTorch `normalize`.
+    public enum ElasticCellSimilarity {
+        /// A value with its gradient, and the yardstick for the gradient's error.
+        public struct Evaluation<T: ReferenceScalar>: Sendable {
+            /// The loss.
+            public let value: T
+            /// The gradient with respect to the embeddings, row-major.
+            public let gradient: [T]
+            /// ‖dN_i‖ / max(‖E_i‖, floor) of every row: the gradient's size before the normalisation's
+            /// projection, which may cancel most of it.
+            public let normsBeforeProjection: [T]
+
+            @inlinable
+            init(value: T, gradient: [T], normsBeforeProjection: [T]) {
+                self.value = value
+                self.gradient = gradient
+                self.normsBeforeProjection = normsBeforeProjection
+            }
+        }
+
+        /// The loss.
+        @inlinable
+        public static func value<T: ReferenceScalar>(
+            embeddings: [T], rows: Int, columns: Int, threshold: T, floor: T = 1e-12
+        ) -> T {
+            let similarities = CosineSimilarity.matrix(
+                embeddings: embeddings, rows: rows, columns: columns, floor: floor)
+            return value(similarities: similarities, rows: rows, threshold: threshold)
+        }
+
+        /// The loss, and its gradient with respect to the embeddings.
+        @inlinable
+        public static func valueAndGradient<T: ReferenceScalar>(
+            embeddings: [T], rows: Int, columns: Int, threshold: T, floor: T = 1e-12,
+            gradientScale: T = 1, gradient: inout [T]
+        ) -> T {
+            precondition(gradient.count == rows * columns)
+            let evaluation = evaluate(
+                embeddings: embeddings, rows: rows, columns: columns, threshold: threshold, floor: floor,
+                gradientScale: gradientScale)
+            gradient = evaluation.gradient
+            return evaluation.value
+        }
+
+        /// The loss with its gradient and the gradient's size before the projection.
+        @inlinable
+        public static func evaluate<T: ReferenceScalar>(
+            embeddings: [T], rows: Int, columns: Int, threshold: T, floor: T = 1e-12, gradientScale: T = 1
+        ) -> Evaluation<T> {
+            let (normalized, norms) = CosineSimilarity.normalizedRows(
+                embeddings: embeddings, rows: rows, columns: columns, floor: floor)
+            let similarities = CosineSimilarity.matrix(
+                normalizedFirst: normalized, firstRows: rows, normalizedSecond: normalized, secondRows: rows,
+                columns: columns)
+
+            let factor = -4 * gradientScale / T(rows * rows)
+            var normalizedGradient = [T](repeating: 0, count: rows * columns)
+            for i in 0..<rows {
+                for j in 0..<rows where j != i && !(similarities[i * rows + j] <= 0) {
+                    let pair = factor * (similarities[i * rows + j] - threshold)
+                    for d in 0..<columns {
+                        normalizedGradient[i * columns + d] += pair * normalized[j * columns + d]
+                    }
+                }
+            }
+
+            var gradient = [T](repeating: 0, count: rows * columns)
+            let normsBeforeProjection = CosineSimilarity.gradientThroughNormalization(
+                normalizedGradient: normalizedGradient, embeddings: embeddings, normalized: normalized,
+                norms: norms, columns: columns, floor: floor, belowFloor: .constantDenominator,
+                gradient: &gradient)
+            return Evaluation(
+                value: value(similarities: similarities, rows: rows, threshold: threshold),
+                gradient: gradient, normsBeforeProjection: normsBeforeProjection)
+        }
+
+        /// The loss of a matrix of similarities. The comparison lets a NaN through where `max` might not.
+        @inlinable
+        static func value<T: ReferenceScalar>(similarities: [T], rows: Int, threshold: T) -> T {
+            var sum: T = 0
+            for i in 0..<rows {
+                for j in 0..<rows {
+                    let similarity = similarities[i * rows + j]
+                    let positive = i == j || similarity <= 0 ? 0 : similarity
+                    sum += 1 - (positive - threshold) * (positive - threshold)
+                }
+            }
+            return sum / T(rows * rows)
+        }
+    }
+}
