@@ -47,7 +47,11 @@
     DO(scale, isa)                        \
     DO(project_out, isa)                  \
     DO(elastic_cell_similarity, isa)      \
-    DO(transpose, isa)
+    DO(transpose, isa)                    \
+    DO(masked_sum, isa)                   \
+    DO(mask_indicators, isa)              \
+    DO(weighted_row_sum, isa)             \
+    DO(weighted_row_sum_gradient, isa)
 
 /// Prototypes, derived from the table's member types: a definition that disagrees with the table does not compile.
 #define FASTLOSS_DECLARE(kernel, isa) \

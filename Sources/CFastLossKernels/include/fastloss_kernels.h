@@ -96,6 +96,24 @@ typedef struct {
     void (*_Nonnull transpose)(
         const float *_Nonnull source, size_t rows, size_t columns, size_t source_stride, float *_Nonnull target,
         size_t target_stride);
+
+    /// Σ x over the selected elements.
+    double (*_Nonnull masked_sum)(const float *_Nonnull x, const bool *_Nonnull mask, size_t count);
+
+    /// indicators[i] = mask[i] ? 1 : 0, for masks that are multiplied as a matrix.
+    void (*_Nonnull mask_indicators)(const bool *_Nonnull mask, size_t count, float *_Nonnull indicators);
+
+    /// sums[d] = factor·Σₗ weights[l]·rows[l][d] over `count` rows, formed in double and rounded once. Without `weights`
+    /// every row has weight 1.
+    void (*_Nonnull weighted_row_sum)(
+        const float *_Nonnull rows, size_t count, size_t width, const float *_Nullable weights, double factor,
+        float *_Nonnull sums);
+
+    /// gradient[l][d] = weights[l]·x[d] for `count` rows, the backward pass of `weighted_row_sum`. With `streaming`, an
+    /// overwritten gradient goes to memory past the caches. `gradient` may not overlap `x`.
+    void (*_Nonnull weighted_row_sum_gradient)(
+        const float *_Nonnull x, size_t width, const float *_Nullable weights, size_t count, float *_Nonnull gradient,
+        fastloss_gradient_mode mode, bool streaming);
 } fastloss_kernels;
 
 /// The most capable instruction set that this build has kernels for and this processor and operating system can run.

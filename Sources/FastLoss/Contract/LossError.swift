@@ -37,6 +37,9 @@ public enum LossError: Error, Equatable, Sendable {
     /// A gradient was asked of an input that the call was not given.
     case gradientWithoutInput(gradient: String, argument: String)
 
+    /// An input holds NaN or an infinity where only finite numbers have a result.
+    case notFinite(argument: String, value: Float, index: Int)
+
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
 }
@@ -70,6 +73,8 @@ extension LossError: CustomStringConvertible {
             "the objective's term \(term) is on, but \(argument) was not given"
         case .gradientWithoutInput(let gradient, let argument):
             "a gradient buffer \(gradient) was given, but \(argument) was not"
+        case .notFinite(let argument, let value, let index):
+            "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info)); does the input hold NaN or infinite values?"
         }
