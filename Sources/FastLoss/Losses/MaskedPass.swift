@@ -16,26 +16,6 @@ nonisolated(unsafe) private let everythingSelected: UnsafePointer<Bool> = {
     return UnsafePointer(chunk)
 }()
 
-/// Where a loss writes its gradient.
-package struct GradientOutput {
-    package let memory: UnsafeMutableBufferPointer<Float>
-    package let scale: Float
-    package let mode: fastloss_gradient_mode
-
-    package init(_ memory: UnsafeMutableBufferPointer<Float>, scale: Float, update: GradientUpdate) {
-        self.memory = memory
-        self.scale = scale
-        mode = update == .overwrite ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_ACCUMULATE
-    }
-
-    /// The gradient of a constant (0) or of 0/0 (NaN), for elements that have nothing selected beside them.
-    func fill(_ range: Range<Int>, with value: Float) {
-        for index in range {
-            memory[index] = mode == FASTLOSS_GRADIENT_OVERWRITE ? value : memory[index] + value
-        }
-    }
-}
-
 /// One loss of a pass: its kernel, its predictions and, where wanted, its gradient.
 package struct MaskedTerm {
     package let kernel: ElementwiseKernel
@@ -118,7 +98,7 @@ extension MaskedPass {
 
         let selected = countSelected(into: workspace.pointer(countScratch), chunks: chunks, workspace: workspace)
         guard selected > 0 else {
-            let value = try emptyValue(whenEmpty, loss: terms.first?.kernel.name ?? "", row: nil)
+            let value = try whenEmpty.value(loss: terms.first?.kernel.name ?? "", row: nil)
             for index in terms.indices {
                 terms[index].gradient?.fill(0..<count, with: Float(value))
                 terms[index].value = value
@@ -129,7 +109,7 @@ extension MaskedPass {
         let divisor = reduction == .mean ? Double(selected) : 1
         let partials = workspace.pointer(partialScratch)
         let cost = terms.reduce(0) { $0 + $1.kernel.cost }
-        workspace.forEachTask(chunks, estimatedNanoseconds: count * cost / 100) { chunk in
+        workspace.forEachTask(chunks, estimatedNanoseconds: count * cost / 100) { chunk, _ in
             let range = chunk * chunkSize..<min(count, (chunk + 1) * chunkSize)
             for (index, term) in terms.enumerated() {
                 partials[chunk * terms.count + index] = runChunk(range, term, divisor: divisor)
@@ -152,7 +132,7 @@ extension MaskedPass {
     private func countSelected(into counts: UnsafeMutablePointer<Int>, chunks: Int, workspace: Workspace) -> Int {
         guard let mask = mask?.baseAddress else { return count }
         // 64 bytes a cycle: a mask is worth a second worker only where it comes from memory.
-        workspace.forEachTask(chunks, estimatedNanoseconds: count / 50) { chunk in
+        workspace.forEachTask(chunks, estimatedNanoseconds: count / 50) { chunk, _ in
             let start = chunk * chunkSize
             counts[chunk] = kernels.count_selected(mask + start, min(chunkSize, count - start))
         }
@@ -174,7 +154,7 @@ extension MaskedPass {
             NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) },
             gradient.map { NamedMemory("gradient", $0.memory) })
         guard let values = values.baseAddress else {
-            _ = try emptyValue(metric.whenEmpty, loss: metric.kernel.name, row: nil)
+            _ = try metric.whenEmpty.value(loss: metric.kernel.name, row: nil)
             return 0
         }
 
@@ -195,12 +175,12 @@ extension MaskedPass {
         for row in 0..<rows {
             counts[row] = mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
             selected += counts[row]
-            if counts[row] == 0 { _ = try emptyValue(metric.whenEmpty, loss: metric.kernel.name, row: row) }
+            if counts[row] == 0 { _ = try metric.whenEmpty.value(loss: metric.kernel.name, row: row) }
         }
 
         let term = MaskedTerm(kernel: metric.kernel, predictions: predictions.pointer, gradient: gradient)
         let empty: Float = metric.whenEmpty == .nan ? .nan : 0
-        workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task in
+        workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task, _ in
             invalid[task] = 0
             for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
                 let elements = row * columns..<(row + 1) * columns
@@ -241,15 +221,6 @@ extension MaskedPass {
         return term.kernel.run(
             term.predictions + start, targets, mask, range.count, Float(Double(gradient.scale) / divisor),
             gradient.memory.baseAddress! + start, gradient.mode)
-    }
-
-    /// What `rule` makes of nothing being selected: 0, NaN, or an error.
-    private func emptyValue(_ rule: EmptySelectionRule, loss: String, row: Int?) throws(LossError) -> Double {
-        switch rule {
-        case .error: throw .emptySelection(loss: loss, row: row)
-        case .zero: 0
-        case .nan: .nan
-        }
     }
 
     /// The error that names the first selected prediction outside [0, 1].
