@@ -7,7 +7,8 @@ extension Reference {
     ///
     /// A row of zeros normalises to zeros, and is similar to nothing, itself included.
     ///
-    /// Source: PyTorch `normalize` (floor 1e-12, used by ECS) and `cosine_similarity` (floor 1e-8, used by CCE).
+    /// Source: PyTorch `normalize` (floor 1e-12, used by ECS) and `cosine_similarity` (floor 1e-8, used by
+    /// CCE).
     public enum CosineSimilarity {
         /// How the gradient treats a row whose norm is below the floor.
         public enum BelowFloor: Sendable {

@@ -9,10 +9,11 @@ extension Reference {
     /// terms that read it directly (ECS and CCE); what comes back through a decoder, a classifier or the
     /// reversed discriminator is the caller's to add, because those are the model's parameters.
     ///
-    /// Sources: scGPT `finetune_integration.py`, `pretrain.py`, `scgpt/trainer.py` and the tutorials' settings;
-    /// scFormer `dev_integration_single_gpu.py`.
+    /// Sources: scGPT `finetune_integration.py`, `pretrain.py`, `scgpt/trainer.py` and the tutorials'
+    /// settings; scFormer `dev_integration_single_gpu.py`.
     public enum TotalObjective {
-        /// The terms, in the order in which upstream adds them; the raw values are upstream's names in its logs.
+        /// The terms, in the order in which scGPT's trainer adds them; the raw values are upstream's names in
+        /// its logs.
         public enum Term: String, Sendable, CaseIterable {
             /// Masked gene modelling: `MaskedMSE` of the decoder's output (MLM, MGM, GEP).
             case maskedGene = "mse"
