@@ -61,10 +61,9 @@ public struct ContrastiveCellEmbedding: Sendable {
         secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let outputs = try gradientOutputs(
-            firstGradient.memory, named: "firstGradient", firstUpdate: update,
-            secondGradient.memory, named: "secondGradient", secondUpdate: update,
-            first: first, second: second, scale: gradientScale)
+        let outputs = Outputs(
+            first: GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
+            second: GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update))
         return try evaluate(first: first, second: second, shape: shape, into: outputs, workspace: workspace)
     }
 
@@ -93,6 +92,11 @@ extension ContrastiveCellEmbedding {
     package struct Outputs {
         package let first: GradientOutput
         package let second: GradientOutput
+
+        package init(first: GradientOutput, second: GradientOutput) {
+            self.first = first
+            self.second = second
+        }
     }
 
     /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
@@ -105,34 +109,33 @@ extension ContrastiveCellEmbedding {
     private static let rowsPerTask = 64
     private static let columnsPerTask = 256
 
-    /// The places of both gradients, once their sizes, scale and memory are found to be right.
-    package func gradientOutputs(
-        _ firstGradient: UnsafeMutableBufferPointer<Float>, named firstName: String, firstUpdate: GradientUpdate,
-        _ secondGradient: UnsafeMutableBufferPointer<Float>, named secondName: String, secondUpdate: GradientUpdate,
-        first: Span<Float>, second: Span<Float>, scale: Float
-    ) throws(LossError) -> Outputs {
-        let outputs = Outputs(
-            first: try embeddingGradientOutput(
-                firstGradient, named: firstName, of: first, named: "first", scale: scale, firstUpdate),
-            second: try embeddingGradientOutput(
-                secondGradient, named: secondName, of: second, named: "second", scale: scale, secondUpdate))
-        try checkNoOverlap(
-            NamedMemory(firstName, firstGradient), NamedMemory("second", second.memory),
-            NamedMemory(secondName, secondGradient))
-        try checkNoOverlap(NamedMemory(secondName, secondGradient), NamedMemory("first", first.memory))
-        return outputs
+    /// Everything that can be wrong with a call, found before anything is written.
+    package func check(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, gradients: Outputs?
+    ) throws(LossError) {
+        try checkParameter("temperature", temperature, "above 0 and finite") { $0 > 0 && $0.isFinite }
+        try checkEmbeddings(first, named: "first", shape: shape)
+        try checkEmbeddings(second, named: "second", shape: shape)
+        if let gradients {
+            try checkGradient(gradients.first, of: first, named: "first")
+            try checkGradient(gradients.second, of: second, named: "second")
+            try checkNoOverlap(gradients.first.named, NamedMemory("second", second.memory))
+            try checkNoOverlap(gradients.second.named, NamedMemory("first", first.memory))
+            try checkNoOverlap(gradients.second.named, gradients.first.named)
+        }
+        if shape.rows == 0 { _ = try emptyValue() }
+    }
+
+    private func emptyValue() throws(LossError) -> Double {
+        try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
     }
 
     package func evaluate(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, into outputs: Outputs?, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try checkParameter("temperature", temperature, "above 0 and finite") { $0 > 0 && $0.isFinite }
-        try checkEmbeddings(first, named: "first", shape: shape)
-        try checkEmbeddings(second, named: "second", shape: shape)
+        try check(first: first, second: second, shape: shape, gradients: outputs)
         let rows = shape.rows
-        guard rows > 0 else {
-            return LossValue(value: try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil), selectedCount: 0)
-        }
+        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
 
         // An overwritten gradient serves as its own accumulator.
         let firstAside = outputs?.first.mode == FASTLOSS_GRADIENT_ACCUMULATE
