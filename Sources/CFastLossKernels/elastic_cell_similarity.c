@@ -1,6 +1,6 @@
 // The epilogue of elastic cell similarity on one row of a tile of S = N·Nᵀ.
 //
-//   c = relu(s);  value Σ (c − β)²;  s ← ∂/∂s = s > 0 ? factor·(s − β) : 0
+//   c = relu(s);  value Σ (c − β)²;  s ← s > 0 ? s − β : 0, half the derivative
 //
 // The tile is replaced in place, ready to be multiplied into the gradient of N. The driver zeroes the diagonal first:
 // a zero counts β² and has no gradient, which is what the loss asks of it. The comparisons are written so that NaN stays NaN.
@@ -8,7 +8,7 @@
 #include "instruction_sets.h"
 
 FASTLOSS_BODY double elastic_cell_similarity(
-    float *similarities, size_t count, float threshold, float factor, fastloss_gradient_mode mode) {
+    float *similarities, size_t count, float threshold, fastloss_gradient_mode mode) {
     FASTLOSS_REORDER_SUMS
     double sum = 0;
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
@@ -19,7 +19,7 @@ FASTLOSS_BODY double elastic_cell_similarity(
             const bool inactive = s <= 0;
             const float distance = (inactive ? 0 : s) - threshold;
             block += distance * distance;
-            fastloss_write_gradient(&similarities[i], inactive ? 0 : factor * distance, mode);
+            fastloss_write_gradient(&similarities[i], inactive ? 0 : distance, mode);
         }
         sum += block;
     }
@@ -29,9 +29,9 @@ FASTLOSS_BODY double elastic_cell_similarity(
 #define DEFINE(isa)                                                                                              \
     FASTLOSS_TARGET(isa)                                                                                         \
     double FASTLOSS_NAME(elastic_cell_similarity, isa)(                                                          \
-        float *similarities, size_t count, float threshold, float factor, fastloss_gradient_mode mode) {         \
+        float *similarities, size_t count, float threshold, fastloss_gradient_mode mode) {         \
         return mode == FASTLOSS_GRADIENT_NONE                                                                    \
-            ? elastic_cell_similarity(similarities, count, threshold, factor, FASTLOSS_GRADIENT_NONE)            \
-            : elastic_cell_similarity(similarities, count, threshold, factor, FASTLOSS_GRADIENT_OVERWRITE);      \
+            ? elastic_cell_similarity(similarities, count, threshold, FASTLOSS_GRADIENT_NONE)            \
+            : elastic_cell_similarity(similarities, count, threshold, FASTLOSS_GRADIENT_OVERWRITE);      \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -37,6 +37,17 @@ public enum EmptySelectionRule: Equatable, Sendable {
     case nan
 }
 
+extension EmptySelectionRule {
+    /// The value of a loss that has nothing to reduce, or the error that says so.
+    package func value(loss: String, row: Int?) throws(LossError) -> Double {
+        switch self {
+        case .error: throw .emptySelection(loss: loss, row: row)
+        case .zero: 0
+        case .nan: .nan
+        }
+    }
+}
+
 /// What is done with a gradient buffer.
 public enum GradientUpdate: Equatable, Sendable {
     /// The buffer receives the gradient, whatever it held.

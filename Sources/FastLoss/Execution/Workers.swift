@@ -26,27 +26,30 @@ extension Workspace {
     /// first that gains.
     static let parallelThreshold = 20_000
 
-    /// Runs `body(task)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
+    /// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
     ///
     /// Which worker runs a task is left to chance, so a task writes only what belongs to it; results that must be combined
     /// go to one place per task and are combined by the caller in the order of the tasks. That is what makes every result
     /// independent of the number of workers.
     ///
-    /// - Parameter estimatedNanoseconds: the whole work on one worker, to decide whether a second one pays.
-    package func forEachTask(_ tasks: Int, estimatedNanoseconds: Int, _ body: (Int) -> Void) {
+    /// - Parameters:
+    ///   - estimatedNanoseconds: the whole work on one worker, to decide whether a second one pays.
+    ///   - body: called with the task and with a number below ``workers`` that no two calls share at the same time: the place
+    ///     of scratch memory that a task fills and forgets.
+    package func forEachTask(_ tasks: Int, estimatedNanoseconds: Int, _ body: (_ task: Int, _ worker: Int) -> Void) {
         let workers = estimatedNanoseconds < Self.parallelThreshold ? 1 : min(self.workers, tasks)
         guard workers > 1 else {
-            for task in 0..<tasks { body(task) }
+            for task in 0..<tasks { body(task, 0) }
             return
         }
         let next = Atomic(0)
         withoutActuallyEscaping(body) { body in
             let body = SharedBody(run: body)
-            DispatchQueue.concurrentPerform(iterations: workers) { _ in
+            DispatchQueue.concurrentPerform(iterations: workers) { worker in
                 while true {
                     let task = next.add(1, ordering: .relaxed).oldValue
                     guard task < tasks else { return }
-                    body.run(task)
+                    body.run(task, worker)
                 }
             }
         }
@@ -56,5 +59,5 @@ extension Workspace {
 /// A task's body on its way to other threads. Sound because tasks write only what belongs to them, which is the contract of
 /// ``Workspace/forEachTask(_:estimatedNanoseconds:_:)``, and because the call returns after the last of them.
 private struct SharedBody: @unchecked Sendable {
-    let run: (Int) -> Void
+    let run: (Int, Int) -> Void
 }

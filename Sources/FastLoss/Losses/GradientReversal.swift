@@ -1,0 +1,107 @@
+// Gradient reversal, and the adversarial batch loss built on it (DAB, DAR).
+
+import CFastLossKernels
+
+/// Gradient reversal (scGPT: `grad_reverse`): the identity forwards, −λ times the gradient backwards.
+///
+///     y = x        ∂L/∂x = −λ·∂L/∂y
+///
+/// Between the cell embedding and a discriminator of batches it lets the discriminator learn to tell the batches apart
+/// while the embedding learns to prevent it. NaN and infinite gradients propagate.
+///
+/// Source: Ganin & Lempitsky, Unsupervised Domain Adaptation by Backpropagation, 2015; scGPT's `grad_reverse`.
+public struct GradientReversal: Equatable, Sendable {
+    /// λ, finite; upstream's is 1.
+    public var lambda: Float
+
+    public init(lambda: Float = 1) {
+        self.lambda = lambda
+    }
+
+    /// The gradient on the near side of the reversal.
+    ///
+    /// - Parameters:
+    ///   - gradient: n elements of ∂L/∂y, what came back through the discriminator.
+    ///   - reversed: receives −λ·gradient; may not overlap `gradient`.
+    ///   - update: `.accumulate` adds to what other terms left in the embedding's gradient.
+    /// - Throws: ``LossError``: counts that disagree, overlap, a λ that is not finite.
+    public func backward(
+        gradient: Span<Float>, reversed: inout MutableSpan<Float>, update: GradientUpdate = .overwrite
+    ) throws(LossError) {
+        try checkParameter("lambda", lambda, "finite") { $0.isFinite }
+        let output = reversed.memory
+        try checkCount("reversed", output.count, is: gradient.count)
+        try checkNoOverlap(NamedMemory("reversed", output), NamedMemory("gradient", gradient.memory))
+        reverse(gradient.memory, into: GradientOutput(output, scale: 1, update: update))
+    }
+
+    /// −λ·gradient, from an array.
+    public func backward(gradient: [Float]) throws(LossError) -> [Float] {
+        var reversed = [Float](repeating: 0, count: gradient.count)
+        var span = reversed.mutableSpan
+        try backward(gradient: gradient.span, reversed: &span)
+        return reversed
+    }
+
+    package func reverse(_ gradient: UnsafeBufferPointer<Float>, into output: GradientOutput) {
+        guard let source = gradient.baseAddress, let target = output.memory.baseAddress else { return }
+        kernels.scale(source, gradient.count, -Double(lambda), target, output.mode)
+    }
+}
+
+/// Domain adaptation by reverse back-propagation (DAB, DAR): cross-entropy on batch labels behind a ``GradientReversal``.
+///
+/// The same loss is minimised by the discriminator and maximised by the embedding, so a training loop needs it twice:
+///
+///     discriminatorGradient = +gradientScale·∂L/∂z          for the discriminator's own parameters
+///     embeddingGradient     = −λ·gradientScale·∂L/∂z        for everything before the reversal
+///
+/// Both are gradients of the logits z. A backward pass is linear in what is sent through it, so either send each through
+/// the discriminator, or send the first alone and turn the gradient that arrives at the discriminator's input with
+/// ``GradientReversal/backward(gradient:reversed:update:)``.
+///
+/// Source: scGPT's `AdversarialDiscriminator` with `criterion_dab`.
+public struct DomainAdversarialLoss: Sendable {
+    public var crossEntropy: CrossEntropy
+    public var reversal: GradientReversal
+
+    public init(crossEntropy: CrossEntropy = CrossEntropy(), reversal: GradientReversal = GradientReversal()) {
+        self.crossEntropy = crossEntropy
+        self.reversal = reversal
+    }
+
+    /// The reduced cross-entropy of the batch labels.
+    public func value(
+        logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try crossEntropy.value(logits: logits, labels: labels, classes: classes, workspace: workspace)
+    }
+
+    /// The reduced cross-entropy and the logits' gradient for either side of the reversal.
+    ///
+    /// - Parameters:
+    ///   - logits: B·C logits of the discriminator, row-major.
+    ///   - labels: B batch labels.
+    ///   - classes: C, the number of batches.
+    ///   - discriminatorGradient: receives B·C gradients that lower the loss.
+    ///   - embeddingGradient: receives B·C gradients that raise it, −λ times the others.
+    ///   - gradientScale: a finite factor of both gradients (upstream's `dab_weight`).
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: as ``CrossEntropy``; a λ that is not finite; overlap.
+    public func valueAndGradient(
+        logits: Span<Float>, labels: Span<Int32>, classes: Int, discriminatorGradient: inout MutableSpan<Float>,
+        embeddingGradient: inout MutableSpan<Float>, gradientScale: Float = 1, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try checkParameter("lambda", reversal.lambda, "finite") { $0.isFinite }
+        let output = GradientOutput(
+            discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale, update: .overwrite)
+        let reversed = GradientOutput(
+            embeddingGradient.memory, named: "embeddingGradient", scale: gradientScale, update: .overwrite)
+        _ = try crossEntropy.check(logits: logits, labels: labels, classes: classes, gradient: reversed)
+        try checkNoOverlap(reversed.named, output.named)
+        let loss = try crossEntropy.evaluate(
+            logits: logits, labels: labels, classes: classes, into: output, workspace: workspace)
+        reversal.reverse(UnsafeBufferPointer(output.memory), into: reversed)
+        return loss
+    }
+}

@@ -1,0 +1,234 @@
+// Contrastive cell embedding (CCE), streamed over row panels of the similarity matrix.
+
+import CFastLossKernels
+
+/// Contrastive loss between two encodings of the same B cells (scGPT, scFormer: CCE).
+///
+///     A_ij = cos(E₁ᵢ, E₂ⱼ) / τ,   norms raised to 10⁻⁸
+///     L = mean over i of (log Σⱼ exp A_ij − A_ii)
+///     dA = (softmax of each row of A − I) / B;   dN₁ = dA·N₂ / τ;   dN₂ = dAᵀ·N₁ / τ
+///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖ on both sides
+///
+/// Only rows of A are normalised, so the loss is not symmetric in its arguments. For a norm below 10⁻⁸ the value divides by
+/// 10⁻⁸, while the gradient projects as if the norm had not been raised, as PyTorch's `cosine_similarity` does. NaN and
+/// infinite embeddings propagate. No rows at all is an empty selection.
+///
+/// The B×B matrix is never stored: a panel of 256 whole rows is multiplied, its rows turned into their loss and their
+/// probabilities, and the panel multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
+/// value alone) with nothing computed twice, and (2·D + 256)·B floats of scratch memory (another 2·D·B where gradients
+/// accumulate).
+///
+/// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
+/// total objective it has the weight 10.
+public struct ContrastiveCellEmbedding: Sendable {
+    /// τ, above 0. Upstream's is 0.5.
+    public var temperature: Float
+    public var whenEmpty: EmptySelectionRule
+
+    public init(temperature: Float = 0.5, whenEmpty: EmptySelectionRule = .error) {
+        self.temperature = temperature
+        self.whenEmpty = whenEmpty
+    }
+
+    /// The loss; its count is B.
+    ///
+    /// - Parameters:
+    ///   - first: B·D values, row-major.
+    ///   - second: B·D values; row i encodes the same cell as row i of `first`.
+    ///   - shape: B rows (cells) of D columns.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, a temperature that is not above 0, no rows.
+    public func value(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try evaluate(first: first, second: second, shape: shape, into: nil, workspace: workspace)
+    }
+
+    /// The loss and its gradients with respect to both encodings.
+    ///
+    /// - Parameters:
+    ///   - first: B·D values, row-major.
+    ///   - second: B·D values; row i encodes the same cell as row i of `first`.
+    ///   - shape: B rows (cells) of D columns.
+    ///   - firstGradient: receives B·D gradients; may not overlap anything else.
+    ///   - secondGradient: receives B·D gradients; may not overlap anything else.
+    ///   - gradientScale: a finite factor of the gradients alone.
+    ///   - update: whether the gradients replace what the buffers hold or are added to it.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: as ``value(first:second:shape:workspace:)``, and overlap.
+    public func valueAndGradient(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, firstGradient: inout MutableSpan<Float>,
+        secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
+        workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        let outputs = Outputs(
+            first: GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
+            second: GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update))
+        return try evaluate(first: first, second: second, shape: shape, into: outputs, workspace: workspace)
+    }
+
+    /// The loss, from arrays; a thin wrapper that makes its own workspace.
+    public func value(first: [Float], second: [Float], shape: MatrixShape) throws(LossError) -> LossValue {
+        try value(first: first.span, second: second.span, shape: shape, workspace: Workspace())
+    }
+
+    /// The loss and its gradients, from arrays; a thin wrapper that makes its own workspace.
+    public func valueAndGradient(
+        first: [Float], second: [Float], shape: MatrixShape, gradientScale: Float = 1
+    ) throws(LossError) -> (loss: LossValue, firstGradient: [Float], secondGradient: [Float]) {
+        var firstGradient = [Float](repeating: 0, count: first.count)
+        var secondGradient = [Float](repeating: 0, count: second.count)
+        var firstSpan = firstGradient.mutableSpan
+        var secondSpan = secondGradient.mutableSpan
+        let loss = try valueAndGradient(
+            first: first.span, second: second.span, shape: shape, firstGradient: &firstSpan,
+            secondGradient: &secondSpan, gradientScale: gradientScale, workspace: Workspace())
+        return (loss, firstGradient, secondGradient)
+    }
+}
+
+extension ContrastiveCellEmbedding {
+    /// Where both gradients go.
+    package struct Outputs {
+        package let first: GradientOutput
+        package let second: GradientOutput
+
+        package init(first: GradientOutput, second: GradientOutput) {
+            self.first = first
+            self.second = second
+        }
+    }
+
+    /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
+    private static let normFloor = 1e-8
+
+    /// Rows of A that are in memory at a time: the depth of the product that forms dN₂.
+    private static let panelRows = 256
+
+    /// Rows of a panel, and columns of its transposed product, that one task takes.
+    private static let rowsPerTask = 64
+    private static let columnsPerTask = 256
+
+    /// Everything that can be wrong with a call, found before anything is written.
+    package func check(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, gradients: Outputs?
+    ) throws(LossError) {
+        try checkParameter("temperature", temperature, "above 0 and finite") { $0 > 0 && $0.isFinite }
+        try checkEmbeddings(first, named: "first", shape: shape)
+        try checkEmbeddings(second, named: "second", shape: shape)
+        if let gradients {
+            try checkGradient(gradients.first, of: first, named: "first")
+            try checkGradient(gradients.second, of: second, named: "second")
+            try checkNoOverlap(gradients.first.named, NamedMemory("second", second.memory))
+            try checkNoOverlap(gradients.second.named, NamedMemory("first", first.memory))
+            try checkNoOverlap(gradients.second.named, gradients.first.named)
+        }
+        if shape.rows == 0 { _ = try emptyValue() }
+    }
+
+    private func emptyValue() throws(LossError) -> Double {
+        try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
+    }
+
+    package func evaluate(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, into outputs: Outputs?, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try check(first: first, second: second, shape: shape, gradients: outputs)
+        let rows = shape.rows
+        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
+
+        // An overwritten gradient serves as its own accumulator.
+        let firstAside = outputs?.first.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let secondAside = outputs?.second.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let panelRows = min(rows, Self.panelRows)
+        let (panelCount, overflow) = panelRows.multipliedReportingOverflow(by: rows)
+        guard !overflow else { throw .invalidShape(rows: panelRows, columns: rows) }
+
+        var layout = Workspace.Layout()
+        let firstScratch = try NormalizedRows.Scratch(shape, in: &layout)
+        let secondScratch = try NormalizedRows.Scratch(shape, in: &layout)
+        let panelScratch = try layout.add(panelCount, of: Float.self)
+        let lossScratch = try layout.add(rows, of: Double.self)
+        let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
+        let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
+        workspace.reserve(layout)
+
+        let firstUnit = NormalizedRows(
+            first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)
+        let secondUnit = NormalizedRows(
+            second.pointer, shape: shape, floor: Self.normFloor, scratch: secondScratch, workspace: workspace)
+        let panel = Panel(
+            memory: workspace.pointer(panelScratch), first: firstUnit, second: secondUnit,
+            losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
+            firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs?.first.memory.baseAddress,
+            secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs?.second.memory.baseAddress)
+        for start in stride(from: 0, to: rows, by: Self.panelRows) {
+            panel.visit(start..<min(rows, start + Self.panelRows), workspace: workspace)
+        }
+
+        if let outputs {
+            let factor = Double(outputs.first.scale) / (Double(rows) * Double(temperature))
+            firstUnit.backward(
+                from: panel.firstGradient, factor: factor, belowFloor: .unclampedDirection, into: outputs.first,
+                workspace: workspace)
+            secondUnit.backward(
+                from: panel.secondGradient, factor: factor, belowFloor: .unclampedDirection, into: outputs.second,
+                workspace: workspace)
+        }
+        let sum = (0..<rows).reduce(0.0) { $0 + panel.losses[$1] }
+        return LossValue(value: sum / Double(rows), selectedCount: rows)
+    }
+
+    /// A panel of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
+    private struct Panel {
+        let memory: UnsafeMutablePointer<Float>
+        let first: NormalizedRows
+        let second: NormalizedRows
+        let losses: UnsafeMutablePointer<Double>
+        let inverseTemperature: Float
+        let firstGradient: UnsafeMutablePointer<Float>?
+        let secondGradient: UnsafeMutablePointer<Float>?
+
+        private var batch: Int { first.shape.rows }
+        private var depth: Int { first.shape.columns }
+
+        /// The losses of these rows, their dN₁, and their part of dN₂.
+        func visit(_ rows: Range<Int>, workspace: Workspace) {
+            let products = rows.count * batch * depth
+            let cost = 3 * products / SimilarityTile.productsPerNanosecond
+
+            let rowTasks = (rows.count + rowsPerTask - 1) / rowsPerTask
+            workspace.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, _ in
+                let start = rows.lowerBound + task * rowsPerTask
+                visitRows(start..<min(rows.upperBound, start + rowsPerTask), of: rows)
+            }
+
+            guard let secondGradient else { return }
+            // dN₂ of different columns of the panel is written by different tasks; its sum over panels is in their order.
+            let columnTasks = (batch + columnsPerTask - 1) / columnsPerTask
+            workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, _ in
+                let start = task * columnsPerTask
+                let columns = start..<min(batch, start + columnsPerTask)
+                BLAS.multiplyTransposedLeft(
+                    MatrixPointer(memory + start, rows: rows.count, columns: columns.count, stride: batch),
+                    first.block(rows), beta: rows.lowerBound == 0 ? 0 : 1, into: secondGradient + start * depth,
+                    stride: depth)
+            }
+        }
+
+        private func visitRows(_ rows: Range<Int>, of panel: Range<Int>) {
+            let slice = memory + (rows.lowerBound - panel.lowerBound) * batch
+            BLAS.multiplyTransposedRight(first.block(rows), second.all, into: slice, stride: batch)
+            for row in rows {
+                let similarities = slice + (row - rows.lowerBound) * batch
+                losses[row] = kernels.softmax_cross_entropy(
+                    similarities, batch, row, inverseTemperature, 1, similarities,
+                    firstGradient == nil ? FASTLOSS_GRADIENT_NONE : FASTLOSS_GRADIENT_OVERWRITE)
+            }
+            guard let firstGradient else { return }
+            BLAS.multiply(
+                MatrixPointer(slice, rows: rows.count, columns: batch), second.all,
+                into: firstGradient + rows.lowerBound * depth, stride: depth)
+        }
+    }
+}

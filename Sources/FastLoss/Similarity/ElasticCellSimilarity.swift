@@ -1,0 +1,175 @@
+// Elastic cell similarity (ECS, ESC), streamed over tiles of the similarity matrix.
+
+import CFastLossKernels
+
+/// Elastic cell similarity of B cell embeddings (scGPT: ECS; scFormer: ESC): pushes similar cells together and dissimilar
+/// ones apart.
+///
+///     N = E / max(‖E‖₂, 10⁻¹²) row by row,   S = N·Nᵀ,   C = relu(S) with C_ii = 0
+///     L = Σ_ij [1 − (C_ij − β)²] / B²
+///     G_ij = −(2/B²)(C_ij − β) for i ≠ j and S_ij > 0, else 0;   dN = 2·G·N
+///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖
+///
+/// As upstream has it, the denominator counts the diagonal: the diagonal and every pair that is not positive contribute 1 − β².
+/// A row shorter than 10⁻¹² is divided by 10⁻¹² instead of its norm; a zero row has gradient 0. With B = 1 the loss is
+/// 1 − β² and its gradient 0. NaN and infinite embeddings propagate. No rows at all is an empty selection.
+///
+/// The B×B matrix is never stored: a tile of it is multiplied, turned into its part of the loss and of the gradient while it
+/// is in cache, and multiplied into both of its row blocks. That is 3·B²·D flops for value and gradient (B²·D for the value
+/// alone) and B·D floats of scratch memory, 2·B·D where the gradient accumulates.
+///
+/// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the total objective
+/// it has the weight 10.
+public struct ElasticCellSimilarity: Sendable {
+    /// β, in [−1, 1]. Upstream: 0.3 by constructor, 0.8 for integration; scFormer 0.5 or 0.85.
+    public var threshold: Float
+    public var whenEmpty: EmptySelectionRule
+
+    public init(threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error) {
+        self.threshold = threshold
+        self.whenEmpty = whenEmpty
+    }
+
+    /// Norms below it are raised to it (PyTorch's `normalize`).
+    static let normFloor = 1e-12
+
+    /// The loss; its count is B.
+    ///
+    /// - Parameters:
+    ///   - embeddings: B·D values, row-major.
+    ///   - shape: B rows (cells) of D columns.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, a threshold out of range, no rows.
+    public func value(
+        embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try evaluate(embeddings: embeddings, shape: shape, into: nil, workspace: workspace)
+    }
+
+    /// The loss and its gradient with respect to the embeddings.
+    ///
+    /// - Parameters:
+    ///   - embeddings: B·D values, row-major.
+    ///   - shape: B rows (cells) of D columns.
+    ///   - gradient: receives B·D gradients; may not overlap the embeddings.
+    ///   - gradientScale: a finite factor of the gradient alone.
+    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: as ``value(embeddings:shape:workspace:)``, and overlap.
+    public func valueAndGradient(
+        embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
+        return try evaluate(embeddings: embeddings, shape: shape, into: output, workspace: workspace)
+    }
+
+    /// The loss, from an array; a thin wrapper that makes its own workspace.
+    public func value(embeddings: [Float], shape: MatrixShape) throws(LossError) -> LossValue {
+        try value(embeddings: embeddings.span, shape: shape, workspace: Workspace())
+    }
+
+    /// The loss and its gradient, from an array; a thin wrapper that makes its own workspace.
+    public func valueAndGradient(
+        embeddings: [Float], shape: MatrixShape, gradientScale: Float = 1
+    ) throws(LossError) -> (loss: LossValue, gradient: [Float]) {
+        var gradient = [Float](repeating: 0, count: embeddings.count)
+        var span = gradient.mutableSpan
+        let loss = try valueAndGradient(
+            embeddings: embeddings.span, shape: shape, gradient: &span, gradientScale: gradientScale,
+            workspace: Workspace())
+        return (loss, gradient)
+    }
+}
+
+extension ElasticCellSimilarity {
+    /// Everything that can be wrong with a call, found before anything is written.
+    package func check(
+        embeddings: Span<Float>, shape: MatrixShape, gradient: GradientOutput?
+    ) throws(LossError) {
+        try checkParameter("threshold", threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
+        try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
+        if let gradient { try checkGradient(gradient, of: embeddings, named: "embeddings") }
+        if shape.rows == 0 { _ = try emptyValue() }
+    }
+
+    package func evaluate(
+        embeddings: Span<Float>, shape: MatrixShape, into output: GradientOutput?, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try check(embeddings: embeddings, shape: shape, gradient: output)
+        let rows = shape.rows
+        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
+
+        let tiles = TilePairs(rows: rows, largestBlock: SimilarityTile.rows(forBatch: rows))
+        let tileSize = tiles.blockRows * tiles.blockRows
+        // An overwritten gradient serves as its own accumulator.
+        let accumulatesAside = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let parts = (0..<tiles.rounds).reduce(0) { max($0, tiles.pairs(inRound: $1)) }
+
+        var layout = Workspace.Layout()
+        let rowScratch = try NormalizedRows.Scratch(shape, in: &layout)
+        let tileScratch = try layout.add(tileSize * min(workspace.workers, parts), of: Float.self)
+        let partScratch = try layout.add(parts, of: Double.self)
+        let asideScratch = try layout.add(accumulatesAside ? embeddings.count : 0, of: Float.self)
+        workspace.reserve(layout)
+
+        let unit = NormalizedRows(
+            embeddings.pointer, shape: shape, floor: Self.normFloor, scratch: rowScratch, workspace: workspace)
+        let tileMemory = workspace.pointer(tileScratch)
+        let partSums = workspace.pointer(partScratch)
+        let unitGradient = accumulatesAside ? workspace.pointer(asideScratch) : output?.memory.baseAddress
+
+        var sum = 0.0
+        for round in 0..<tiles.rounds {
+            let pairs = tiles.pairs(inRound: round)
+            let cost = pairs * tileSize * shape.columns / SimilarityTile.productsPerNanosecond
+            workspace.forEachTask(pairs, estimatedNanoseconds: cost) { pair, worker in
+                let (first, second) = tiles.pair(pair, inRound: round)
+                partSums[pair] = visit(
+                    unit, tiles.range(first), tiles.range(second), tile: tileMemory + worker * tileSize,
+                    into: unitGradient, isFirstVisit: round == 0)
+            }
+            for pair in 0..<pairs { sum += partSums[pair] }
+        }
+
+        let count = Double(rows) * Double(rows)
+        if let output {
+            // L holds −(c − β)²/B² of each of a pair's two tiles: −2/B² by the square, and another 2 by the symmetry.
+            unit.backward(
+                from: unitGradient, factor: -4 * Double(output.scale) / count, belowFloor: .constantNorm, into: output,
+                workspace: workspace)
+        }
+        return LossValue(value: 1 - sum / count, selectedCount: rows)
+    }
+
+    /// One tile: returns its part of Σ (C − β)², counted twice off the diagonal, and adds its part of (C − β)·N to both of
+    /// its row blocks.
+    private func visit(
+        _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>, tile: UnsafeMutablePointer<Float>,
+        into unitGradient: UnsafeMutablePointer<Float>?, isFirstVisit: Bool
+    ) -> Double {
+        let columns = unit.shape.columns
+        BLAS.multiplyTransposedRight(unit.block(first), unit.block(second), into: tile, stride: second.count)
+        let isDiagonal = first == second
+        if isDiagonal {
+            for i in 0..<first.count { tile[i * first.count + i] = 0 }
+        }
+        let sum = kernels.elastic_cell_similarity(
+            tile, first.count * second.count, threshold,
+            unitGradient == nil ? FASTLOSS_GRADIENT_NONE : FASTLOSS_GRADIENT_OVERWRITE)
+        guard let unitGradient else { return isDiagonal ? sum : 2 * sum }
+
+        let factors = MatrixPointer(tile, rows: first.count, columns: second.count)
+        let beta: Float = isFirstVisit ? 0 : 1
+        BLAS.multiply(
+            factors, unit.block(second), beta: beta, into: unitGradient + first.lowerBound * columns, stride: columns)
+        guard !isDiagonal else { return sum }
+        BLAS.multiplyTransposedLeft(
+            factors, unit.block(first), beta: beta, into: unitGradient + second.lowerBound * columns, stride: columns)
+        return 2 * sum
+    }
+
+    private func emptyValue() throws(LossError) -> Double {
+        try whenEmpty.value(loss: "ElasticCellSimilarity", row: nil)
+    }
+}
