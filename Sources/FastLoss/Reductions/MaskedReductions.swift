@@ -52,8 +52,8 @@ extension MaskedReductions {
         try checkCount("values", values.count, is: try shape.checkedCount())
         try checkCount("outputs", outputs.count, is: try masks.outputShape.checkedCount())
         let output = outputs.memory
-        try checkNoOverlap(
-            NamedMemory("outputs", output), NamedMemory("values", values.memory), NamedMemory("masks", masks.selections))
+        try checkNoOverlap(NamedMemory("outputs", output), NamedMemory("values", values.memory))
+        try checkNoOverlap(NamedMemory("outputs", output), NamedMemory("masks", masks.selections))
 
         var layout = Workspace.Layout()
         let scratch = try masks.plan(in: &layout)
@@ -99,9 +99,8 @@ extension MaskedReductions {
         try checkCount("gradient", gradient.count, is: try shape.checkedCount())
         try checkGradientScale(gradientScale)
         let output = gradient.memory
-        try checkNoOverlap(
-            NamedMemory("gradient", output), NamedMemory("outputGradient", outputGradient.memory),
-            NamedMemory("masks", masks.selections))
+        try checkNoOverlap(NamedMemory("gradient", output), NamedMemory("outputGradient", outputGradient.memory))
+        try checkNoOverlap(NamedMemory("gradient", output), NamedMemory("masks", masks.selections))
 
         var layout = Workspace.Layout()
         let scratch = try masks.plan(in: &layout)
@@ -193,8 +192,8 @@ extension MaskedReductions {
         _ masks: MaskSet, _ scratch: MaskSet.ScratchPlan, _ workspace: Workspace
     ) throws(LossError) -> MaskSet.Prepared {
         let prepared = masks.prepare(scratch, workspace)
-        if whenEmpty == .error, let empty = (0..<masks.count).first(where: { prepared.counts[$0] == 0 }) {
-            throw .emptySelection(loss: "MaskedReductions.masks", row: empty)
+        for mask in 0..<masks.count where prepared.counts[mask] == 0 {
+            _ = try whenEmpty.value(loss: "MaskedReductions.masks", row: mask)
         }
         return prepared
     }
@@ -261,7 +260,7 @@ private struct MaskSet {
         let tasks = (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask
         // 0.05 ns for reading a value and 0.025 ns for each mask's product with it, by the measurement above.
         let estimate = shape.rows * shape.columns / 1000 * (50 + 25 * count)
-        workspace.forEachTask(tasks, estimatedNanoseconds: estimate) { task in
+        workspace.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
             body(task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask))
         }
     }

@@ -29,8 +29,8 @@ public struct TokenShape: Equatable, Sendable {
 /// `average` counts every token, padding included, as upstream does. There is no mask: NaN and infinity propagate as IEEE
 /// arithmetic says. Without tokens (L = 0) there is no embedding, which is an error.
 ///
-/// Time is one read of the states that count, or one write of their gradient; extra memory is 4·B·D bytes for the gradient of
-/// `average`. Sums are carried in double; results are bitwise the same for any number of workers.
+/// Time is one read of the states that count, or one write of their gradient; extra memory is 4·D bytes per worker for the
+/// gradients. Sums are carried in double; results are bitwise the same for any number of workers.
 ///
 /// Source: scGPT's `_get_cell_emb_from_layer`, styles `cls` and `avg-pool`. Its `w-pool` is
 /// ``NormalizedWeightedTokenPooling``.
@@ -67,7 +67,7 @@ extension TokenPooling {
                 (output + cell * shape.width).update(from: states + cell * shape.statesPerCell, count: shape.width)
             }
         case .average:
-            workspace.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell in
+            workspace.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell, _ in
                 kernels.weighted_row_sum(
                     states + cell * shape.statesPerCell, shape.tokens, shape.width, nil, 1 / Double(shape.tokens),
                     output + cell * shape.width)
@@ -89,32 +89,32 @@ extension TokenPooling {
         embeddingGradient: Span<Float>, shape: TokenShape, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         try checkCounts(
-            shape, statesNamed: "gradient", states: gradient.count, "embeddingGradient", embeddingGradient.count)
+            shape, statesNamed: output.name, states: gradient.count, "embeddingGradient", embeddingGradient.count)
         try checkGradientScale(gradientScale)
-        let output = gradient.memory
-        try checkNoOverlap(
-            NamedMemory("gradient", output), NamedMemory("embeddingGradient", embeddingGradient.memory))
+        try checkNoOverlap(output.named, NamedMemory("embeddingGradient", embeddingGradient.memory))
 
         var layout = Workspace.Layout()
-        let scaledScratch = try layout.add(self == .average ? embeddingGradient.count : 0, of: Float.self)
+        let scaledScratch = try layout.add(
+            MatrixShape(rows: workspace.workers, columns: shape.width).checkedCount(), of: Float.self)
         workspace.reserve(layout)
         let scaled = workspace.pointer(scaledScratch)
 
         let upstream = embeddingGradient.pointer
-        guard let output = output.baseAddress else { return }
-        let writer = StatesGradientWriter(shape, update)
-        workspace.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell in
+        guard let gradient = output.memory.baseAddress else { return }
+        let writer = StatesGradientWriter(shape, mode: output.mode)
+        workspace.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell, worker in
             let upstream = upstream + cell * shape.width
-            let gradient = output + cell * shape.statesPerCell
+            let gradient = gradient + cell * shape.statesPerCell
             switch self {
             case .cls:
-                kernels.scale(upstream, shape.width, Double(gradientScale), gradient, writer.mode)
+                kernels.scale(upstream, shape.width, Double(gradientScale), gradient, output.mode)
                 if update == .overwrite {
                     (gradient + shape.width).update(repeating: 0, count: shape.statesPerCell - shape.width)
                 }
             case .average:
-                let scaled = scaled + cell * shape.width
+                let scaled = scaled + worker * shape.width
                 kernels.scale(
                     upstream, shape.width, Double(gradientScale) / Double(shape.tokens), scaled,
                     FASTLOSS_GRADIENT_OVERWRITE)
@@ -128,8 +128,7 @@ extension TokenPooling {
         _ embeddingsCount: Int
     ) throws(LossError) {
         try checkCount(states, statesCount, is: try shape.checkedCount())
-        try checkCount(
-            embeddings, embeddingsCount, is: try MatrixShape(rows: shape.cells, columns: shape.width).checkedCount())
+        try checkCount(embeddings, embeddingsCount, is: try shape.checkedEmbeddingCount())
         try checkParameter("shape.tokens", Float(shape.tokens), "at least 1") { $0 >= 1 }
     }
 }
@@ -139,8 +138,7 @@ extension TokenPooling {
 extension TokenPooling {
     /// The cells' embeddings, from an array; a thin wrapper that makes its own workspace.
     public func value(states: [Float], shape: TokenShape) throws(LossError) -> [Float] {
-        let count = try MatrixShape(rows: shape.cells, columns: shape.width).checkedCount()
-        var embeddings = [Float](repeating: 0, count: count)
+        var embeddings = [Float](repeating: 0, count: try shape.checkedEmbeddingCount())
         var span = embeddings.mutableSpan
         try value(states: states.span, shape: shape, embeddings: &span, workspace: Workspace())
         return embeddings
@@ -168,6 +166,12 @@ extension TokenShape {
         return try MatrixShape(rows: tokensOfAllCells, columns: width).checkedCount()
     }
 
+    /// B·D, of a shape that is possible as a whole.
+    func checkedEmbeddingCount() throws(LossError) -> Int {
+        _ = try checkedCount()
+        return try MatrixShape(rows: cells, columns: width).checkedCount()
+    }
+
     /// L·D, the distance between two cells.
     var statesPerCell: Int { tokens * width }
 
@@ -177,8 +181,8 @@ extension TokenShape {
 
 /// Writes the gradient of the states of one weighting, cell by cell.
 struct StatesGradientWriter {
-    let mode: fastloss_gradient_mode
     private let shape: TokenShape
+    private let mode: fastloss_gradient_mode
     private let streaming: Bool
 
     /// Bytes of gradient from which it is written past the caches.
@@ -187,9 +191,9 @@ struct StatesGradientWriter {
     /// (on one core 6.2 and 8.0).
     private static let streamingThreshold = 32 << 20
 
-    init(_ shape: TokenShape, _ update: GradientUpdate) {
+    init(_ shape: TokenShape, mode: fastloss_gradient_mode) {
         self.shape = shape
-        mode = update == .overwrite ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_ACCUMULATE
+        self.mode = mode
         streaming = shape.cells * shape.statesPerCell * MemoryLayout<Float>.stride >= Self.streamingThreshold
     }
 

@@ -8,9 +8,9 @@ import CFastLossKernels
 ///
 /// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. Without tokens the sums are 0.
 ///
-/// Time is one pass over the states for each verb (K = 1), or one product of 2·B·K·L·D flops; extra memory is 4·B·K·D bytes
-/// for the gradients. Results are bitwise the same for any number of workers. The sums are carried in double for K = 1, in
-/// float for more.
+/// Time is one pass over the states for each verb (K = 1), or one product of 2·B·K·L·D flops; extra memory is 4·K·D bytes per
+/// worker for the gradients. Results are bitwise the same for any number of workers. The sums are carried in double for K = 1,
+/// in float for more.
 public struct WeightedTokenPooling: Equatable, Sendable {
     public init() {}
 }
@@ -58,14 +58,13 @@ extension WeightedTokenPooling {
         try tokens.checkCounts(states: ("states", states.count), weights: ("weights", weights.count))
         try tokens.checkEmbeddings("embeddings", embeddings.count)
         let output = embeddings.memory
-        try checkNoOverlap(
-            NamedMemory("embeddings", output), NamedMemory("states", states.memory),
-            NamedMemory("weights", weights.memory))
+        try checkNoOverlap(NamedMemory("embeddings", output), NamedMemory("states", states.memory))
+        try checkNoOverlap(NamedMemory("embeddings", output), NamedMemory("weights", weights.memory))
 
         let states = states.pointer
         let weights = weights.pointer
         guard let output = output.baseAddress else { return }
-        tokens.forEachCell(workspace) { cell in tokens.sum(states, weights, cell: cell, into: output) }
+        tokens.forEachCell(workspace) { cell, _ in tokens.sum(states, weights, cell: cell, into: output) }
     }
 
     /// Carries a gradient of the sums back to the states.
@@ -86,8 +85,9 @@ extension WeightedTokenPooling {
         workspace: Workspace
     ) throws(LossError) {
         let tokens = try WeightedTokens(shape, weightings)
-        let upstream = try UpstreamGradient(embeddingGradient, of: tokens, scale: gradientScale)
-        try tokens.statesGradient(upstream, weights: weights, gradient: gradient.memory, update, workspace)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
+        let upstream = try UpstreamGradient(embeddingGradient, of: tokens, into: output)
+        try tokens.statesGradient(upstream, weights: weights, into: output, workspace)
     }
 
     /// Carries a gradient of the sums back to the weights.
@@ -108,8 +108,9 @@ extension WeightedTokenPooling {
         workspace: Workspace
     ) throws(LossError) {
         let tokens = try WeightedTokens(shape, weightings)
-        let upstream = try UpstreamGradient(embeddingGradient, of: tokens, scale: gradientScale)
-        try tokens.weightsGradient(upstream, states: states, gradient: gradient.memory, update, workspace)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
+        let upstream = try UpstreamGradient(embeddingGradient, of: tokens, into: output)
+        try tokens.weightsGradient(upstream, states: states, into: output, workspace)
     }
 }
 
@@ -135,26 +136,25 @@ extension NormalizedWeightedTokenPooling {
         try tokens.checkCounts(states: ("states", states.count), weights: ("weights", weights.count))
         try tokens.checkEmbeddings("embeddings", embeddings.count)
         try tokens.checkNorms(norms.count)
-        let output = embeddings.memory
-        let normOutput = norms.memory
-        try checkNoOverlap(
-            NamedMemory("embeddings", output), NamedMemory("states", states.memory),
-            NamedMemory("weights", weights.memory))
-        try checkNoOverlap(
-            NamedMemory("norms", normOutput), NamedMemory("states", states.memory),
-            NamedMemory("weights", weights.memory), NamedMemory("embeddings", output))
+        let output = NamedMemory("embeddings", embeddings.memory)
+        let normOutput = NamedMemory("norms", norms.memory)
+        try checkNoOverlap(output, NamedMemory("states", states.memory))
+        try checkNoOverlap(output, NamedMemory("weights", weights.memory))
+        try checkNoOverlap(normOutput, NamedMemory("states", states.memory))
+        try checkNoOverlap(normOutput, NamedMemory("weights", weights.memory))
+        try checkNoOverlap(normOutput, output)
 
         let states = states.pointer
         let weights = weights.pointer
-        guard let normOutput = normOutput.baseAddress else { return }
         let sums = embeddings.pointer
-        tokens.forEachCell(workspace) { cell in
+        let norms = norms.pointer
+        tokens.forEachCell(workspace) { cell, _ in
             tokens.sum(states, weights, cell: cell, into: sums)
             for row in tokens.rows(of: cell) {
                 let sum = sums + row * shape.width
                 let norm = kernels.sum_of_squares(sum, shape.width).squareRoot()
                 kernels.scale(sum, shape.width, 1 / Self.denominator(norm), sum, FASTLOSS_GRADIENT_OVERWRITE)
-                normOutput[row] = norm
+                norms[row] = norm
             }
         }
     }
@@ -180,9 +180,10 @@ extension NormalizedWeightedTokenPooling {
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         let tokens = try WeightedTokens(shape, weightings)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         let upstream = try UpstreamGradient(
-            embeddingGradient, through: embeddings, norms: norms, of: tokens, scale: gradientScale)
-        try tokens.statesGradient(upstream, weights: weights, gradient: gradient.memory, update, workspace)
+            embeddingGradient, through: embeddings, norms: norms, of: tokens, into: output)
+        try tokens.statesGradient(upstream, weights: weights, into: output, workspace)
     }
 
     /// Carries a gradient of the normalised sums back to the weights.
@@ -206,9 +207,10 @@ extension NormalizedWeightedTokenPooling {
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         let tokens = try WeightedTokens(shape, weightings)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         let upstream = try UpstreamGradient(
-            embeddingGradient, through: embeddings, norms: norms, of: tokens, scale: gradientScale)
-        try tokens.weightsGradient(upstream, states: states, gradient: gradient.memory, update, workspace)
+            embeddingGradient, through: embeddings, norms: norms, of: tokens, into: output)
+        try tokens.weightsGradient(upstream, states: states, into: output, workspace)
     }
 
     /// What a sum of this norm is divided by. A NaN stays a NaN.
@@ -253,54 +255,53 @@ extension NormalizedWeightedTokenPooling {
 
 /// The gradient of the embeddings on its way back to the sums: scaled, and through the normalisation if there is one.
 private struct UpstreamGradient {
-    let memory: UnsafeBufferPointer<Float>
+    private let memory: UnsafeBufferPointer<Float>
     private let scale: Double
     private let normalization: (embeddings: UnsafeBufferPointer<Float>, norms: UnsafeBufferPointer<Double>)?
 
     /// Of plain sums.
-    init(_ gradient: Span<Float>, of tokens: WeightedTokens, scale: Float) throws(LossError) {
-        try tokens.checkEmbeddings("embeddingGradient", gradient.count)
-        try checkGradientScale(scale)
+    init(_ gradient: Span<Float>, of tokens: WeightedTokens, into output: GradientOutput) throws(LossError) {
         memory = gradient.memory
-        self.scale = Double(scale)
+        scale = Double(output.scale)
         normalization = nil
+        try check(tokens, output)
     }
 
     /// Of normalised sums.
     init(
         _ gradient: Span<Float>, through embeddings: Span<Float>, norms: Span<Double>, of tokens: WeightedTokens,
-        scale: Float
+        into output: GradientOutput
     ) throws(LossError) {
-        try tokens.checkEmbeddings("embeddingGradient", gradient.count)
-        try tokens.checkEmbeddings("embeddings", embeddings.count)
-        try tokens.checkNorms(norms.count)
-        try checkGradientScale(scale)
         memory = gradient.memory
-        self.scale = Double(scale)
+        scale = Double(output.scale)
         normalization = (embeddings.memory, norms.memory)
+        try check(tokens, output)
     }
 
-    /// Throws where `output` shares memory with any of this.
-    func checkNoOverlap(with output: NamedMemory) throws(LossError) {
-        try FastLoss.checkNoOverlap(
-            output, NamedMemory("embeddingGradient", memory),
-            normalization.map { NamedMemory("embeddings", $0.embeddings) },
-            normalization.map { NamedMemory("norms", $0.norms) })
+    private func check(_ tokens: WeightedTokens, _ output: GradientOutput) throws(LossError) {
+        try tokens.checkEmbeddings("embeddingGradient", memory.count)
+        try checkGradientScale(output.scale)
+        try checkNoOverlap(output.named, NamedMemory("embeddingGradient", memory))
+        guard let normalization else { return }
+        try tokens.checkEmbeddings("embeddings", normalization.embeddings.count)
+        try tokens.checkNorms(normalization.norms.count)
+        try checkNoOverlap(output.named, NamedMemory("embeddings", normalization.embeddings))
+        try checkNoOverlap(output.named, NamedMemory("norms", normalization.norms))
     }
 
-    /// Writes the gradient of sum number `row` to `sums`.
-    func write(row: Int, width: Int, to sums: UnsafeMutablePointer<Float>) {
+    /// Writes the `width` elements of the gradient of sum number `row`.
+    func write(row: Int, width: Int, to output: UnsafeMutablePointer<Float>) {
         guard let gradient = memory.baseAddress else { return }
         let start = row * width
         guard let embeddings = normalization?.embeddings.baseAddress, let norm = normalization?.norms[row] else {
-            kernels.scale(gradient + start, width, scale, sums + start, FASTLOSS_GRADIENT_OVERWRITE)
+            kernels.scale(gradient + start, width, scale, output, FASTLOSS_GRADIENT_OVERWRITE)
             return
         }
         let isFloored = norm < NormalizedWeightedTokenPooling.normFloor
         kernels.project_out(
             gradient + start, embeddings + start, width,
             isFloored ? 0 : kernels.dot(gradient + start, embeddings + start, width),
-            scale / NormalizedWeightedTokenPooling.denominator(norm), sums + start, FASTLOSS_GRADIENT_OVERWRITE)
+            scale / NormalizedWeightedTokenPooling.denominator(norm), output, FASTLOSS_GRADIENT_OVERWRITE)
     }
 }
 
@@ -366,7 +367,7 @@ extension WeightedTokens {
     /// The sums of one cell among those of all cells.
     func rows(of cell: Int) -> Range<Int> { cell * weightings..<(cell + 1) * weightings }
 
-    func forEachCell(_ workspace: Workspace, _ body: (Int) -> Void) {
+    func forEachCell(_ workspace: Workspace, _ body: (_ cell: Int, _ worker: Int) -> Void) {
         // A product costs at least what two kernel passes cost.
         let passes = weightings == 1 ? 1 : 2
         workspace.forEachTask(shape.cells, estimatedNanoseconds: passes * shape.nanosecondsPerPass, body)
@@ -396,70 +397,77 @@ extension WeightedTokens {
 
     /// dh_l = Σ_k v_kl du_k, cell by cell.
     func statesGradient(
-        _ upstream: UpstreamGradient, weights: Span<Float>, gradient: UnsafeMutableBufferPointer<Float>,
-        _ update: GradientUpdate, _ workspace: Workspace
+        _ upstream: UpstreamGradient, weights: Span<Float>, into output: GradientOutput, _ workspace: Workspace
     ) throws(LossError) {
-        try checkCounts(states: ("gradient", gradient.count), weights: ("weights", weights.count))
-        let output = NamedMemory("gradient", gradient)
-        try upstream.checkNoOverlap(with: output)
-        try checkNoOverlap(output, NamedMemory("weights", weights.memory))
-        let sums = try reserveSums(workspace)
+        try checkCounts(states: (output.name, output.memory.count), weights: ("weights", weights.count))
+        try checkNoOverlap(output.named, NamedMemory("weights", weights.memory))
+        let scratch = try reserveSums(workspace)
 
         let weights = weights.pointer
-        guard let gradient = gradient.baseAddress else { return }
-        let writer = StatesGradientWriter(shape, update)
-        forEachCell(workspace) { cell in
-            for row in rows(of: cell) { upstream.write(row: row, width: shape.width, to: sums) }
-            let sums = sums + cell * weightings * shape.width
+        guard let gradient = output.memory.baseAddress else { return }
+        let writer = StatesGradientWriter(shape, mode: output.mode)
+        forEachCell(workspace) { cell, worker in
+            let sums = self.gradientOfSums(upstream, cell: cell, in: scratch, worker: worker)
             let weights = weights + cell * weightings * shape.tokens
             let gradient = gradient + cell * shape.statesPerCell
             guard weightings != 1 else { return writer.write(sums, weights: weights, to: gradient) }
             BLAS.multiplyTransposedLeft(
-                weightMatrix(weights, 0..<shape.tokens), sumMatrix(sums), beta: update == .overwrite ? 0 : 1,
-                into: gradient, stride: shape.width)
+                weightMatrix(weights, 0..<shape.tokens), sumMatrix(sums), beta: beta(output.mode), into: gradient,
+                stride: shape.width)
         }
     }
 
     /// dv_kl = h_l · du_k, cell by cell.
     func weightsGradient(
-        _ upstream: UpstreamGradient, states: Span<Float>, gradient: UnsafeMutableBufferPointer<Float>,
-        _ update: GradientUpdate, _ workspace: Workspace
+        _ upstream: UpstreamGradient, states: Span<Float>, into output: GradientOutput, _ workspace: Workspace
     ) throws(LossError) {
-        try checkCounts(states: ("states", states.count), weights: ("gradient", gradient.count))
-        let output = NamedMemory("gradient", gradient)
-        try upstream.checkNoOverlap(with: output)
-        try checkNoOverlap(output, NamedMemory("states", states.memory))
-        let sums = try reserveSums(workspace)
+        try checkCounts(states: ("states", states.count), weights: (output.name, output.memory.count))
+        try checkNoOverlap(output.named, NamedMemory("states", states.memory))
+        let scratch = try reserveSums(workspace)
 
         let states = states.pointer
-        guard let gradient = gradient.baseAddress else { return }
-        forEachCell(workspace) { cell in
-            for row in rows(of: cell) { upstream.write(row: row, width: shape.width, to: sums) }
-            let sums = sums + cell * weightings * shape.width
+        guard let gradient = output.memory.baseAddress else { return }
+        forEachCell(workspace) { cell, worker in
+            let sums = self.gradientOfSums(upstream, cell: cell, in: scratch, worker: worker)
             let states = states + cell * shape.statesPerCell
             let gradient = gradient + cell * weightings * shape.tokens
             guard weightings != 1 else {
                 for token in 0..<shape.tokens {
                     let dot = Float(kernels.dot(states + token * shape.width, sums, shape.width))
-                    gradient[token] = update == .overwrite ? dot : gradient[token] + dot
+                    gradient[token] = output.mode == FASTLOSS_GRADIENT_OVERWRITE ? dot : gradient[token] + dot
                 }
                 return
             }
             forEachBlockOfTokens { tokens in
                 BLAS.multiplyTransposedRight(
-                    sumMatrix(sums), stateMatrix(states, tokens), beta: update == .overwrite ? 0 : 1,
+                    sumMatrix(sums), stateMatrix(states, tokens), beta: beta(output.mode),
                     into: gradient + tokens.lowerBound, stride: shape.tokens)
             }
         }
     }
 
-    /// Scratch memory for the gradient of all sums.
+    /// Scratch memory for the gradient of one cell's sums, for each worker.
     private func reserveSums(_ workspace: Workspace) throws(LossError) -> UnsafeMutablePointer<Float> {
+        let rows = try MatrixShape(rows: workspace.workers, columns: weightings).checkedCount()
         var layout = Workspace.Layout()
-        let scratch = try layout.add(try checkedEmbeddingCount(), of: Float.self)
+        let scratch = try layout.add(MatrixShape(rows: rows, columns: shape.width).checkedCount(), of: Float.self)
         workspace.reserve(layout)
         return workspace.pointer(scratch)
     }
+
+    /// The gradient of one cell's K sums, in the worker's part of the scratch memory.
+    private func gradientOfSums(
+        _ upstream: UpstreamGradient, cell: Int, in scratch: UnsafeMutablePointer<Float>, worker: Int
+    ) -> UnsafePointer<Float> {
+        let sums = scratch + worker * weightings * shape.width
+        for k in 0..<weightings {
+            upstream.write(row: cell * weightings + k, width: shape.width, to: sums + k * shape.width)
+        }
+        return UnsafePointer(sums)
+    }
+
+    /// What a product leaves of the gradient that it writes to.
+    private func beta(_ mode: fastloss_gradient_mode) -> Float { mode == FASTLOSS_GRADIENT_ACCUMULATE ? 1 : 0 }
 
     private func forEachBlockOfTokens(_ body: (Range<Int>) -> Void) {
         for start in stride(from: 0, to: shape.tokens, by: Self.tokensPerProduct) {
