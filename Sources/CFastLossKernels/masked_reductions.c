@@ -18,12 +18,13 @@ FASTLOSS_BODY void mask_indicators(const bool *restrict mask, size_t count, floa
     for (size_t i = 0; i < count; ++i) indicators[i] = mask[i];
 }
 
-#define DEFINE(isa)                                                                                              \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(masked_sum, isa)(const float *x, const bool *mask, size_t count) { \
-        return masked_sum(x, mask, count);                                                                       \
-    }                                                                                                            \
-    FASTLOSS_TARGET(isa)                                                                                         \
-    void FASTLOSS_NAME(mask_indicators, isa)(const bool *mask, size_t count, float *indicators) {                \
-        mask_indicators(mask, count, indicators);                                                                \
+#define DEFINE(isa)                                                                               \
+    FASTLOSS_TARGET(isa)                                                                          \
+    double FASTLOSS_NAME(masked_sum, isa)(const float *x, const bool *mask, size_t count) {       \
+        return masked_sum(x, mask, count);                                                        \
+    }                                                                                             \
+    FASTLOSS_TARGET(isa)                                                                          \
+    void FASTLOSS_NAME(mask_indicators, isa)(const bool *mask, size_t count, float *indicators) { \
+        mask_indicators(mask, count, indicators);                                                 \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

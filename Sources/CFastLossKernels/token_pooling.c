@@ -3,19 +3,21 @@
 //   value     u_d = factor · Σₗ vₗ h_ld
 //   gradient  dh_ld = vₗ du_d
 //
-// Both are bound by memory: the states are read once, row after row, as one stream; the gradient is written once, as one
-// stream, and nothing else is read but the L + D numbers that it is made of.
+// Both are bound by memory: the states are read once, row after row, as one stream; the gradient is written
+// once, as one stream, and nothing else is read but the L + D numbers that it is made of.
 
 #include "instruction_sets.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-/// Columns whose sums are carried at a time: 4 KiB of doubles stay in the first-level cache beside the stream of states.
+/// Columns whose sums are carried at a time: 4 KiB of doubles stay in the first-level cache beside the stream
+/// of states.
 enum { STRIP = 512 };
 
 FASTLOSS_BODY void weighted_row_sum(
-    const float *rows, size_t count, size_t width, const float *weights, double factor, float *restrict sums) {
+    const float *rows, size_t count, size_t width, const float *weights, double factor,
+    float *restrict sums) {
     for (size_t start = 0; start < width; start += STRIP) {
         const size_t strip = width - start < STRIP ? width - start : STRIP;
         double strip_sums[STRIP] = {0};
@@ -33,13 +35,14 @@ FASTLOSS_BODY void weighted_row_sum(
     }
 }
 
-/// y = weight·x with stores that bypass the caches, so that the lines of y are not read before they are written.
+/// y = weight·x with stores that bypass the caches, so that the lines of y are not read before they are
+/// written.
 FASTLOSS_BODY void stream_scaled(const float *restrict x, size_t count, float weight, float *restrict y) {
     size_t i = 0;
 #if defined(__clang__)
     // Streaming stores are whole, aligned cache lines; the ragged ends of a row go the ordinary way.
-    typedef float line __attribute__((vector_size(64)));
-    typedef float unaligned_line __attribute__((vector_size(64), aligned(4)));
+    typedef float line __attribute__((vector_size(64), may_alias));
+    typedef float unaligned_line __attribute__((vector_size(64), aligned(4), may_alias));
     enum { LINE = sizeof(line) / sizeof(float) };
     for (; i < count && (uintptr_t)(y + i) % sizeof(line) != 0; ++i) y[i] = weight * x[i];
     for (; count - i >= LINE; i += LINE)
@@ -64,19 +67,20 @@ FASTLOSS_BODY void weighted_row_sum_gradient(
     if (streaming) atomic_thread_fence(memory_order_seq_cst);
 }
 
-#define GRADIENT(mode, streaming) weighted_row_sum_gradient(x, width, weights, count, gradient, mode, streaming)
-#define DEFINE(isa)                                                                                              \
-    FASTLOSS_TARGET(isa)                                                                                         \
-    void FASTLOSS_NAME(weighted_row_sum, isa)(                                                                   \
-        const float *rows, size_t count, size_t width, const float *weights, double factor, float *sums) {       \
-        weighted_row_sum(rows, count, width, weights, factor, sums);                                             \
-    }                                                                                                            \
-    FASTLOSS_TARGET(isa)                                                                                         \
-    void FASTLOSS_NAME(weighted_row_sum_gradient, isa)(                                                          \
-        const float *x, size_t width, const float *weights, size_t count, float *gradient,                       \
-        fastloss_gradient_mode mode, bool streaming) {                                                           \
-        if (mode == FASTLOSS_GRADIENT_OVERWRITE && streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, true);       \
-        if (mode == FASTLOSS_GRADIENT_OVERWRITE && !streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, false);     \
-        if (mode == FASTLOSS_GRADIENT_ACCUMULATE) GRADIENT(FASTLOSS_GRADIENT_ACCUMULATE, false);                 \
+#define GRADIENT(mode, streaming) \
+    weighted_row_sum_gradient(x, width, weights, count, gradient, mode, streaming)
+#define DEFINE(isa)                                                                                          \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    void FASTLOSS_NAME(weighted_row_sum, isa)(                                                               \
+        const float *rows, size_t count, size_t width, const float *weights, double factor, float *sums) {   \
+        weighted_row_sum(rows, count, width, weights, factor, sums);                                         \
+    }                                                                                                        \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    void FASTLOSS_NAME(weighted_row_sum_gradient, isa)(                                                      \
+        const float *x, size_t width, const float *weights, size_t count, float *gradient,                   \
+        fastloss_gradient_mode mode, bool streaming) {                                                       \
+        if (mode == FASTLOSS_GRADIENT_OVERWRITE && streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, true);   \
+        if (mode == FASTLOSS_GRADIENT_OVERWRITE && !streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, false); \
+        if (mode == FASTLOSS_GRADIENT_ACCUMULATE) GRADIENT(FASTLOSS_GRADIENT_ACCUMULATE, false);             \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -16,20 +16,22 @@ import Darwin
 ///     N_i = E_i / max(‖E_i‖₂, 1e-12)        σ = singular values of N
 ///     effective rank = exp(−Σ p log p),  p = σ / Σσ
 ///
-/// ECS and CCE see directions alone, which is why the rows are normalised as ECS does it. When training goes well the effective
-/// rank stays well above 1; when all cells are drawn to one direction (a collapse) it falls towards 1 while the loss may
-/// still look fine.
+/// ECS and CCE see directions alone, which is why the rows are normalised as ECS does it. When training goes
+/// well the effective rank stays well above 1; when all cells are drawn to one direction (a collapse) it
+/// falls towards 1 while the loss may still look fine.
 ///
-/// The values are those of a dense decomposition in double: time is about 4·B·D·min(B, D) flops, extra memory 8·B·D bytes plus
-/// LAPACK's own. Meant to be looked at once in some hundred steps, not in each.
+/// The values are those of a dense decomposition in double: time is about 4·B·D·min(B, D) flops, extra memory
+/// 8·B·D bytes plus LAPACK's own. Meant to be looked at once in some hundred steps, not in each.
 ///
-/// Source: O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007. Singular
-/// values by LAPACK's `dgesdd`.
+/// Source: O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
+/// Singular values by LAPACK's `dgesdd`.
 public struct EmbeddingSpectrum: Equatable, Sendable {
-    /// The min(B, D) singular values, largest first. Their squares sum to the number of rows that are not zero.
+    /// The min(B, D) singular values, largest first. Their squares sum to the number of rows that are not
+    /// zero.
     public let singularValues: [Double]
 
-    /// The number of directions in use, between 1 and min(B, D); NaN where all singular values are 0 or there are none.
+    /// The number of directions in use, between 1 and min(B, D); NaN where all singular values are 0 or there
+    /// are none.
     public let effectiveRank: Double
 
     /// Computes the spectrum.
@@ -38,8 +40,8 @@ public struct EmbeddingSpectrum: Equatable, Sendable {
     ///   - embeddings: B·D finite numbers, one cell after the other. Rows may be of any length, 0 included.
     ///   - shape: B rows of D columns.
     ///   - workspace: scratch memory; the decomposition itself runs on one worker.
-    /// - Throws: `LossError`: a shape that disagrees or is beyond LAPACK's 32 bits; NaN or an infinity in the embeddings
-    ///   (which and where); a decomposition that does not converge.
+    /// - Throws: `LossError`: a shape that disagrees or is beyond LAPACK's 32 bits; NaN or an infinity in the
+    ///   embeddings (which and where); a decomposition that does not converge.
     public init(embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace) throws(LossError) {
         try checkCount("embeddings", embeddings.count, is: try shape.checkedCount())
         try BLAS.checkDimension("shape.rows", shape.rows)
@@ -63,11 +65,12 @@ extension EmbeddingSpectrum {
     ) throws(LossError) -> [Double] {
         let short = min(shape.rows, shape.columns)
         guard short > 0 else { return [] }
-        // LAPACK multiplies with the BLAS that FastLoss uses; asking for its threads makes FastLoss's setting of one.
+        // LAPACK multiplies with the BLAS that FastLoss uses; asking for its threads makes FastLoss's setting
+        // of one.
         _ = BLAS.threads
 
-        // Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs of kind N
-        // reference no singular vectors.
+        // Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs
+        // of kind N reference no singular vectors.
         func dgesdd(
             _ matrix: UnsafeMutablePointer<Double>, values: UnsafeMutablePointer<Double>,
             work: UnsafeMutablePointer<Double>, workCount: Int32, integers: UnsafeMutablePointer<Int32>
@@ -106,7 +109,8 @@ extension EmbeddingSpectrum {
         for row in 0..<shape.rows {
             let elements = row * shape.columns..<(row + 1) * shape.columns
             let squares = kernels.sum_of_squares(embeddings.pointer + elements.lowerBound, shape.columns)
-            // Squares of floats are far from overflowing a double: their sum is finite exactly if every element is.
+            // Squares of floats are far from overflowing a double: their sum is finite exactly if every
+            // element is.
             guard squares.isFinite else {
                 let index = elements.first { !embeddings[$0].isFinite } ?? elements.lowerBound
                 throw .notFinite(argument: "embeddings", value: embeddings[index], index: index)

@@ -7,19 +7,21 @@ import CFastLossKernels
 ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
 ///     ∂/∂x_bl = Σ_k m_kl g_bk       with g the outputs' gradient, for the mean divided by the mask's count
 ///
-/// One product (B×L)·(L×K) with the masks as zeros and ones, through `cblas_sgemm`. Typical masks are gene sets, pathways,
-/// or the masked and the unmasked genes of a panel that all cells share.
+/// One product (B×L)·(L×K) with the masks as zeros and ones, through `cblas_sgemm`. Typical masks are gene
+/// sets, pathways, or the masked and the unmasked genes of a panel that all cells share.
 ///
-/// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on that mask's
-/// output, and a NaN in an output's gradient reaches the positions of its mask alone. Inside a mask NaN and infinity
-/// propagate as IEEE arithmetic says.
+/// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on
+/// that mask's output, and a NaN in an output's gradient reaches the positions of its mask alone. Inside a
+/// mask NaN and infinity propagate as IEEE arithmetic says.
 ///
-/// **Empty masks** follow ``whenEmpty``, for sums as for means; the error names the mask as the row of `masks`. With
-/// ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and as an empty mask selects no
-/// position, it passes no gradient back. No rows (B = 0) or no masks (K = 0) are no error: there are no outputs then.
+/// **Empty masks** follow ``whenEmpty``, for sums as for means; the error names the mask as the row of
+/// `masks`. With ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and as an
+/// empty mask selects no position, it passes no gradient back. No rows (B = 0) or no masks (K = 0) are no
+/// error: there are no outputs then.
 ///
-/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes of masks and, for the gradient, 4·B·K. Each
-/// output is a float sum of L terms, as PyTorch's product is; results are bitwise the same for any number of workers.
+/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes of masks and, for the
+/// gradient, 4·B·K. Each output is a float sum of L terms, as PyTorch's product is; results are bitwise the
+/// same for any number of workers.
 public struct MaskedReductions: Equatable, Sendable {
     public var reduction: LossReduction
     public var whenEmpty: EmptySelectionRule
@@ -42,8 +44,8 @@ extension MaskedReductions {
     ///   - maskCount: K.
     ///   - outputs: receives B·K values, the K of the first row first; may not overlap an input.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; overlap; an empty mask (as ``whenEmpty`` says); L or K beyond BLAS's
-    ///   32 bits.
+    /// - Throws: ``LossError``: shapes that disagree; overlap; an empty mask (as ``whenEmpty`` says); L or K
+    ///   beyond BLAS's 32 bits.
     public func value(
         values: Span<Float>, masks: Span<Bool>, shape: MatrixShape, maskCount: Int,
         outputs: inout MutableSpan<Float>, workspace: Workspace
@@ -64,7 +66,8 @@ extension MaskedReductions {
         guard let output = output.baseAddress else { return }
         masks.forEachBlockOfRows(workspace) { rows in
             BLAS.multiplyTransposedRight(
-                masks.block(rows, of: x), prepared.matrix, into: output + rows.lowerBound * maskCount, stride: maskCount)
+                masks.block(rows, of: x), prepared.matrix, into: output + rows.lowerBound * maskCount,
+                stride: maskCount)
             for row in rows {
                 let rowOutput = output + row * maskCount
                 for mask in 0..<maskCount {
@@ -87,7 +90,8 @@ extension MaskedReductions {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces what the buffer holds or is added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(values:masks:shape:maskCount:outputs:workspace:)``, and where the scale is not finite.
+    /// - Throws: as ``value(values:masks:shape:maskCount:outputs:workspace:)``, and where the scale is not
+    ///   finite.
     public func gradient(
         outputGradient: Span<Float>, masks: Span<Bool>, shape: MatrixShape, maskCount: Int,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -99,7 +103,8 @@ extension MaskedReductions {
         try checkCount("gradient", gradient.count, is: try shape.checkedCount())
         try checkGradientScale(gradientScale)
         let output = gradient.memory
-        try checkNoOverlap(NamedMemory("gradient", output), NamedMemory("outputGradient", outputGradient.memory))
+        try checkNoOverlap(
+            NamedMemory("gradient", output), NamedMemory("outputGradient", outputGradient.memory))
         try checkNoOverlap(NamedMemory("gradient", output), NamedMemory("masks", masks.selections))
 
         var layout = Workspace.Layout()
@@ -122,13 +127,15 @@ extension MaskedReductions {
                 factors[index] = factor.isFinite ? factor : 0
             }
             BLAS.multiply(
-                MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: maskCount), prepared.matrix,
+                MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: maskCount),
+                prepared.matrix,
                 beta: update == .overwrite ? 0 : 1, into: output + rows.lowerBound * shape.columns,
                 stride: shape.columns)
             guard !allFinite else { return }
             for index in elements {
                 let (row, mask) = index.quotientAndRemainder(dividingBy: maskCount)
-                let factor = self.factor(upstream[index], scale: gradientScale, selected: prepared.counts[mask])
+                let factor = self.factor(
+                    upstream[index], scale: gradientScale, selected: prepared.counts[mask])
                 guard !factor.isFinite else { continue }
                 masks.add(factor, under: mask, to: output + row * shape.columns)
             }
@@ -159,8 +166,8 @@ extension MaskedReductions {
         var gradient = [Float](repeating: 0, count: try shape.checkedCount())
         var span = gradient.mutableSpan
         try self.gradient(
-            outputGradient: outputGradient.span, masks: masks.span, shape: shape, maskCount: maskCount, gradient: &span,
-            gradientScale: gradientScale, workspace: Workspace())
+            outputGradient: outputGradient.span, masks: masks.span, shape: shape, maskCount: maskCount,
+            gradient: &span, gradientScale: gradientScale, workspace: Workspace())
         return gradient
     }
 }
@@ -170,8 +177,9 @@ extension MaskedReductions {
 extension MaskedReductions {
     /// What becomes of one element of the product.
     ///
-    /// Zero times NaN or infinity is NaN, so a NaN is the only trace that an element outside the mask can leave, and only a
-    /// NaN is looked into: it is summed again by selection. Finite and infinite products are what selection gives, too.
+    /// Zero times NaN or infinity is NaN, so a NaN is the only trace that an element outside the mask can
+    /// leave, and only a NaN is looked into: it is summed again by selection. Finite and infinite products
+    /// are what selection gives, too.
     private func finish(
         product: Float, row: UnsafePointer<Float>, mask: Int, of masks: MaskSet, selected: Int
     ) -> Float {
@@ -209,13 +217,15 @@ private struct MaskSet {
 
     /// Rows per task.
     ///
-    /// Measured on a Zen 4 core with AVX-512, L = 1201: up to 32 rows OpenBLAS multiplies without packing its operands first,
-    /// which takes 0.27 ms for 512 rows and 17 masks where 64 rows at a time take 0.40; fewer rows gain nothing more.
+    /// Measured on a Zen 4 core with AVX-512, L = 1201: up to 32 rows OpenBLAS multiplies without packing its
+    /// operands first, which takes 0.27 ms for 512 rows and 17 masks where 64 rows at a time take 0.40; fewer
+    /// rows gain nothing more.
     private static let rowsPerTask = 32
 
     init(_ masks: Span<Bool>, count: Int, shape: MatrixShape) throws(LossError) {
         _ = try shape.checkedCount()
-        try checkCount("masks", masks.count, is: try MatrixShape(rows: count, columns: shape.columns).checkedCount())
+        try checkCount(
+            "masks", masks.count, is: try MatrixShape(rows: count, columns: shape.columns).checkedCount())
         try BLAS.checkDimension("shape.columns", shape.columns)
         try BLAS.checkDimension("maskCount", count)
         selections = masks.memory
@@ -241,13 +251,16 @@ private struct MaskSet {
 
     func plan(in layout: inout Workspace.Layout) throws(LossError) -> ScratchPlan {
         ScratchPlan(
-            indicators: try layout.add(selections.count, of: Float.self), counts: try layout.add(count, of: Int.self))
+            indicators: try layout.add(selections.count, of: Float.self),
+            counts: try layout.add(count, of: Int.self))
     }
 
     func prepare(_ scratch: ScratchPlan, _ workspace: Workspace) -> Prepared {
         let indicators = workspace.pointer(scratch.indicators)
         let counts = workspace.pointer(scratch.counts)
-        for mask in 0..<count { counts[mask] = selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0 }
+        for mask in 0..<count {
+            counts[mask] = selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
+        }
         if let selections = selections.baseAddress {
             kernels.mask_indicators(selections, count * shape.columns, indicators)
         }

@@ -1,4 +1,5 @@
-// Weighted sums of token states, K per cell, with or without normalisation; one weighting is a kernel, several a product.
+// Weighted sums of token states, K per cell, with or without normalisation; one weighting is a kernel,
+// several a product.
 
 import CFastLossKernels
 
@@ -6,26 +7,28 @@ import CFastLossKernels
 ///
 ///     u_bk = Σ_l v_bkl h_bl        dh_bl = Σ_k v_bkl g_bk        dv_bkl = h_bl · g_bk
 ///
-/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. Without tokens the sums are 0.
+/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. Without
+/// tokens the sums are 0.
 ///
-/// Time is one pass over the states for each verb (K = 1), or one product of 2·B·K·L·D flops; extra memory is 4·K·D bytes per
-/// worker for the gradients. Results are bitwise the same for any number of workers. The sums are carried in double for K = 1,
-/// in float for more.
+/// Time is one pass over the states for each verb (K = 1), or one product of 2·B·K·L·D flops; extra memory is
+/// 4·K·D bytes per worker for the gradients. Results are bitwise the same for any number of workers. The sums
+/// are carried in double for K = 1, in float for more.
 public struct WeightedTokenPooling: Equatable, Sendable {
     public init() {}
 }
 
-/// Pools token states h, B×L×D, into K weighted sums per cell, each normalised to length 1 (scGPT: `w-pool`, with K = 1).
+/// Pools token states h, B×L×D, into K weighted sums per cell, each normalised to length 1 (scGPT: `w-pool`,
+/// with K = 1).
 ///
 ///     u_bk = Σ_l v_bkl h_bl        e_bk = u_bk / max(‖u_bk‖₂, 1e-12)
 ///     du_bk = (g_bk − e_bk (e_bk · g_bk)) / ‖u_bk‖, and g_bk / 1e-12 where ‖u_bk‖ < 1e-12
 ///     dh_bl = Σ_k v_bkl du_bk      dv_bkl = h_bl · du_bk
 ///
-/// The norms ‖u‖, which the gradients need, are an output of the value: so the states' gradient is computed without reading
-/// the states again. They are accumulated in double, so that states scaled by 1e±18 work.
+/// The norms ‖u‖, which the gradients need, are an output of the value: so the states' gradient is computed
+/// without reading the states again. They are accumulated in double, so that states scaled by 1e±18 work.
 ///
-/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. A sum of 0, as without tokens,
-/// gives the embedding 0.
+/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. A sum of 0,
+/// as without tokens, gives the embedding 0.
 ///
 /// Time and memory are those of ``WeightedTokenPooling``.
 ///
@@ -78,7 +81,8 @@ extension WeightedTokenPooling {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces what the buffer holds or is added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is not finite.
+    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is
+    ///   not finite.
     public func statesGradient(
         embeddingGradient: Span<Float>, weights: Span<Float>, shape: TokenShape, weightings: Int = 1,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -101,7 +105,8 @@ extension WeightedTokenPooling {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces what the buffer holds or is added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is not finite.
+    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is
+    ///   not finite.
     public func weightsGradient(
         embeddingGradient: Span<Float>, states: Span<Float>, shape: TokenShape, weightings: Int = 1,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -125,7 +130,8 @@ extension NormalizedWeightedTokenPooling {
     ///   - shape: B cells of L tokens of D numbers.
     ///   - weightings: K.
     ///   - embeddings: receives B·K·D numbers; may not overlap an input.
-    ///   - norms: receives the B·K norms of the sums, before the floor; may not overlap an input or `embeddings`.
+    ///   - norms: receives the B·K norms of the sums, before the floor; may not overlap an input or
+    ///     `embeddings`.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: shapes that disagree; overlap; K, L or D beyond BLAS's 32 bits.
     public func value(
@@ -172,8 +178,8 @@ extension NormalizedWeightedTokenPooling {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces what the buffer holds or is added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the scale is not
-    ///   finite.
+    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the
+    ///   scale is not finite.
     public func statesGradient(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, weights: Span<Float>,
         shape: TokenShape, weightings: Int = 1, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
@@ -199,8 +205,8 @@ extension NormalizedWeightedTokenPooling {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces what the buffer holds or is added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the scale is not
-    ///   finite.
+    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the
+    ///   scale is not finite.
     public func weightsGradient(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, states: Span<Float>,
         shape: TokenShape, weightings: Int = 1, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
@@ -228,9 +234,29 @@ extension WeightedTokenPooling {
         var embeddings = [Float](repeating: 0, count: count)
         var span = embeddings.mutableSpan
         try value(
-            states: states.span, weights: weights.span, shape: shape, weightings: weightings, embeddings: &span,
-            workspace: Workspace())
+            states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+            embeddings: &span, workspace: Workspace())
         return embeddings
+    }
+
+    /// Both gradients, from arrays; a thin wrapper that makes its own workspace.
+    public func gradients(
+        embeddingGradient: [Float], states: [Float], weights: [Float], shape: TokenShape, weightings: Int = 1,
+        gradientScale: Float = 1
+    ) throws(LossError) -> (states: [Float], weights: [Float]) {
+        let workspace = Workspace()
+        var statesGradient = [Float](repeating: 0, count: states.count)
+        var statesSpan = statesGradient.mutableSpan
+        try self.statesGradient(
+            embeddingGradient: embeddingGradient.span, weights: weights.span, shape: shape,
+            weightings: weightings, gradient: &statesSpan, gradientScale: gradientScale, workspace: workspace)
+        var weightsGradient = [Float](repeating: 0, count: weights.count)
+        var weightsSpan = weightsGradient.mutableSpan
+        try self.weightsGradient(
+            embeddingGradient: embeddingGradient.span, states: states.span, shape: shape,
+            weightings: weightings, gradient: &weightsSpan, gradientScale: gradientScale, workspace: workspace
+        )
+        return (statesGradient, weightsGradient)
     }
 }
 
@@ -245,15 +271,37 @@ extension NormalizedWeightedTokenPooling {
         var span = embeddings.mutableSpan
         var normSpan = norms.mutableSpan
         try value(
-            states: states.span, weights: weights.span, shape: shape, weightings: weightings, embeddings: &span,
-            norms: &normSpan, workspace: Workspace())
+            states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+            embeddings: &span, norms: &normSpan, workspace: Workspace())
         return (embeddings, norms)
+    }
+
+    /// Both gradients, from arrays; a thin wrapper that makes its own workspace.
+    public func gradients(
+        embeddingGradient: [Float], embeddings: [Float], norms: [Double], states: [Float], weights: [Float],
+        shape: TokenShape, weightings: Int = 1, gradientScale: Float = 1
+    ) throws(LossError) -> (states: [Float], weights: [Float]) {
+        let workspace = Workspace()
+        var statesGradient = [Float](repeating: 0, count: states.count)
+        var statesSpan = statesGradient.mutableSpan
+        try self.statesGradient(
+            embeddingGradient: embeddingGradient.span, embeddings: embeddings.span, norms: norms.span,
+            weights: weights.span, shape: shape, weightings: weightings, gradient: &statesSpan,
+            gradientScale: gradientScale, workspace: workspace)
+        var weightsGradient = [Float](repeating: 0, count: weights.count)
+        var weightsSpan = weightsGradient.mutableSpan
+        try self.weightsGradient(
+            embeddingGradient: embeddingGradient.span, embeddings: embeddings.span, norms: norms.span,
+            states: states.span, shape: shape, weightings: weightings, gradient: &weightsSpan,
+            gradientScale: gradientScale, workspace: workspace)
+        return (statesGradient, weightsGradient)
     }
 }
 
 // MARK: - What both share
 
-/// The gradient of the embeddings on its way back to the sums: scaled, and through the normalisation if there is one.
+/// The gradient of the embeddings on its way back to the sums: scaled, and through the normalisation if there
+/// is one.
 private struct UpstreamGradient {
     private let memory: UnsafeBufferPointer<Float>
     private let scale: Double
@@ -269,8 +317,8 @@ private struct UpstreamGradient {
 
     /// Of normalised sums.
     init(
-        _ gradient: Span<Float>, through embeddings: Span<Float>, norms: Span<Double>, of tokens: WeightedTokens,
-        into output: GradientOutput
+        _ gradient: Span<Float>, through embeddings: Span<Float>, norms: Span<Double>,
+        of tokens: WeightedTokens, into output: GradientOutput
     ) throws(LossError) {
         memory = gradient.memory
         scale = Double(output.scale)
@@ -293,7 +341,8 @@ private struct UpstreamGradient {
     func write(row: Int, width: Int, to output: UnsafeMutablePointer<Float>) {
         guard let gradient = memory.baseAddress else { return }
         let start = row * width
-        guard let embeddings = normalization?.embeddings.baseAddress, let norm = normalization?.norms[row] else {
+        guard let embeddings = normalization?.embeddings.baseAddress, let norm = normalization?.norms[row]
+        else {
             kernels.scale(gradient + start, width, scale, output, FASTLOSS_GRADIENT_OVERWRITE)
             return
         }
@@ -307,20 +356,23 @@ private struct UpstreamGradient {
 
 /// Token states under K weightings per cell.
 ///
-/// One weighting is bound by memory and takes kernels that read, or write, the states once; a product of one row would
-/// first copy all states into the order that BLAS wants. Measured on a Zen 4 core with AVX-512 at B = 64, L = 1201, D = 512
-/// (157 MB of states), in ms, kernel against `cblas_sgemm`: sums 8 to 10 against 17 to 20, the states' gradient 6 to 7
-/// against 15 to 23, the weights' gradient 5 to 6 against 23 to 26; on two cores 4.5 against 10.9, 5.7 against 8.7 and 4.4
-/// against 12.5. `average` is a weighting, too. Several weightings are products, one per cell.
+/// One weighting is bound by memory and takes kernels that read, or write, the states once; a product of one
+/// row would first copy all states into the order that BLAS wants. Several weightings are products, one per
+/// cell. Measured on Zen 4 with AVX-512, B = 64, L = 1201, D = 512 (157 MB of states), one weighting, kernel
+/// against `cblas_sgemm` in ms: sums 8 to 10 against 17 to 20, the states' gradient 6 to 7 against 15 to 23,
+/// the weights' gradient 5 to 6 against 23 to 26; on two cores 4.5 against 10.9, 5.7 against 8.7 and 4.4
+/// against 12.5. ``TokenPooling/average`` is one weighting, too.
 private struct WeightedTokens {
     let shape: TokenShape
     let weightings: Int
 
     /// Tokens per product where the states are an operand.
     ///
-    /// With few tokens OpenBLAS multiplies without packing its operands. Measured as above with 2, 4, 8 and 17 weightings,
-    /// in ms: sums 20, 24, 25 and 28 by 64 tokens, 22, 30, 35 and 42 in one product; the weights' gradient 14, 17, 21 and 30
-    /// against 30, 24, 30 and 34. (The states' gradient, where the states are the result, is better off whole.)
+    /// With few tokens OpenBLAS's AVX-512 kernels multiply without packing their operands. Measured as above
+    /// with 2, 4, 8 and 17 weightings, in ms: sums 20, 24, 25 and 28 by 64 tokens, 22, 30, 35 and 42 in one
+    /// product; the weights' gradient 14, 17, 21 and 30 against 30, 24, 30 and 34. (The states' gradient,
+    /// where the states are the result, is better off whole.) With OpenBLAS's AVX2 kernels it makes no
+    /// difference.
     private static let tokensPerProduct = 64
 
     init(_ shape: TokenShape, _ weightings: Int) throws(LossError) {
@@ -345,11 +397,12 @@ extension WeightedTokens {
         try MatrixShape(rows: try checkedRowCount(), columns: shape.width).checkedCount()
     }
 
-    func checkCounts(states: (name: String, count: Int)?, weights: (name: String, count: Int)?) throws(LossError) {
-        let stateCount = try shape.checkedCount()
+    func checkCounts(
+        states: (name: String, count: Int), weights: (name: String, count: Int)
+    ) throws(LossError) {
+        try checkCount(states.name, states.count, is: try shape.checkedCount())
         let weightCount = try MatrixShape(rows: try checkedRowCount(), columns: shape.tokens).checkedCount()
-        if let states { try checkCount(states.name, states.count, is: stateCount) }
-        if let weights { try checkCount(weights.name, weights.count, is: weightCount) }
+        try checkCount(weights.name, weights.count, is: weightCount)
     }
 
     func checkEmbeddings(_ argument: String, _ count: Int) throws(LossError) {
@@ -384,20 +437,22 @@ extension WeightedTokens {
         guard weightings > 1, shape.tokens > 0 else {
             // Without tokens the kernel, too, has nothing to read, and its sums are 0.
             for row in 0..<weightings {
-                kernels.weighted_row_sum(states, shape.tokens, shape.width, weights, 1, sums + row * shape.width)
+                kernels.weighted_row_sum(
+                    states, shape.tokens, shape.width, weights, 1, sums + row * shape.width)
             }
             return
         }
         forEachBlockOfTokens { tokens in
             BLAS.multiply(
-                weightMatrix(weights, tokens), stateMatrix(states, tokens), beta: tokens.lowerBound == 0 ? 0 : 1,
-                into: sums, stride: shape.width)
+                weightMatrix(weights, tokens), stateMatrix(states, tokens),
+                beta: tokens.lowerBound == 0 ? 0 : 1, into: sums, stride: shape.width)
         }
     }
 
     /// dh_l = Σ_k v_kl du_k, cell by cell.
     func statesGradient(
-        _ upstream: UpstreamGradient, weights: Span<Float>, into output: GradientOutput, _ workspace: Workspace
+        _ upstream: UpstreamGradient, weights: Span<Float>, into output: GradientOutput,
+        _ workspace: Workspace
     ) throws(LossError) {
         try checkCounts(states: (output.name, output.memory.count), weights: ("weights", weights.count))
         try checkNoOverlap(output.named, NamedMemory("weights", weights.memory))
@@ -412,8 +467,8 @@ extension WeightedTokens {
             let gradient = gradient + cell * shape.statesPerCell
             guard weightings != 1 else { return writer.write(sums, weights: weights, to: gradient) }
             BLAS.multiplyTransposedLeft(
-                weightMatrix(weights, 0..<shape.tokens), sumMatrix(sums), beta: beta(output.mode), into: gradient,
-                stride: shape.width)
+                weightMatrix(weights, 0..<shape.tokens), sumMatrix(sums), beta: beta(output.mode),
+                into: gradient, stride: shape.width)
         }
     }
 
@@ -450,7 +505,8 @@ extension WeightedTokens {
     private func reserveSums(_ workspace: Workspace) throws(LossError) -> UnsafeMutablePointer<Float> {
         let rows = try MatrixShape(rows: workspace.workers, columns: weightings).checkedCount()
         var layout = Workspace.Layout()
-        let scratch = try layout.add(MatrixShape(rows: rows, columns: shape.width).checkedCount(), of: Float.self)
+        let scratch = try layout.add(
+            MatrixShape(rows: rows, columns: shape.width).checkedCount(), of: Float.self)
         workspace.reserve(layout)
         return workspace.pointer(scratch)
     }
@@ -467,7 +523,9 @@ extension WeightedTokens {
     }
 
     /// What a product leaves of the gradient that it writes to.
-    private func beta(_ mode: fastloss_gradient_mode) -> Float { mode == FASTLOSS_GRADIENT_ACCUMULATE ? 1 : 0 }
+    private func beta(_ mode: fastloss_gradient_mode) -> Float {
+        mode == FASTLOSS_GRADIENT_ACCUMULATE ? 1 : 0
+    }
 
     private func forEachBlockOfTokens(_ body: (Range<Int>) -> Void) {
         for start in stride(from: 0, to: shape.tokens, by: Self.tokensPerProduct) {
@@ -477,7 +535,8 @@ extension WeightedTokens {
 
     /// Some tokens' columns of one cell's K×L weights.
     private func weightMatrix(_ weights: UnsafePointer<Float>, _ tokens: Range<Int>) -> MatrixPointer {
-        MatrixPointer(weights + tokens.lowerBound, rows: weightings, columns: tokens.count, stride: shape.tokens)
+        MatrixPointer(
+            weights + tokens.lowerBound, rows: weightings, columns: tokens.count, stride: shape.tokens)
     }
 
     /// Some tokens' rows of one cell's L×D states.

@@ -28,7 +28,8 @@ import Testing
             embeddings: embeddings, rows: shape.rows, columns: shape.columns)
         expectSpectrum(spectrum.singularValues, truth)
         expectClose(
-            spectrum.effectiveRank, Reference.EmbeddingSpectrum.effectiveRank(singularValues: truth), Tolerances.oracle)
+            spectrum.effectiveRank, Reference.EmbeddingSpectrum.effectiveRank(singularValues: truth),
+            Tolerances.oracle)
         #expect(spectrum.singularValues.count == min(shape.rows, shape.columns))
         #expect(spectrum.singularValues == spectrum.singularValues.sorted(by: >))
     }
@@ -53,7 +54,8 @@ import Testing
         let shape = MatrixShape(rows: 6, columns: 4)
         var orthogonal = [Float](repeating: 0, count: 24)
         for row in 0..<6 { orthogonal[row * 4 + row % 3] = Float(row + 1) }
-        expectClose(try EmbeddingSpectrum(embeddings: orthogonal, shape: shape).effectiveRank, 3, Tolerances.oracle)
+        expectClose(
+            try EmbeddingSpectrum(embeddings: orthogonal, shape: shape).effectiveRank, 3, Tolerances.oracle)
         let collapsed = (0..<6).flatMap { row in [1, 2, 3, 4].map { Float($0 * (row + 1)) } }
         let spectrum = try EmbeddingSpectrum(embeddings: collapsed, shape: shape)
         expectClose(spectrum.effectiveRank, 1, Tolerances.oracle)
@@ -107,7 +109,8 @@ extension EmbeddingSpectrumTests {
         func message(_ count: Int, _ rows: Int, _ columns: Int) -> String? {
             #expect(throws: LossError.self) {
                 try EmbeddingSpectrum(
-                    embeddings: [Float](repeating: 1, count: count), shape: MatrixShape(rows: rows, columns: columns))
+                    embeddings: [Float](repeating: 1, count: count),
+                    shape: MatrixShape(rows: rows, columns: columns))
             }?.description
         }
         #expect(message(11, 4, 3) == "embeddings has 11 elements, but the other arguments ask for 12")
@@ -115,7 +118,8 @@ extension EmbeddingSpectrumTests {
             message(0, -4, 3) == "a shape of -4 rows and 3 columns is not possible: "
                 + "sides must be at least 0 and their product must fit an Int")
         #expect(message(0, 1 << 31, 0) == "shape.rows is 2147483648, but BLAS takes sizes up to 2147483647")
-        #expect(message(0, 0, 1 << 31) == "shape.columns is 2147483648, but BLAS takes sizes up to 2147483647")
+        #expect(
+            message(0, 0, 1 << 31) == "shape.columns is 2147483648, but BLAS takes sizes up to 2147483647")
     }
 
     @Test func failureOfLAPACK() {

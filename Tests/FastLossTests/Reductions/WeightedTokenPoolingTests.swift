@@ -21,8 +21,9 @@ import Testing
     @Test(arguments: try Golden.cases(of: "TokenPooling"), [false, true])
     func matchesPyTorch(_ golden: Golden, normalized: Bool) throws {
         let problem = Problem(
-            shape: try golden.tokenShape, weightings: try golden.int("weightings"), states: try golden.floats("states"),
-            weights: try golden.floats("weights"), embeddingGradient: try golden.floats("weightedOutputGradient"))
+            shape: try golden.tokenShape, weightings: try golden.int("weightings"),
+            states: try golden.floats("states"), weights: try golden.floats("weights"),
+            embeddingGradient: try golden.floats("weightedOutputGradient"))
         let name = normalized ? "normalized" : "weighted"
         let results = try problem.run(normalized: normalized)
         let scales = problem.scales(normalized: normalized)
@@ -60,8 +61,12 @@ import Testing
         var (naive, truth) = (problem.naive(normalized: normalized), problem.oracle(normalized: normalized))
         naive.statesGradient = zip(problem.states, naive.statesGradient).map { $0 + scale * $1 }
         naive.weightsGradient = zip(problem.weights, naive.weightsGradient).map { $0 + scale * $1 }
-        truth.statesGradient = zip(problem.states, truth.statesGradient).map { Double($0) + Double(scale) * $1 }
-        truth.weightsGradient = zip(problem.weights, truth.weightsGradient).map { Double($0) + Double(scale) * $1 }
+        truth.statesGradient = zip(problem.states, truth.statesGradient).map {
+            Double($0) + Double(scale) * $1
+        }
+        truth.weightsGradient = zip(problem.weights, truth.weightsGradient).map {
+            Double($0) + Double(scale) * $1
+        }
         var scales = problem.scales(normalized: normalized)
         scales.statesGradient = scales.statesGradient.map { $0 + problem.states.norm }
         scales.weightsGradient = scales.weightsGradient.map { $0 + problem.weights.norm }
@@ -113,8 +118,10 @@ import Testing
         let problem = Problem(shape, weightings: weightings)
         for normalized in [false, true] {
             let results = try problem.run(normalized: normalized)
-            #expect(results.embeddings == [Float](repeating: 0, count: shape.cells * weightings * shape.width))
-            #expect(results.norms == (normalized ? [Double](repeating: 0, count: shape.cells * weightings) : []))
+            #expect(
+                results.embeddings == [Float](repeating: 0, count: shape.cells * weightings * shape.width))
+            #expect(
+                results.norms == (normalized ? [Double](repeating: 0, count: shape.cells * weightings) : []))
             #expect(results.statesGradient == [Float](repeating: 0, count: problem.states.count))
             #expect(results.weightsGradient == [Float](repeating: 0, count: problem.weights.count))
         }
@@ -135,14 +142,25 @@ import Testing
 
     @Test func arraysGiveTheSame() throws {
         let problem = Problem(TokenShape(cells: 2, tokens: 3, width: 4), weightings: 2)
+        let plain = try problem.run(normalized: false, scale: 2)
         #expect(
             try WeightedTokenPooling().value(
                 states: problem.states, weights: problem.weights, shape: problem.shape, weightings: 2)
-                == problem.run(normalized: false).embeddings)
-        let normalized = try NormalizedWeightedTokenPooling().value(
+                == plain.embeddings)
+        let plainGradients = try WeightedTokenPooling().gradients(
+            embeddingGradient: problem.embeddingGradient, states: problem.states, weights: problem.weights,
+            shape: problem.shape, weightings: 2, gradientScale: 2)
+        #expect(plainGradients == (plain.statesGradient, plain.weightsGradient))
+
+        let unit = try problem.run(normalized: true, scale: 2)
+        let value = try NormalizedWeightedTokenPooling().value(
             states: problem.states, weights: problem.weights, shape: problem.shape, weightings: 2)
-        let results = try problem.run(normalized: true)
-        #expect(normalized.embeddings == results.embeddings && normalized.norms == results.norms)
+        #expect(value == (unit.embeddings, unit.norms))
+        let unitGradients = try NormalizedWeightedTokenPooling().gradients(
+            embeddingGradient: problem.embeddingGradient, embeddings: value.embeddings, norms: value.norms,
+            states: problem.states, weights: problem.weights, shape: problem.shape, weightings: 2,
+            gradientScale: 2)
+        #expect(unitGradients == (unit.statesGradient, unit.weightsGradient))
     }
 }
 
@@ -164,8 +182,10 @@ extension WeightedTokenPoolingTests {
             return self.message { _ = try problem.run(normalized: normalized) }
         }
         #expect(
-            message { $0.states.removeLast() } == "states has 23 elements, but the other arguments ask for 24")
-        #expect(message { $0.weights.append(0) } == "weights has 13 elements, but the other arguments ask for 12")
+            message { $0.states.removeLast() } == "states has 23 elements, but the other arguments ask for 24"
+        )
+        #expect(
+            message { $0.weights.append(0) } == "weights has 13 elements, but the other arguments ask for 12")
         #expect(
             message { $0.embeddingGradient.append(0) }
                 == "embeddingGradient has 17 elements, but the other arguments ask for 16")
@@ -188,8 +208,8 @@ extension WeightedTokenPoolingTests {
             message {
                 var span = embeddings.mutableSpan
                 try WeightedTokenPooling().value(
-                    states: problem.states.span, weights: problem.weights.span, shape: problem.shape, weightings: 2,
-                    embeddings: &span, workspace: Workspace())
+                    states: problem.states.span, weights: problem.weights.span, shape: problem.shape,
+                    weightings: 2, embeddings: &span, workspace: Workspace())
             } == "embeddings has 15 elements, but the other arguments ask for 16")
         #expect(
             message { try problem.normalizedValue(&embeddings, &norms) }
@@ -216,9 +236,11 @@ extension WeightedTokenPoolingTests {
             }
         }
         #expect(
-            gradientMessage(embeddings: 3, norms: 4) == "embeddings has 3 elements, but the other arguments ask for 16")
+            gradientMessage(embeddings: 3, norms: 4)
+                == "embeddings has 3 elements, but the other arguments ask for 16")
         #expect(
-            gradientMessage(embeddings: 16, norms: 5) == "norms has 5 elements, but the other arguments ask for 4")
+            gradientMessage(embeddings: 16, norms: 5)
+                == "norms has 5 elements, but the other arguments ask for 4")
         #expect(gradient == .untouched(24))
     }
 
@@ -240,7 +262,8 @@ extension WeightedTokenPoolingTests {
     func sizesBeyondBLAS(_ shape: TokenShape, weightings: Int, argument: String) {
         #expect(
             message {
-                _ = try WeightedTokenPooling().value(states: [], weights: [], shape: shape, weightings: weightings)
+                _ = try WeightedTokenPooling().value(
+                    states: [], weights: [], shape: shape, weightings: weightings)
             } == "\(argument) is 2147483648, but BLAS takes sizes up to 2147483647")
     }
 
@@ -249,11 +272,14 @@ extension WeightedTokenPoolingTests {
         let shape = TokenShape(cells: 1, tokens: 2, width: 2)
         let four: [Float] = [0, 0, 0, 0]
         let (two, norm) = ([Float(0), 0], [Double(1)])
-        let (plain, normalized, workspace) = (WeightedTokenPooling(), NormalizedWeightedTokenPooling(), Workspace())
+        let (plain, normalized, workspace) = (
+            WeightedTokenPooling(), NormalizedWeightedTokenPooling(), Workspace()
+        )
         var memory = [Double](repeating: 0, count: 4)
         memory.withUnsafeMutableBytes { bytes in
             func input(_ count: Int) -> UnsafeBufferPointer<Float> {
-                UnsafeBufferPointer(rebasing: UnsafeBufferPointer(bytes.assumingMemoryBound(to: Float.self))[..<count])
+                UnsafeBufferPointer(
+                    rebasing: UnsafeBufferPointer(bytes.assumingMemoryBound(to: Float.self))[..<count])
             }
             func output(after count: Int, _ outputs: Int) -> UnsafeMutableBufferPointer<Float> {
                 UnsafeMutableBufferPointer(
@@ -272,7 +298,8 @@ extension WeightedTokenPoolingTests {
             var freeEmbeddings: [Float] = [0, 0]
             expect("embeddings", "states") {
                 try plain.value(
-                    states: quad, weights: two.span, shape: shape, embeddings: &embeddings, workspace: workspace)
+                    states: quad, weights: two.span, shape: shape, embeddings: &embeddings,
+                    workspace: workspace)
             }
             expect("embeddings", "states") {
                 var norms = freeNorm.mutableSpan
@@ -283,7 +310,8 @@ extension WeightedTokenPoolingTests {
             embeddings = MutableSpan(_unsafeElements: output(after: 2, 2))
             expect("embeddings", "weights") {
                 try plain.value(
-                    states: four.span, weights: pair, shape: shape, embeddings: &embeddings, workspace: workspace)
+                    states: four.span, weights: pair, shape: shape, embeddings: &embeddings,
+                    workspace: workspace)
             }
             expect("embeddings", "weights") {
                 var norms = freeNorm.mutableSpan
@@ -294,36 +322,38 @@ extension WeightedTokenPoolingTests {
             var sharedNorms = MutableSpan(_unsafeElements: norms)
             expect("norms", "embeddings") {
                 try normalized.value(
-                    states: four.span, weights: two.span, shape: shape, embeddings: &embeddings, norms: &sharedNorms,
-                    workspace: workspace)
+                    states: four.span, weights: two.span, shape: shape, embeddings: &embeddings,
+                    norms: &sharedNorms, workspace: workspace)
             }
             expect("norms", "states") {
                 var embeddings = freeEmbeddings.mutableSpan
                 try normalized.value(
-                    states: quad, weights: two.span, shape: shape, embeddings: &embeddings, norms: &sharedNorms,
-                    workspace: workspace)
+                    states: quad, weights: two.span, shape: shape, embeddings: &embeddings,
+                    norms: &sharedNorms, workspace: workspace)
             }
             expect("norms", "weights") {
                 var embeddings = freeEmbeddings.mutableSpan
                 try normalized.value(
-                    states: four.span, weights: pair, shape: shape, embeddings: &embeddings, norms: &sharedNorms,
-                    workspace: workspace)
+                    states: four.span, weights: pair, shape: shape, embeddings: &embeddings,
+                    norms: &sharedNorms, workspace: workspace)
             }
 
             // The states' gradient.
             var gradient = MutableSpan(_unsafeElements: output(after: 2, 4))
             expect("gradient", "embeddingGradient") {
                 try plain.statesGradient(
-                    embeddingGradient: pair, weights: two.span, shape: shape, gradient: &gradient, workspace: workspace)
+                    embeddingGradient: pair, weights: two.span, shape: shape, gradient: &gradient,
+                    workspace: workspace)
             }
             expect("gradient", "weights") {
                 try plain.statesGradient(
-                    embeddingGradient: two.span, weights: pair, shape: shape, gradient: &gradient, workspace: workspace)
+                    embeddingGradient: two.span, weights: pair, shape: shape, gradient: &gradient,
+                    workspace: workspace)
             }
             expect("gradient", "embeddings") {
                 try normalized.statesGradient(
-                    embeddingGradient: two.span, embeddings: pair, norms: norm.span, weights: two.span, shape: shape,
-                    gradient: &gradient, workspace: workspace)
+                    embeddingGradient: two.span, embeddings: pair, norms: norm.span, weights: two.span,
+                    shape: shape, gradient: &gradient, workspace: workspace)
             }
             expect("gradient", "norms") {
                 try normalized.statesGradient(
@@ -335,7 +365,8 @@ extension WeightedTokenPoolingTests {
             gradient = MutableSpan(_unsafeElements: output(after: 4, 2))
             expect("gradient", "states") {
                 try plain.weightsGradient(
-                    embeddingGradient: two.span, states: quad, shape: shape, gradient: &gradient, workspace: workspace)
+                    embeddingGradient: two.span, states: quad, shape: shape, gradient: &gradient,
+                    workspace: workspace)
             }
             gradient = MutableSpan(_unsafeElements: output(after: 2, 2))
             expect("gradient", "norms") {
@@ -396,8 +427,8 @@ extension WeightedTokenPoolingTests.Problem {
         var span = embeddings.mutableSpan
         var normSpan = norms.mutableSpan
         try NormalizedWeightedTokenPooling().value(
-            states: states.span, weights: weights.span, shape: shape, weightings: weightings, embeddings: &span,
-            norms: &normSpan, workspace: workspace)
+            states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+            embeddings: &span, norms: &normSpan, workspace: workspace)
     }
 
     /// All verbs. With `before`, the gradients are added to it.
@@ -428,19 +459,22 @@ extension WeightedTokenPoolingTests.Problem {
             let pooling = WeightedTokenPooling()
             var span = embeddings.mutableSpan
             try pooling.value(
-                states: states.span, weights: weights.span, shape: shape, weightings: weightings, embeddings: &span,
-                workspace: workspace)
+                states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+                embeddings: &span, workspace: workspace)
             var statesSpan = statesGradient.mutableSpan
             try pooling.statesGradient(
-                embeddingGradient: embeddingGradient.span, weights: weights.span, shape: shape, weightings: weightings,
-                gradient: &statesSpan, gradientScale: scale, update: update, workspace: workspace)
+                embeddingGradient: embeddingGradient.span, weights: weights.span, shape: shape,
+                weightings: weightings, gradient: &statesSpan, gradientScale: scale, update: update,
+                workspace: workspace)
             var weightsSpan = weightsGradient.mutableSpan
             try pooling.weightsGradient(
-                embeddingGradient: embeddingGradient.span, states: states.span, shape: shape, weightings: weightings,
-                gradient: &weightsSpan, gradientScale: scale, update: update, workspace: workspace)
+                embeddingGradient: embeddingGradient.span, states: states.span, shape: shape,
+                weightings: weightings, gradient: &weightsSpan, gradientScale: scale, update: update,
+                workspace: workspace)
         }
         return Results(
-            embeddings: embeddings, norms: norms, statesGradient: statesGradient, weightsGradient: weightsGradient)
+            embeddings: embeddings, norms: norms, statesGradient: statesGradient,
+            weightsGradient: weightsGradient)
     }
 
     // MARK: The oracle
@@ -463,13 +497,13 @@ extension WeightedTokenPoolingTests.Problem {
             statesGradient: &statesGradient, weightsGradient: &weightsGradient)
         return Results(
             embeddings: Reference.TokenPooling.weighted(
-                states: states, weights: weights, cells: shape.cells, tokens: shape.tokens, width: shape.width,
-                weightings: weightings, normalized: normalized),
+                states: states, weights: weights, cells: shape.cells, tokens: shape.tokens,
+                width: shape.width, weightings: weightings, normalized: normalized),
             statesGradient: statesGradient, weightsGradient: weightsGradient)
     }
 
-    /// The plain sums and gradients of absolute values: of the sums, divided by their norms, and of the gradients before the
-    /// normalisation's projection.
+    /// The plain sums and gradients of absolute values: of the sums, divided by their norms, and of the
+    /// gradients before the normalisation's projection.
     func scales(normalized: Bool) -> WeightedTokenPoolingTests.Scales {
         func absolute(_ values: [Float]) -> [Double] { values.map { abs(Double($0)) } }
         var upstream = absolute(embeddingGradient)
@@ -483,7 +517,9 @@ extension WeightedTokenPoolingTests.Problem {
             }
         }
         var results = reference(normalized: false, absolute(states), absolute(weights), upstream)
-        for index in results.embeddings.indices { results.embeddings[index] *= inverseNorms[index / shape.width] }
+        for index in results.embeddings.indices {
+            results.embeddings[index] *= inverseNorms[index / shape.width]
+        }
         return WeightedTokenPoolingTests.Scales(
             embeddings: perCell(results.embeddings).map(\.norm),
             statesGradient: perCell(results.statesGradient).map(\.norm),
@@ -497,10 +533,12 @@ extension WeightedTokenPoolingTests.Problem {
 
     /// The accuracy rule for every result and cell by itself. Without `naive` the tolerance alone is allowed.
     func expect(
-        _ fast: Results<Float>, naive: Results<Float>?, truth: Results<Double>, scales: WeightedTokenPoolingTests.Scales,
-        sourceLocation: SourceLocation = #_sourceLocation
+        _ fast: Results<Float>, naive: Results<Float>?, truth: Results<Double>,
+        scales: WeightedTokenPoolingTests.Scales, sourceLocation: SourceLocation = #_sourceLocation
     ) {
-        func expect(_ label: String, _ result: (Results<Float>) -> [Float], _ truth: [Double], _ scales: [Double]) {
+        func expect(
+            _ label: String, _ result: (Results<Float>) -> [Float], _ truth: [Double], _ scales: [Double]
+        ) {
             let rounded = truth.map { Float($0) }
             for cell in 0..<shape.cells {
                 expectAsAccurateAsNaive(
