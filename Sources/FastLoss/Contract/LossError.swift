@@ -35,7 +35,7 @@ public enum LossError: Error, Equatable, Sendable {
     case missingInput(term: String, argument: String)
 
     /// A gradient was asked of an input that the call was not given.
-    case gradientWithoutInput(gradient: String, argument: String)
+    case gradientWithoutInput(gradient: String)
 
     /// An input holds NaN or an infinity where only finite numbers have a result.
     case notFinite(argument: String, value: Float, index: Int)
@@ -71,12 +71,12 @@ extension LossError: CustomStringConvertible {
             "output \(output) shares memory with \(other)"
         case .missingInput(let term, let argument):
             "the objective's term \(term) is on, but \(argument) was not given"
-        case .gradientWithoutInput(let gradient, let argument):
-            "a gradient buffer \(gradient) was given, but \(argument) was not"
+        case .gradientWithoutInput(let gradient):
+            "a buffer was given for \(gradient), but not the input that it is the gradient of"
         case .notFinite(let argument, let value, let index):
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
-            "LAPACK's \(routine) did not converge (info \(info)); does the input hold NaN or infinite values?"
+            "LAPACK's \(routine) did not converge (info \(info))"
         }
     }
 }
