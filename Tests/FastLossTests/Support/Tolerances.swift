@@ -1,0 +1,64 @@
+// THE table of tolerances. Tests name an entry; no test writes a number of its own.
+
+/// A bound on the error of one number: |actual − expected| ≤ relative · |expected| + absolute.
+struct Tolerance: Sendable {
+    var relative: Double
+    var absolute: Double
+
+    func allowed(for expected: Double) -> Double { relative * abs(expected) + absolute }
+}
+
+enum Tolerances {
+    // MARK: The oracle
+
+    /// The Double oracle against PyTorch's float64. Both carry 2⁻⁵³ per operation over sums of at most some
+    /// hundred terms. The absolute part is for elements that PyTorch gets by cancelling quantities near 1,
+    /// such as softmax − 1.
+    static let oracle = Tolerance(relative: 1e-12, absolute: 1e-15)
+
+    /// The same for arrays whose elements cancel: error norm relative to a given norm.
+    static let oracleNormwise = 1e-12
+
+    /// Singular values against LAPACK's: absolute, relative to the largest one, because that is all that
+    /// either algorithm promises for the small ones.
+    static let singularValues = 1e-13
+
+    /// A gradient against central differences with the step below: the truncation is of the order of step²,
+    /// the rounding of 2⁻⁵³ / step, both times the size of values up to some hundred.
+    static let centralDifferences = Tolerance(relative: 1e-6, absolute: 1e-8)
+
+    /// The step of central differences, relative to max(1, |x|): near the cube root of 2⁻⁵³, where truncation
+    /// and rounding meet.
+    static let centralDifferenceStep = 1e-5
+
+    /// The naive Float loops against PyTorch's float32, error norm relative to the result's (for embeddings,
+    /// before the projection): both are within some dozens of 2⁻²⁴ of the truth on the goldens, on different
+    /// sides of it.
+    static let naiveNormwise = 1e-5
+
+    /// Values of the naive Float embedding losses against PyTorch's float32. The absolute part is for
+    /// confident cells at small temperatures: PyTorch takes the difference of two numbers of the size of 1/τ.
+    static let naiveEmbeddingValue = Tolerance(relative: 1e-5, absolute: 1e-6)
+
+    // MARK: The fast kernels
+
+    /// Values of MSE, NLL and cross-entropy, and gradients of elementwise losses: this many units in the last
+    /// place of the oracle rounded to Float.
+    static let elementwiseUlps = 4.0
+
+    /// Below this, an elementwise result counts in absolute terms: a logarithm near 1 or a difference of
+    /// nearly equal numbers has no relative accuracy to lose.
+    static let elementwiseFloor = 1e-12
+
+    /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
+    static let embeddingValue = 1e-6
+
+    /// Gradients of ECS and CCE: error norm relative to the norm before the normalisation's projection, which
+    /// may cancel most of it.
+    static let embeddingGradient = 5e-6
+
+    /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
+    /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
+    /// naive result happens to be exact.
+    static let accuracyRule = 4 * 0x1p-24
+}
