@@ -153,12 +153,13 @@ extension MaskedPass {
             NamedMemory("values", values), NamedMemory("predictions", predictions.memory),
             NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) },
             gradient.map { NamedMemory("gradient", $0.memory) })
-        guard let values = values.baseAddress else {
+        let rows = shape.rows
+        guard rows > 0, let values = values.baseAddress else {
+            // No rows, no values: nothing is selected, and no single row is to blame.
             _ = try metric.whenEmpty.value(loss: metric.kernel.name, row: nil)
             return 0
         }
 
-        let rows = shape.rows
         let columns = shape.columns
         // Whole rows per task, about a chunk of elements together.
         let rowsPerTask = max(1, chunkSize / max(1, columns))
