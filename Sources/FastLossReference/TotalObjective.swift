@@ -100,24 +100,37 @@ extension Reference {
 
         /// What a model and its batch provide. An input is needed exactly if a term that reads it is on.
         public struct Inputs<T: ReferenceScalar>: Sendable {
-            /// Cells and tokens: the shape of targets, mask and all value predictions.
+            /// B, the number of cells.
             public var cells: Int
+            /// L, the number of tokens per cell.
             public var tokens: Int
-            /// The width of both cell embeddings.
+            /// D, the width of both cell embeddings.
             public var width: Int
+            /// The true expression values, B × L; shared by all value terms.
             public var targets: [T] = []
+            /// The positions to predict, B × L; shared by all value terms.
             public var mask: [Bool] = []
+            /// The decoder's values (MLM), B × L.
             public var genePredictions: [T]?
+            /// The decoder's probabilities that a value is non-zero, B × L.
             public var geneNonzeroProbabilities: [T]?
+            /// Values predicted from the cell embedding (MVC), B × L.
             public var cellPredictions: [T]?
+            /// Probabilities, predicted from the cell embedding, that a value is non-zero, B × L.
             public var cellNonzeroProbabilities: [T]?
+            /// Values generated from the detached cell embedding, B × L.
             public var generatedPredictions: [T]?
+            /// The cell embedding, B × D.
             public var cellEmbedding: [T]?
-            /// A second encoding of the same cells, for the contrastive term.
+            /// A second encoding of the same cells, for the contrastive term, B × D.
             public var secondCellEmbedding: [T]?
+            /// The classifier's logits, B × number of cell types.
             public var cellTypeLogits: [T]?
+            /// One cell type per cell; −100 is ignored.
             public var cellTypeLabels: [Int32] = []
+            /// The discriminator's logits, B × number of batches.
             public var batchLogits: [T]?
+            /// One batch per cell; −100 is ignored.
             public var batchLabels: [Int32] = []
 
             /// Inputs of a shape, with everything else still to be set.

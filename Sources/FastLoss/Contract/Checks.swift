@@ -37,9 +37,8 @@ package struct NamedMemory {
     }
 }
 
-/// Throws where `output` shares memory with any of `others`. Empty buffers share nothing.
-package func checkNoOverlap(_ output: NamedMemory, _ others: NamedMemory?...) throws(LossError) {
-    for case let other? in others where output.bytes.overlaps(other.bytes) {
-        throw .overlappingBuffers(output: output.name, other: other.name)
-    }
+/// Throws where `output` shares memory with `other`. Empty buffers share nothing.
+package func checkNoOverlap(_ output: NamedMemory, _ other: NamedMemory?) throws(LossError) {
+    guard let other, output.bytes.overlaps(other.bytes) else { return }
+    throw .overlappingBuffers(output: output.name, other: other.name)
 }

@@ -24,18 +24,18 @@ public enum LossError: Error, Equatable, Sendable {
     /// A label is neither a class nor the ignored label.
     case labelOutOfRange(label: Int32, row: Int, classes: Int)
 
-    /// A selected probability is NaN or outside [0, 1]. It is found while the gradient is being computed: gradient and
-    /// value buffers of the call hold unspecified numbers (never read out of bounds, never partly accumulated sums to rely on).
-    case probabilityOutOfRange(probability: Float, index: Int)
+    /// A selected probability is NaN or outside [0, 1]. It is found while the gradient is being computed, so the gradient and
+    /// value buffers of the call hold unspecified numbers: they are not to be used, accumulated ones included.
+    case probabilityOutOfRange(argument: String, probability: Float, index: Int)
 
     /// An output buffer shares memory with an input or with another output.
     case overlappingBuffers(output: String, other: String)
 
-    /// The total objective is switched to a term whose inputs were not given, or the other way round.
+    /// The total objective has a term on whose input was not given.
     case missingInput(term: String, argument: String)
 
     /// A gradient was asked of an input that the call was not given.
-    case gradientWithoutInput(gradient: String, argument: String)
+    case gradientWithoutInput(gradient: String)
 
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
@@ -61,15 +61,15 @@ extension LossError: CustomStringConvertible {
                 + "(choose whenEmpty: .zero or .nan to get a value instead)"
         case .labelOutOfRange(let label, let row, let classes):
             "label \(label) in row \(row) is neither a class (0 to \(classes - 1)) nor the ignored label"
-        case .probabilityOutOfRange(let probability, let index):
-            "probability \(probability) at element \(index) is not in [0, 1]; "
+        case .probabilityOutOfRange(let argument, let probability, let index):
+            "probability \(probability) at element \(index) of \(argument) is not in [0, 1]; "
                 + "output buffers of this call hold unspecified values (use the logit form for logits)"
         case .overlappingBuffers(let output, let other):
             "output \(output) shares memory with \(other)"
         case .missingInput(let term, let argument):
             "the objective's term \(term) is on, but \(argument) was not given"
-        case .gradientWithoutInput(let gradient, let argument):
-            "a gradient buffer \(gradient) was given, but \(argument) was not"
+        case .gradientWithoutInput(let gradient):
+            "a buffer was given for \(gradient), but not the input that it is the gradient of"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info)); does the input hold NaN or infinite values?"
         }

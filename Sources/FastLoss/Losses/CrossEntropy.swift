@@ -60,8 +60,7 @@ public struct CrossEntropy: Sendable {
         logits: Span<Float>, labels: Span<Int32>, classes: Int, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let output = try gradientOutput(
-            gradient.memory, named: "gradient", logits: logits, labels: labels, scale: gradientScale, update)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         return try evaluate(logits: logits, labels: labels, classes: classes, into: output, workspace: workspace)
     }
 
@@ -87,29 +86,14 @@ extension CrossEntropy {
     /// Elements of one task: enough to be worth handing out.
     private static let taskSize = 4096
 
-    /// The place of a gradient, once its size, its scale and its memory are found to be right.
-    package func gradientOutput(
-        _ gradient: UnsafeMutableBufferPointer<Float>, named name: String, logits: Span<Float>, labels: Span<Int32>,
-        scale: Float, _ update: GradientUpdate
-    ) throws(LossError) -> GradientOutput {
-        try checkCount(name, gradient.count, is: logits.count)
-        try checkGradientScale(scale)
-        try checkNoOverlap(
-            NamedMemory(name, gradient), NamedMemory("logits", logits.memory), NamedMemory("labels", labels.memory))
-        return GradientOutput(gradient, scale: scale, update: update)
-    }
-
     package func evaluate(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, into gradient: GradientOutput?, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let rows = labels.count
-        let shape = MatrixShape(rows: rows, columns: classes)
-        try checkCount("logits", logits.count, is: shape.checkedCount())
-        let selected = try checkLabels(labels, classes: classes)
+        let selected = try check(logits: logits, labels: labels, classes: classes, gradient: gradient)
         guard selected > 0 else {
-            let value = try whenEmpty.value(loss: "CrossEntropy", row: nil)
             gradient?.fill(0..<logits.count, with: 0)
-            return LossValue(value: value, selectedCount: 0)
+            return LossValue(value: try emptyValue(), selectedCount: 0)
         }
 
         let rowsPerTask = max(1, Self.taskSize / classes)
@@ -142,8 +126,17 @@ extension CrossEntropy {
         return LossValue(value: sum / divisor, selectedCount: selected)
     }
 
-    /// The number of labels that are not ignored, all of them found to be classes.
-    private func checkLabels(_ labels: Span<Int32>, classes: Int) throws(LossError) -> Int {
+    /// Everything that can be wrong with a call, found before anything is written; the number of labels that count.
+    package func check(
+        logits: Span<Float>, labels: Span<Int32>, classes: Int, gradient: GradientOutput?
+    ) throws(LossError) -> Int {
+        try checkCount("logits", logits.count, is: MatrixShape(rows: labels.count, columns: classes).checkedCount())
+        if let gradient {
+            try checkCount(gradient.name, gradient.memory.count, is: logits.count)
+            try checkGradientScale(gradient.scale)
+            try checkNoOverlap(gradient.named, NamedMemory("logits", logits.memory))
+            try checkNoOverlap(gradient.named, NamedMemory("labels", labels.memory))
+        }
         var selected = 0
         for row in labels.indices where labels[row] != ignoredLabel {
             guard labels[row] >= 0, labels[row] < classes else {
@@ -151,6 +144,11 @@ extension CrossEntropy {
             }
             selected += 1
         }
+        if selected == 0 { _ = try emptyValue() }
         return selected
+    }
+
+    private func emptyValue() throws(LossError) -> Double {
+        try whenEmpty.value(loss: "CrossEntropy", row: nil)
     }
 }

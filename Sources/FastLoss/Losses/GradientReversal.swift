@@ -43,7 +43,7 @@ public struct GradientReversal: Equatable, Sendable {
         return reversed
     }
 
-    fileprivate func reverse(_ gradient: UnsafeBufferPointer<Float>, into output: GradientOutput) {
+    package func reverse(_ gradient: UnsafeBufferPointer<Float>, into output: GradientOutput) {
         guard let source = gradient.baseAddress, let target = output.memory.baseAddress else { return }
         kernels.scale(source, gradient.count, -Double(lambda), target, output.mode)
     }
@@ -93,14 +93,12 @@ public struct DomainAdversarialLoss: Sendable {
         embeddingGradient: inout MutableSpan<Float>, gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try checkParameter("lambda", reversal.lambda, "finite") { $0.isFinite }
-        let output = try crossEntropy.gradientOutput(
-            discriminatorGradient.memory, named: "discriminatorGradient", logits: logits, labels: labels,
-            scale: gradientScale, .overwrite)
-        let reversed = try crossEntropy.gradientOutput(
-            embeddingGradient.memory, named: "embeddingGradient", logits: logits, labels: labels,
-            scale: gradientScale, .overwrite)
-        try checkNoOverlap(
-            NamedMemory("embeddingGradient", reversed.memory), NamedMemory("discriminatorGradient", output.memory))
+        let output = GradientOutput(
+            discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale, update: .overwrite)
+        let reversed = GradientOutput(
+            embeddingGradient.memory, named: "embeddingGradient", scale: gradientScale, update: .overwrite)
+        _ = try crossEntropy.check(logits: logits, labels: labels, classes: classes, gradient: reversed)
+        try checkNoOverlap(reversed.named, output.named)
         let loss = try crossEntropy.evaluate(
             logits: logits, labels: labels, classes: classes, into: output, workspace: workspace)
         reversal.reverse(UnsafeBufferPointer(output.memory), into: reversed)

@@ -49,8 +49,7 @@ extension MaskedMetric {
     public func value(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask)
-        return try pass.reduce(self, predictions: predictions, into: nil, workspace: workspace)
+        try reduce(predictions: predictions, targets: targets, mask: mask, into: nil, workspace: workspace)
     }
 
     /// One value for each cell (row): the mean over the row's selected elements, or their sum, as ``reduction`` says.
@@ -69,14 +68,31 @@ extension MaskedMetric {
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
         values: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) -> Int {
-        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask, shape: shape)
-        return try pass.reducePerCell(
-            self, predictions: predictions, values: values.memory, into: nil, workspace: workspace)
+        let pass = try MaskedPass(targets: targets, mask: mask, shape: shape)
+        return try pass.runPerCell(
+            pass.term(kernel, predictions: predictions), reduction: reduction, whenEmpty: whenEmpty,
+            values: values.memory, workspace: workspace)
     }
 
     /// The reduced value, from arrays; a thin wrapper that makes its own workspace.
     public func value(predictions: [Float], targets: [Float], mask: [Bool]? = nil) throws(LossError) -> LossValue {
         try value(predictions: predictions.span, targets: targets.span, mask: mask?.span, workspace: Workspace())
+    }
+
+    /// A pass of this one metric over all elements.
+    fileprivate func reduce(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
+        workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        let pass = try MaskedPass(
+            targets: targets, mask: mask, shape: MatrixShape(rows: 1, columns: predictions.count))
+        var term = try pass.term(kernel, predictions: predictions, gradient: gradient)
+        let selected = try withUnsafeMutablePointer(to: &term) { (term) throws(LossError) in
+            try pass.run(
+                UnsafeMutableBufferPointer(start: term, count: 1), reduction: reduction, whenEmpty: whenEmpty,
+                workspace: workspace)
+        }
+        return LossValue(value: term.value, selectedCount: selected)
     }
 }
 
@@ -99,9 +115,9 @@ extension MaskedLoss {
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask)
-        let output = try pass.gradientOutput(gradient.memory, of: predictions, scale: gradientScale, update)
-        return try pass.reduce(self, predictions: predictions, into: output, workspace: workspace)
+        try reduce(
+            predictions: predictions, targets: targets, mask: mask,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), workspace: workspace)
     }
 
     /// One value for each cell, and the gradient of their sum, in one pass.
@@ -126,10 +142,12 @@ extension MaskedLoss {
         values: inout MutableSpan<Float>, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> Int {
-        let pass = try MaskedPass(predictions: predictions, targets: targets, mask: mask, shape: shape)
-        let output = try pass.gradientOutput(gradient.memory, of: predictions, scale: gradientScale, update)
-        return try pass.reducePerCell(
-            self, predictions: predictions, values: values.memory, into: output, workspace: workspace)
+        let pass = try MaskedPass(targets: targets, mask: mask, shape: shape)
+        let term = try pass.term(
+            kernel, predictions: predictions,
+            gradient: GradientOutput(gradient.memory, scale: gradientScale, update: update))
+        return try pass.runPerCell(
+            term, reduction: reduction, whenEmpty: whenEmpty, values: values.memory, workspace: workspace)
     }
 
     /// The reduced value and its gradient, from arrays; a thin wrapper that makes its own workspace.

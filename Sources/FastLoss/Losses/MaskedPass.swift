@@ -18,17 +18,12 @@ nonisolated(unsafe) private let everythingSelected: UnsafePointer<Bool> = {
 
 /// One loss of a pass: its kernel, its predictions and, where wanted, its gradient.
 package struct MaskedTerm {
-    package let kernel: ElementwiseKernel
-    package let predictions: UnsafePointer<Float>
-    package let gradient: GradientOutput?
+    fileprivate let kernel: ElementwiseKernel
+    fileprivate let predictions: UnsafePointer<Float>
+    fileprivate let argument: String
+    fileprivate let gradient: GradientOutput?
     /// The reduced loss, once the pass has run.
-    package var value = Double.nan
-
-    package init(kernel: ElementwiseKernel, predictions: UnsafePointer<Float>, gradient: GradientOutput?) {
-        self.kernel = kernel
-        self.predictions = predictions
-        self.gradient = gradient
-    }
+    package fileprivate(set) var value = Double.nan
 }
 
 /// The targets and the mask that the terms of a pass share.
@@ -38,47 +33,31 @@ package struct MaskedPass {
     private let shape: MatrixShape
     private let count: Int
 
-    /// A pass over `targets.count` elements in rows of `shape`, or over all of them as one row.
-    package init(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape? = nil
-    ) throws(LossError) {
-        self.shape = shape ?? MatrixShape(rows: 1, columns: predictions.count)
-        count = try self.shape.checkedCount()
-        try checkCount("predictions", predictions.count, is: count)
+    /// A pass over the rows of `shape`.
+    package init(targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape) throws(LossError) {
+        self.shape = shape
+        count = try shape.checkedCount()
         try checkCount("targets", targets.count, is: count)
         if let mask { try checkCount("mask", mask.count, is: count) }
         self.targets = targets.memory
         self.mask = mask?.memory
     }
-}
 
-// MARK: - One loss by itself
-
-extension MaskedPass {
-    /// The place of a gradient, once its size, its scale and its memory are found to be right.
-    package func gradientOutput(
-        _ gradient: UnsafeMutableBufferPointer<Float>, named name: String = "gradient", of predictions: Span<Float>,
-        scale: Float, _ update: GradientUpdate
-    ) throws(LossError) -> GradientOutput {
-        try checkCount(name, gradient.count, is: count)
-        try checkGradientScale(scale)
-        try checkNoOverlap(
-            NamedMemory(name, gradient), NamedMemory("predictions", predictions.memory),
-            NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) })
-        return GradientOutput(gradient, scale: scale, update: update)
-    }
-
-    /// One loss over all elements.
-    func reduce(
-        _ metric: some MaskedMetric, predictions: Span<Float>, into gradient: GradientOutput?, workspace: Workspace
-    ) throws(LossError) -> LossValue {
-        var term = MaskedTerm(kernel: metric.kernel, predictions: predictions.pointer, gradient: gradient)
-        let selected = try withUnsafeMutablePointer(to: &term) { (term) throws(LossError) in
-            try run(
-                UnsafeMutableBufferPointer(start: term, count: 1), reduction: metric.reduction,
-                whenEmpty: metric.whenEmpty, workspace: workspace)
+    /// A loss that takes part in the pass, once its predictions and its gradient's place are found to be right.
+    package func term(
+        _ kernel: ElementwiseKernel, predictions: Span<Float>, named argument: String = "predictions",
+        gradient: GradientOutput? = nil
+    ) throws(LossError) -> MaskedTerm {
+        try checkCount(argument, predictions.count, is: count)
+        if let gradient {
+            try checkCount(gradient.name, gradient.memory.count, is: count)
+            try checkGradientScale(gradient.scale)
+            try checkNoOverlap(gradient.named, NamedMemory(argument, predictions.memory))
+            try checkNoOverlap(gradient.named, NamedMemory("targets", targets))
+            try checkNoOverlap(gradient.named, mask.map { NamedMemory("mask", $0) })
         }
-        return LossValue(value: term.value, selectedCount: selected)
+        return MaskedTerm(
+            kernel: kernel, predictions: predictions.pointer, argument: argument, gradient: gradient)
     }
 }
 
@@ -143,20 +122,22 @@ extension MaskedPass {
 // MARK: - Cell by cell
 
 extension MaskedPass {
-    /// One loss over each row; returns the number of selected elements in all rows.
-    func reducePerCell(
-        _ metric: some MaskedMetric, predictions: Span<Float>, values: UnsafeMutableBufferPointer<Float>,
-        into gradient: GradientOutput?, workspace: Workspace
+    /// One term over each row; returns the number of selected elements in all rows.
+    func runPerCell(
+        _ term: MaskedTerm, reduction: LossReduction, whenEmpty: EmptySelectionRule,
+        values: UnsafeMutableBufferPointer<Float>, workspace: Workspace
     ) throws(LossError) -> Int {
+        let memory = NamedMemory("values", values)
         try checkCount("values", values.count, is: shape.rows)
         try checkNoOverlap(
-            NamedMemory("values", values), NamedMemory("predictions", predictions.memory),
-            NamedMemory("targets", targets), mask.map { NamedMemory("mask", $0) },
-            gradient.map { NamedMemory("gradient", $0.memory) })
+            memory, NamedMemory(term.argument, UnsafeBufferPointer(start: term.predictions, count: count)))
+        try checkNoOverlap(memory, NamedMemory("targets", targets))
+        try checkNoOverlap(memory, mask.map { NamedMemory("mask", $0) })
+        try checkNoOverlap(memory, term.gradient?.named)
         let rows = shape.rows
         guard rows > 0, let values = values.baseAddress else {
             // No rows, no values: nothing is selected, and no single row is to blame.
-            _ = try metric.whenEmpty.value(loss: metric.kernel.name, row: nil)
+            _ = try whenEmpty.value(loss: term.kernel.name, row: nil)
             return 0
         }
 
@@ -176,21 +157,20 @@ extension MaskedPass {
         for row in 0..<rows {
             counts[row] = mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
             selected += counts[row]
-            if counts[row] == 0 { _ = try metric.whenEmpty.value(loss: metric.kernel.name, row: row) }
+            if counts[row] == 0 { _ = try whenEmpty.value(loss: term.kernel.name, row: row) }
         }
 
-        let term = MaskedTerm(kernel: metric.kernel, predictions: predictions.pointer, gradient: gradient)
-        let empty: Float = metric.whenEmpty == .nan ? .nan : 0
+        let empty: Float = whenEmpty == .nan ? .nan : 0
         workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task, _ in
             invalid[task] = 0
             for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
                 let elements = row * columns..<(row + 1) * columns
                 guard counts[row] > 0 else {
                     values[row] = empty
-                    gradient?.fill(elements, with: empty)
+                    term.gradient?.fill(elements, with: empty)
                     continue
                 }
-                let divisor = metric.reduction == .mean ? Double(counts[row]) : 1
+                let divisor = reduction == .mean ? Double(counts[row]) : 1
                 var sum = 0.0
                 for start in stride(from: elements.lowerBound, to: elements.upperBound, by: chunkSize) {
                     let chunk = start..<min(elements.upperBound, start + chunkSize)
@@ -229,6 +209,7 @@ extension MaskedPass {
         let index = (0..<count).first {
             (mask?[$0] ?? true) && !(0...1).contains(term.predictions[$0])
         }
-        return .probabilityOutOfRange(probability: index.map { term.predictions[$0] } ?? .nan, index: index ?? 0)
+        return .probabilityOutOfRange(
+            argument: term.argument, probability: index.map { term.predictions[$0] } ?? .nan, index: index ?? 0)
     }
 }

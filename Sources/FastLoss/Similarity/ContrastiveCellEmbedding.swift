@@ -41,7 +41,7 @@ public struct ContrastiveCellEmbedding: Sendable {
     public func value(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try evaluate(first: first, second: second, shape: shape, into: nil, workspace: workspace)
+        try evaluate(first: first, second: second, shape: shape, into: Outputs(first: nil, second: nil), workspace: workspace)
     }
 
     /// The loss and its gradients with respect to both encodings.
@@ -61,10 +61,9 @@ public struct ContrastiveCellEmbedding: Sendable {
         secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let outputs = try gradientOutputs(
-            firstGradient.memory, named: "firstGradient", firstUpdate: update,
-            secondGradient.memory, named: "secondGradient", secondUpdate: update,
-            first: first, second: second, scale: gradientScale)
+        let outputs = Outputs(
+            first: GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
+            second: GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update))
         return try evaluate(first: first, second: second, shape: shape, into: outputs, workspace: workspace)
     }
 
@@ -89,10 +88,15 @@ public struct ContrastiveCellEmbedding: Sendable {
 }
 
 extension ContrastiveCellEmbedding {
-    /// Where both gradients go.
+    /// Where the gradients go that are wanted.
     package struct Outputs {
-        package let first: GradientOutput
-        package let second: GradientOutput
+        package let first: GradientOutput?
+        package let second: GradientOutput?
+
+        package init(first: GradientOutput?, second: GradientOutput?) {
+            self.first = first
+            self.second = second
+        }
     }
 
     /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
@@ -105,38 +109,39 @@ extension ContrastiveCellEmbedding {
     private static let rowsPerTask = 64
     private static let columnsPerTask = 256
 
-    /// The places of both gradients, once their sizes, scale and memory are found to be right.
-    package func gradientOutputs(
-        _ firstGradient: UnsafeMutableBufferPointer<Float>, named firstName: String, firstUpdate: GradientUpdate,
-        _ secondGradient: UnsafeMutableBufferPointer<Float>, named secondName: String, secondUpdate: GradientUpdate,
-        first: Span<Float>, second: Span<Float>, scale: Float
-    ) throws(LossError) -> Outputs {
-        let outputs = Outputs(
-            first: try embeddingGradientOutput(
-                firstGradient, named: firstName, of: first, named: "first", scale: scale, firstUpdate),
-            second: try embeddingGradientOutput(
-                secondGradient, named: secondName, of: second, named: "second", scale: scale, secondUpdate))
-        try checkNoOverlap(
-            NamedMemory(firstName, firstGradient), NamedMemory("second", second.memory),
-            NamedMemory(secondName, secondGradient))
-        try checkNoOverlap(NamedMemory(secondName, secondGradient), NamedMemory("first", first.memory))
-        return outputs
-    }
-
-    package func evaluate(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, into outputs: Outputs?, workspace: Workspace
-    ) throws(LossError) -> LossValue {
+    /// Everything that can be wrong with a call, found before anything is written.
+    package func check(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, gradients: Outputs
+    ) throws(LossError) {
         try checkParameter("temperature", temperature, "above 0 and finite") { $0 > 0 && $0.isFinite }
         try checkEmbeddings(first, named: "first", shape: shape)
         try checkEmbeddings(second, named: "second", shape: shape)
-        let rows = shape.rows
-        guard rows > 0 else {
-            return LossValue(value: try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil), selectedCount: 0)
+        if let gradient = gradients.first {
+            try checkGradient(gradient, of: first, named: "first")
+            try checkNoOverlap(gradient.named, NamedMemory("second", second.memory))
         }
+        if let gradient = gradients.second {
+            try checkGradient(gradient, of: second, named: "second")
+            try checkNoOverlap(gradient.named, NamedMemory("first", first.memory))
+            try checkNoOverlap(gradient.named, gradients.first?.named)
+        }
+        if shape.rows == 0 { _ = try emptyValue() }
+    }
+
+    private func emptyValue() throws(LossError) -> Double {
+        try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
+    }
+
+    package func evaluate(
+        first: Span<Float>, second: Span<Float>, shape: MatrixShape, into outputs: Outputs, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        try check(first: first, second: second, shape: shape, gradients: outputs)
+        let rows = shape.rows
+        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
 
         // An overwritten gradient serves as its own accumulator.
-        let firstAside = outputs?.first.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let secondAside = outputs?.second.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let firstAside = outputs.first?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let secondAside = outputs.second?.mode == FASTLOSS_GRADIENT_ACCUMULATE
         let panelRows = min(rows, Self.panelRows)
         let (panelCount, overflow) = panelRows.multipliedReportingOverflow(by: rows)
         guard !overflow else { throw .invalidShape(rows: panelRows, columns: rows) }
@@ -157,20 +162,22 @@ extension ContrastiveCellEmbedding {
         let panel = Panel(
             memory: workspace.pointer(panelScratch), first: firstUnit, second: secondUnit,
             losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
-            firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs?.first.memory.baseAddress,
-            secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs?.second.memory.baseAddress)
+            firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs.first?.memory.baseAddress,
+            secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs.second?.memory.baseAddress)
         for start in stride(from: 0, to: rows, by: Self.panelRows) {
             panel.visit(start..<min(rows, start + Self.panelRows), workspace: workspace)
         }
 
-        if let outputs {
-            let factor = Double(outputs.first.scale) / (Double(rows) * Double(temperature))
+        let factor = 1 / (Double(rows) * Double(temperature))
+        if let output = outputs.first {
             firstUnit.backward(
-                from: panel.firstGradient, factor: factor, belowFloor: .unclampedDirection, into: outputs.first,
-                workspace: workspace)
+                from: panel.firstGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
+                into: output, workspace: workspace)
+        }
+        if let output = outputs.second {
             secondUnit.backward(
-                from: panel.secondGradient, factor: factor, belowFloor: .unclampedDirection, into: outputs.second,
-                workspace: workspace)
+                from: panel.secondGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
+                into: output, workspace: workspace)
         }
         let sum = (0..<rows).reduce(0.0) { $0 + panel.losses[$1] }
         return LossValue(value: sum / Double(rows), selectedCount: rows)
@@ -188,6 +195,7 @@ extension ContrastiveCellEmbedding {
 
         private var batch: Int { first.shape.rows }
         private var depth: Int { first.shape.columns }
+        private var needsGradient: Bool { firstGradient != nil || secondGradient != nil }
 
         /// The losses of these rows, their dN₁, and their part of dN₂.
         func visit(_ rows: Range<Int>, workspace: Workspace) {
@@ -220,7 +228,7 @@ extension ContrastiveCellEmbedding {
                 let similarities = slice + (row - rows.lowerBound) * batch
                 losses[row] = kernels.softmax_cross_entropy(
                     similarities, batch, row, inverseTemperature, 1, similarities,
-                    firstGradient == nil ? FASTLOSS_GRADIENT_NONE : FASTLOSS_GRADIENT_OVERWRITE)
+                    needsGradient ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE)
             }
             guard let firstGradient else { return }
             BLAS.multiply(

@@ -60,8 +60,7 @@ public struct ElasticCellSimilarity: Sendable {
         embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let output = try embeddingGradientOutput(
-            gradient.memory, named: "gradient", of: embeddings, named: "embeddings", scale: gradientScale, update)
+        let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         return try evaluate(embeddings: embeddings, shape: shape, into: output, workspace: workspace)
     }
 
@@ -84,11 +83,20 @@ public struct ElasticCellSimilarity: Sendable {
 }
 
 extension ElasticCellSimilarity {
+    /// Everything that can be wrong with a call, found before anything is written.
+    package func check(
+        embeddings: Span<Float>, shape: MatrixShape, gradient: GradientOutput?
+    ) throws(LossError) {
+        try checkParameter("threshold", threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
+        try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
+        if let gradient { try checkGradient(gradient, of: embeddings, named: "embeddings") }
+        if shape.rows == 0 { _ = try emptyValue() }
+    }
+
     package func evaluate(
         embeddings: Span<Float>, shape: MatrixShape, into output: GradientOutput?, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try checkParameter("threshold", threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
-        try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
+        try check(embeddings: embeddings, shape: shape, gradient: output)
         let rows = shape.rows
         guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
 

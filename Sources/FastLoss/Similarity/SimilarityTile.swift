@@ -15,15 +15,13 @@ enum SimilarityTile {
     static let productsPerNanosecond = 16
 }
 
-/// The place of an embedding's gradient, once its size, its scale and its memory are found to be right.
-package func embeddingGradientOutput(
-    _ gradient: UnsafeMutableBufferPointer<Float>, named name: String, of embeddings: Span<Float>,
-    named embeddingsName: String, scale: Float, _ update: GradientUpdate
-) throws(LossError) -> GradientOutput {
-    try checkCount(name, gradient.count, is: embeddings.count)
-    try checkGradientScale(scale)
-    try checkNoOverlap(NamedMemory(name, gradient), NamedMemory(embeddingsName, embeddings.memory))
-    return GradientOutput(gradient, scale: scale, update: update)
+/// Throws unless a gradient has the size of its embeddings, a usable scale and memory of its own.
+func checkGradient(
+    _ gradient: GradientOutput, of embeddings: Span<Float>, named name: String
+) throws(LossError) {
+    try checkCount(gradient.name, gradient.memory.count, is: embeddings.count)
+    try checkGradientScale(gradient.scale)
+    try checkNoOverlap(gradient.named, NamedMemory(name, embeddings.memory))
 }
 
 /// Throws unless the embeddings have the shape and BLAS can take it.

@@ -80,6 +80,11 @@ struct RandomInputs {
     }
 }
 
+extension Array where Element: BinaryFloatingPoint {
+    /// An output filled with what no loss writes, so that an element left out, or written in vain, shows.
+    static func untouched(_ count: Int) -> [Element] { [Element](repeating: -12345, count: count) }
+}
+
 extension [Float] {
     /// The same values for the oracle.
     var doubles: [Double] { map { Double($0) } }

@@ -1,40 +1,16 @@
-// The oracle of masked reductions and token pooling against PyTorch and central differences.
+// The oracle of token pooling against PyTorch and central differences.
 
 import FastLossReference
 import Testing
 
-@Suite struct ReductionReferenceTests {
-    @Test(arguments: try Golden.cases(of: "MaskedReductions"))
-    func maskedReductionsMatchPyTorch(_ golden: Golden) throws {
-        let values = try golden.doubles("values")
-        let (rows, columns) = (try golden.int("rows"), try golden.int("columns"))
-        let (masks, count) = (try golden.bools("masks"), try golden.int("maskCount"))
-        let sums = Reference.MaskedReductions.sums(
-            values: values, rows: rows, columns: columns, masks: masks, maskCount: count)
-        let means = Reference.MaskedReductions.means(
-            values: values, rows: rows, columns: columns, masks: masks, maskCount: count)
-        expectClose(sums, try golden.truth("sums"), Tolerances.oracle, "sums")
-        expectClose(means, try golden.truth("means"), Tolerances.oracle, "means")
-
-        let output = try golden.doubles("outputGradient")
-        var gradient = [Double](repeating: -12345, count: values.count)
-        Reference.MaskedReductions.sumsGradient(
-            outputGradient: output, rows: rows, columns: columns, masks: masks, maskCount: count,
-            gradient: &gradient)
-        expectClose(gradient, try golden.truth("sumsGradient"), Tolerances.oracle, "sumsGradient")
-        Reference.MaskedReductions.meansGradient(
-            outputGradient: output, rows: rows, columns: columns, masks: masks, maskCount: count,
-            gradient: &gradient)
-        expectClose(gradient, try golden.truth("meansGradient"), Tolerances.oracle, "meansGradient")
-    }
-
+@Suite struct TokenPoolingReferenceTests {
     @Test(arguments: try Golden.cases(of: "TokenPooling"))
-    func tokenPoolingMatchesPyTorch(_ golden: Golden) throws {
+    func clsAndAverageMatchPyTorch(_ golden: Golden) throws {
         let states = try golden.doubles("states")
         let (cells, tokens) = (try golden.int("cells"), try golden.int("tokens"))
         let width = try golden.int("width")
         let output = try golden.doubles("outputGradient")
-        var gradient = [Double](repeating: -12345, count: states.count)
+        var gradient = [Double].untouched(states.count)
 
         expectClose(
             Reference.TokenPooling.cls(states: states, cells: cells, tokens: tokens, width: width),
@@ -53,7 +29,7 @@ import Testing
     }
 
     @Test(arguments: try Golden.cases(of: "TokenPooling"), ["weighted", "normalized"])
-    func weightedPoolingMatchesPyTorch(_ golden: Golden, style: String) throws {
+    func weightedMatchesPyTorch(_ golden: Golden, style: String) throws {
         let (states, weights) = (try golden.doubles("states"), try golden.doubles("weights"))
         let (cells, tokens) = (try golden.int("cells"), try golden.int("tokens"))
         let (width, weightings) = (try golden.int("width"), try golden.int("weightings"))
@@ -63,8 +39,8 @@ import Testing
                 weightings: weightings, normalized: style == "normalized"),
             try golden.truth(style), Tolerances.oracle, style)
 
-        var statesGradient = [Double](repeating: -12345, count: states.count)
-        var weightsGradient = [Double](repeating: -12345, count: weights.count)
+        var statesGradient = [Double].untouched(states.count)
+        var weightsGradient = [Double].untouched(weights.count)
         Reference.TokenPooling.weightedGradient(
             outputGradient: try golden.doubles("weightedOutputGradient"), states: states, weights: weights,
             cells: cells, tokens: tokens, width: width, weightings: weightings,
@@ -80,7 +56,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func weightedPoolingGradientsMatchCentralDifferences(normalized: Bool) {
+    func weightedGradientsMatchCentralDifferences(normalized: Bool) {
         var random = RandomInputs(seed: 8)
         let (cells, tokens, width, weightings) = (2, 4, 3, 2)
         let states = random.normals(cells * tokens * width).doubles

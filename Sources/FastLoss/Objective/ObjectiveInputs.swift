@@ -1,0 +1,183 @@
+// What a model and its batch hand to the total objective, and where the gradients go. Nothing is copied.
+
+/// Logits of B rows over C classes, with a label for each row.
+public struct Classification: ~Escapable {
+    /// B·C logits, row-major.
+    public let logits: Span<Float>
+    /// B labels.
+    public let labels: Span<Int32>
+    /// C.
+    public let classes: Int
+
+    @_lifetime(copy logits, copy labels)
+    public init(logits: Span<Float>, labels: Span<Int32>, classes: Int) {
+        self.logits = logits
+        self.labels = labels
+        self.classes = classes
+    }
+}
+
+/// The outputs of a model for one batch, and what they are to match.
+///
+/// An input is needed if a term that reads it is on; others may be given and are not looked at.
+public struct ObjectiveInputs: ~Escapable {
+    /// B cells and L tokens: the shape of targets, mask and all value predictions.
+    public let shape: MatrixShape
+    /// B·L target values.
+    public let targets: Span<Float>
+    /// B·L selections, or nil to select everything.
+    public let mask: Span<Bool>?
+    /// B·L decoder outputs: ``ObjectiveTerm/maskedGene``.
+    public let genePredictions: Span<Float>?
+    /// B·L probabilities (or logits) of a non-zero value: ``ObjectiveTerm/maskedGeneZero``.
+    public let geneNonzero: Span<Float>?
+    /// B·L values predicted from the cell embedding: ``ObjectiveTerm/cellGene``.
+    public let cellPredictions: Span<Float>?
+    /// B·L probabilities (or logits) predicted from the cell embedding: ``ObjectiveTerm/cellGeneZero``.
+    public let cellNonzero: Span<Float>?
+    /// B·L values generated from the detached cell embedding: ``ObjectiveTerm/generation``.
+    public let generatedPredictions: Span<Float>?
+    /// D, the width of both cell embeddings.
+    public let width: Int
+    /// B·D values: ``ObjectiveTerm/elastic``, ``ObjectiveTerm/contrastive``.
+    public let cellEmbedding: Span<Float>?
+    /// B·D values, a second encoding of the same cells: ``ObjectiveTerm/contrastive``.
+    public let secondCellEmbedding: Span<Float>?
+    /// ``ObjectiveTerm/cellType``.
+    public let cellTypes: Classification?
+    /// The discriminator's output: ``ObjectiveTerm/batch``.
+    public let batches: Classification?
+
+    /// Inputs that no term reads may be left out: without value terms also `targets`, without ECS and CCE `width`.
+    @_lifetime(
+        copy targets, copy mask, copy genePredictions, copy geneNonzero, copy cellPredictions, copy cellNonzero,
+        copy generatedPredictions, copy cellEmbedding, copy secondCellEmbedding, copy cellTypes, copy batches)
+    public init(
+        shape: MatrixShape, targets: Span<Float> = Span(), mask: Span<Bool>? = nil, genePredictions: Span<Float>? = nil,
+        geneNonzero: Span<Float>? = nil, cellPredictions: Span<Float>? = nil, cellNonzero: Span<Float>? = nil,
+        generatedPredictions: Span<Float>? = nil, width: Int = 0, cellEmbedding: Span<Float>? = nil,
+        secondCellEmbedding: Span<Float>? = nil, cellTypes: Classification? = nil, batches: Classification? = nil
+    ) {
+        self.shape = shape
+        self.targets = targets
+        self.mask = mask
+        self.genePredictions = genePredictions
+        self.geneNonzero = geneNonzero
+        self.cellPredictions = cellPredictions
+        self.cellNonzero = cellNonzero
+        self.generatedPredictions = generatedPredictions
+        self.width = width
+        self.cellEmbedding = cellEmbedding
+        self.secondCellEmbedding = secondCellEmbedding
+        self.cellTypes = cellTypes
+        self.batches = batches
+    }
+}
+
+/// Where the gradients of the total objective go, one buffer for each input that a gradient is wanted of.
+///
+/// A buffer whose terms are all off receives 0 (or keeps what it holds, when accumulating).
+public struct ObjectiveGradients: ~Copyable, ~Escapable {
+    /// B·L elements, as the inputs of the same name.
+    public var genePredictions: MutableSpan<Float>?
+    public var geneNonzero: MutableSpan<Float>?
+    public var cellPredictions: MutableSpan<Float>?
+    public var cellNonzero: MutableSpan<Float>?
+    public var generatedPredictions: MutableSpan<Float>?
+    /// B·D elements: the sum over ECS and CCE.
+    public var cellEmbedding: MutableSpan<Float>?
+    public var secondCellEmbedding: MutableSpan<Float>?
+    /// B·C elements, for the classifier's own parameters and everything before it.
+    public var cellTypeLogits: MutableSpan<Float>?
+    /// B·C elements, for the discriminator's own parameters.
+    public var batchLogits: MutableSpan<Float>?
+    /// B·C elements, −λ times `batchLogits`, for everything before the gradient reversal.
+    public var reversedBatchLogits: MutableSpan<Float>?
+
+    @_lifetime(
+        copy genePredictions, copy geneNonzero, copy cellPredictions, copy cellNonzero, copy generatedPredictions,
+        copy cellEmbedding, copy secondCellEmbedding, copy cellTypeLogits, copy batchLogits, copy reversedBatchLogits)
+    public init(
+        genePredictions: consuming MutableSpan<Float>? = nil, geneNonzero: consuming MutableSpan<Float>? = nil,
+        cellPredictions: consuming MutableSpan<Float>? = nil, cellNonzero: consuming MutableSpan<Float>? = nil,
+        generatedPredictions: consuming MutableSpan<Float>? = nil, cellEmbedding: consuming MutableSpan<Float>? = nil,
+        secondCellEmbedding: consuming MutableSpan<Float>? = nil, cellTypeLogits: consuming MutableSpan<Float>? = nil,
+        batchLogits: consuming MutableSpan<Float>? = nil, reversedBatchLogits: consuming MutableSpan<Float>? = nil
+    ) {
+        self.genePredictions = genePredictions
+        self.geneNonzero = geneNonzero
+        self.cellPredictions = cellPredictions
+        self.cellNonzero = cellNonzero
+        self.generatedPredictions = generatedPredictions
+        self.cellEmbedding = cellEmbedding
+        self.secondCellEmbedding = secondCellEmbedding
+        self.cellTypeLogits = cellTypeLogits
+        self.batchLogits = batchLogits
+        self.reversedBatchLogits = reversedBatchLogits
+    }
+}
+
+// MARK: - What a term needs
+
+extension ObjectiveTerm {
+    /// The terms over targets and mask, in the order of upstream's sum.
+    static let valueTerms: [ObjectiveTerm] = [.maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation]
+
+    /// The input that the term reads, as it is called in messages.
+    var argument: String {
+        switch self {
+        case .maskedGene: "genePredictions"
+        case .maskedGeneZero: "geneNonzero"
+        case .cellGene: "cellPredictions"
+        case .cellGeneZero: "cellNonzero"
+        case .generation: "generatedPredictions"
+        case .elastic, .contrastive: "cellEmbedding"
+        case .cellType: "cellTypes"
+        case .batch: "batches"
+        }
+    }
+}
+
+extension ObjectiveInputs {
+    /// The shape of both cell embeddings.
+    var embeddingShape: MatrixShape { MatrixShape(rows: shape.rows, columns: width) }
+
+    /// The predictions that a value term reads.
+    @_lifetime(copy self)
+    func predictions(of term: ObjectiveTerm) throws(LossError) -> Span<Float> {
+        switch term {
+        case .maskedGene: try required(genePredictions, term)
+        case .maskedGeneZero: try required(geneNonzero, term)
+        case .cellGene: try required(cellPredictions, term)
+        case .cellGeneZero: try required(cellNonzero, term)
+        default: try required(generatedPredictions, term)
+        }
+    }
+
+    @_lifetime(copy self)
+    func embedding(of term: ObjectiveTerm) throws(LossError) -> Span<Float> {
+        try required(cellEmbedding, term)
+    }
+
+    @_lifetime(copy self)
+    func secondEmbedding() throws(LossError) -> Span<Float> {
+        guard let secondCellEmbedding else {
+            throw .missingInput(term: ObjectiveTerm.contrastive.rawValue, argument: "secondCellEmbedding")
+        }
+        return secondCellEmbedding
+    }
+
+    @_lifetime(copy self)
+    func classification(of term: ObjectiveTerm) throws(LossError) -> Classification {
+        guard let classification = term == .batch ? batches : cellTypes else {
+            throw .missingInput(term: term.rawValue, argument: term.argument)
+        }
+        return classification
+    }
+
+    @_lifetime(copy input)
+    private func required(_ input: Span<Float>?, _ term: ObjectiveTerm) throws(LossError) -> Span<Float> {
+        guard let input else { throw .missingInput(term: term.rawValue, argument: term.argument) }
+        return input
+    }
+}

@@ -1,0 +1,84 @@
+// The terms of the total objective, and one value for each of them.
+
+/// A term of the total objective. The raw value is the name under which upstream logs it.
+public enum ObjectiveTerm: String, Sendable, CaseIterable {
+    /// Masked gene modelling: ``MaskedMSE`` of the decoder's output (MLM, MGM, GEP).
+    case maskedGene = "mse"
+    /// ``BernoulliNLL`` of the decoder's probability of a non-zero value (explicit zero probability).
+    case maskedGeneZero = "nzlp"
+    /// ``MaskedMSE`` of the values predicted from the cell embedding (MVC, GEPC).
+    case cellGene = "mvc"
+    /// ``BernoulliNLL`` of the probability predicted from the cell embedding.
+    case cellGeneZero = "mvc_nzlp"
+    /// ``MaskedMSE`` of the values generated from the detached cell embedding (pretraining).
+    case generation = "gen"
+    /// ``CrossEntropy`` of the cell types (CLS).
+    case cellType = "cls"
+    /// ``ContrastiveCellEmbedding`` (CCE).
+    case contrastive = "cce"
+    /// ``ElasticCellSimilarity`` (ECS, ESC).
+    case elastic = "ecs"
+    /// ``DomainAdversarialLoss`` of the batch labels (DAB, DAR).
+    case batch = "dab"
+}
+
+/// One optional value for each term: weights, losses. A term that is off has none.
+public struct TermValues<Value> {
+    public var maskedGene: Value?
+    public var maskedGeneZero: Value?
+    public var cellGene: Value?
+    public var cellGeneZero: Value?
+    public var generation: Value?
+    public var cellType: Value?
+    public var contrastive: Value?
+    public var elastic: Value?
+    public var batch: Value?
+
+    public init(
+        maskedGene: Value? = nil, maskedGeneZero: Value? = nil, cellGene: Value? = nil, cellGeneZero: Value? = nil,
+        generation: Value? = nil, cellType: Value? = nil, contrastive: Value? = nil, elastic: Value? = nil,
+        batch: Value? = nil
+    ) {
+        self.maskedGene = maskedGene
+        self.maskedGeneZero = maskedGeneZero
+        self.cellGene = cellGene
+        self.cellGeneZero = cellGeneZero
+        self.generation = generation
+        self.cellType = cellType
+        self.contrastive = contrastive
+        self.elastic = elastic
+        self.batch = batch
+    }
+
+    public subscript(term: ObjectiveTerm) -> Value? {
+        get {
+            switch term {
+            case .maskedGene: maskedGene
+            case .maskedGeneZero: maskedGeneZero
+            case .cellGene: cellGene
+            case .cellGeneZero: cellGeneZero
+            case .generation: generation
+            case .cellType: cellType
+            case .contrastive: contrastive
+            case .elastic: elastic
+            case .batch: batch
+            }
+        }
+        set {
+            switch term {
+            case .maskedGene: maskedGene = newValue
+            case .maskedGeneZero: maskedGeneZero = newValue
+            case .cellGene: cellGene = newValue
+            case .cellGeneZero: cellGeneZero = newValue
+            case .generation: generation = newValue
+            case .cellType: cellType = newValue
+            case .contrastive: contrastive = newValue
+            case .elastic: elastic = newValue
+            case .batch: batch = newValue
+            }
+        }
+    }
+}
+
+extension TermValues: Sendable where Value: Sendable {}
+extension TermValues: Equatable where Value: Equatable {}

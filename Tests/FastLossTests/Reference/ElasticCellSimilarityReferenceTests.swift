@@ -1,0 +1,80 @@
+// The oracle of ECS, and of the similarities it stands on, against PyTorch and central differences.
+
+import FastLossReference
+import Testing
+
+@Suite struct ElasticCellSimilarityReferenceTests {
+    @Test(arguments: try Golden.cases(of: "ElasticCellSimilarity"))
+    func matchesPyTorch(_ golden: Golden) throws {
+        let (rows, columns) = (try golden.int("rows"), try golden.int("columns"))
+        let result = Reference.ElasticCellSimilarity.evaluate(
+            embeddings: try golden.doubles("embeddings"), rows: rows, columns: columns,
+            threshold: try golden.double("threshold"))
+        expectClose([result.value], try golden.truth("value"), Tolerances.oracle, "value")
+        expectRowsNormwise(
+            actual: result.gradient, oracle: try golden.truth("gradient"), columns: columns,
+            scales: result.normsBeforeProjection, tolerance: Tolerances.oracleNormwise, "gradient")
+
+        let similarities = Reference.CosineSimilarity.matrix(
+            embeddings: try golden.doubles("embeddings"), rows: rows, columns: columns)
+        expectClose(similarities, try golden.truth("similarities"), Tolerances.oracle, "similarities")
+
+        let naive = Reference.ElasticCellSimilarity.evaluate(
+            embeddings: try golden.floats("embeddings"), rows: rows, columns: columns,
+            threshold: try golden.float("threshold"))
+        expectClose(
+            [naive.value], try golden.single("value"), Tolerances.naiveEmbeddingValue, "naive value")
+        expectRowsNormwise(
+            actual: naive.gradient, oracle: try golden.single("gradient").doubles, columns: columns,
+            scales: result.normsBeforeProjection, tolerance: Tolerances.naiveNormwise, "naive gradient")
+    }
+
+    @Test func gradientMatchesCentralDifferences() throws {
+        var random = RandomInputs(seed: 5)
+        let (rows, columns) = (6, 5)
+        let embeddings = random.embeddings(rows: rows, columns: columns).doubles
+        let similarities = Reference.CosineSimilarity.matrix(
+            embeddings: embeddings, rows: rows, columns: columns)
+        // No pair may cross the kink at zero within a step.
+        try #require(similarities.allSatisfy { abs($0) > 100 * Tolerances.centralDifferenceStep })
+        try #require(similarities.contains { $0 < 0 })
+        for threshold in [0.0, 0.3, 0.8, 1.0] {
+            var gradient = embeddings
+            _ = Reference.ElasticCellSimilarity.valueAndGradient(
+                embeddings: embeddings, rows: rows, columns: columns, threshold: threshold,
+                gradient: &gradient)
+            expectCentralDifferences(
+                of: {
+                    Reference.ElasticCellSimilarity.value(
+                        embeddings: $0, rows: rows, columns: columns, threshold: threshold)
+                }, at: embeddings, gradient: gradient, "threshold \(threshold)")
+        }
+    }
+
+    /// The size before the projection bounds the gradient, and says how much of it the projection removed.
+    @Test func normsBeforeProjectionBoundTheGradient() {
+        var random = RandomInputs(seed: 7)
+        let (rows, columns) = (9, 4)
+        let result = Reference.ElasticCellSimilarity.evaluate(
+            embeddings: random.embeddings(rows: rows, columns: columns).doubles, rows: rows,
+            columns: columns, threshold: 0.8)
+        for row in 0..<rows {
+            let norm = result.gradient[row * columns..<(row + 1) * columns].norm
+            #expect(norm > 0 && norm <= result.normsBeforeProjection[row])
+        }
+    }
+
+    @Test func oneCellHasTheValueOfItsDiagonalAndNoGradient() {
+        var gradient = [1.0, 2.0]
+        let value = Reference.ElasticCellSimilarity.valueAndGradient(
+            embeddings: [3, 4], rows: 1, columns: 2, threshold: 0.5, gradient: &gradient)
+        #expect(value == 0.75)
+        #expect(gradient == [0, 0])
+    }
+
+    @Test func nanInOneEmbeddingReachesTheValue() {
+        let value = Reference.ElasticCellSimilarity.value(
+            embeddings: [1, 0, .nan, 1, 0, 1], rows: 3, columns: 2, threshold: 0.5)
+        #expect(value.isNaN)
+    }
+}
