@@ -52,6 +52,10 @@ enum Tolerances {
     /// σ(y) = e/(1 + e) for y ≤ 0: the exponential, a sum and a quotient.
     static let sigmoidUlps = 3.0
 
+    /// Cross-entropy of logits that are themselves results rounded to Float, norm-wise: the rounding of logits of the size
+    /// of 10 moves probabilities by 10·2⁻²⁴.
+    static let roundedLogits = 1e-6
+
     /// What adding to a gradient of the size of 1 may cost besides: one more rounding.
     static let accumulatedFloor = 4 * 0x1p-24
 
