@@ -46,6 +46,19 @@ enum Tolerances {
     /// place of the oracle rounded to Float.
     static let elementwiseUlps = 4.0
 
+    /// The kernels' exponential over [−87.3, 0]: argument reduction, polynomial and scaling.
+    static let exponentialUlps = 2.0
+
+    /// σ(y) = e/(1 + e) for y ≤ 0: the exponential, a sum and a quotient.
+    static let sigmoidUlps = 3.0
+
+    /// Cross-entropy of logits that are themselves results rounded to Float, norm-wise: the rounding of logits of the size
+    /// of 10 moves probabilities by 10·2⁻²⁴.
+    static let roundedLogits = 1e-6
+
+    /// What adding to a gradient of the size of 1 may cost besides: one more rounding.
+    static let accumulatedFloor = 4 * 0x1p-24
+
     /// Below this, an elementwise result counts in absolute terms: a logarithm near 1 or a difference of
     /// nearly equal numbers has no relative accuracy to lose.
     static let elementwiseFloor = 1e-12

@@ -1,0 +1,143 @@
+// Bernoulli NLL, both forms: exact cases, goldens, the clamp, the domain, the exponential. The rest is in MaskedLossTests.
+
+import FastLoss
+import FastLossReference
+import Testing
+
+@Suite struct BernoulliNLLTests {
+    static func subject(of golden: Golden) -> (MaskedSubject, input: String) {
+        golden.hasInput("logits") ? (.logits, "logits") : (.probabilities, "probabilities")
+    }
+
+    @Test(arguments: try Golden.cases(of: "BernoulliNLL"))
+    func matchesPyTorch(_ golden: Golden) throws {
+        let (subject, input) = Self.subject(of: golden)
+        try subject.expectGolden(golden, input: input)
+    }
+
+    /// Powers of two: the product of the likelihoods is exact, and so is its logarithm's integer part.
+    @Test func powersOfTwo() throws {
+        let inputs = MaskedInputs(
+            predictions: [0.5, 0.25, 0.75, 0.5], targets: [3, 1, 0, 0], mask: nil,
+            shape: MatrixShape(rows: 1, columns: 4))
+        let result = try MaskedSubject.probabilities.run(inputs, .sum)
+        #expect(result.values == [6 * Reference.ln2])
+        #expect(result.gradient == [-2, -4, 4, 2])
+        var logits = inputs
+        logits.predictions = [0, 0, 0, 0]
+        let atZero = try MaskedSubject.logits.run(logits, .sum)
+        #expect(atZero.values == [4 * Reference.ln2])
+        #expect(atZero.gradient == [-0.5, -0.5, 0.5, 0.5])
+    }
+
+    /// An element is at most 23·ln 2, and has no gradient beyond the clamp; exactly on it, it has one.
+    @Test func clampEndsTheLossAndTheGradient() throws {
+        let epsilon: Float = 0x1p-23
+        let x = [0, epsilon.nextDown, epsilon, 1 - epsilon, (1 - epsilon).nextUp, 1]
+        for target: Float in [1, 0] {
+            let inputs = MaskedInputs(
+                predictions: x, targets: x.map { _ in target }, mask: nil, shape: MatrixShape(rows: 6, columns: 1))
+            let result = try MaskedSubject.probabilities.run(inputs, .sumPerCell)
+            let (worst, best) = (Float(23 * Reference.ln2), Float(0x1p-23))
+            let expected = [worst, worst, worst, best, best, best]
+            expectWithinUlps(
+                actual: result.values.map { Float($0) },
+                oracle: (target == 1 ? expected : expected.reversed()).doubles, floor: 0)
+            #expect(result.gradient.map { $0 != 0 } == [false, false, true, true, false, false])
+        }
+    }
+
+    @Test(arguments: [MaskedSubject.probabilities, .logits])
+    func nanTargetIsNotAboveZero(_ subject: MaskedSubject) throws {
+        var inputs = subject.inputs(columns: 33, selecting: nil)
+        inputs.targets = inputs.targets.map { _ in 0 }
+        let zeros = try subject.run(inputs, .mean)
+        inputs.targets = inputs.targets.map { _ in .nan }
+        #expect(try subject.run(inputs, .mean).bits == zeros.bits)
+    }
+
+    /// Large logits cost what they are wrong by, and right ones nothing; the gradient never leaves [−1, 1].
+    @Test func logitsOfAnySize() throws {
+        let y: [Float] = [1e4, -1e4, .infinity, -.infinity, 1e30, -1e30]
+        for (target, values): (Float, [Double]) in [
+            (0, [1e4, 0, .infinity, 0, 1e30, 0]), (1, [0, 1e4, 0, .infinity, 0, 1e30]),
+        ] {
+            let inputs = MaskedInputs(
+                predictions: y, targets: y.map { _ in target }, mask: nil, shape: MatrixShape(rows: 6, columns: 1))
+            let result = try MaskedSubject.logits.run(inputs, .sumPerCell)
+            expectWithinUlps(actual: result.values.map { Float($0) }, oracle: values, floor: 0)
+            #expect(result.gradient == values.map { $0 == 0 ? 0 : target == 1 ? -1 : 1 })
+        }
+    }
+
+    /// The two forms agree for p = σ(y), as far as a Float p can say what y was.
+    @Test func formsAgree() throws {
+        let logits = MaskedInputs(
+            predictions: [-3, -1, 0, 0.5, 2], targets: [0, 1, 1, 0, 1], mask: nil,
+            shape: MatrixShape(rows: 1, columns: 5))
+        var probabilities = logits
+        probabilities.predictions = logits.predictions.map { Float(1 / (1 + Reference.exp(-Double($0)))) }
+        let (a, b) = (
+            try MaskedSubject.logits.run(logits, .mean), try MaskedSubject.probabilities.run(probabilities, .mean)
+        )
+        expectNormwise(actual: a.values, oracle: b.values, tolerance: Tolerances.naiveNormwise)
+        // ∂L/∂y = ∂L/∂p · p(1 − p).
+        let chained = zip(b.gradient, probabilities.predictions).map { Double($0 * $1 * (1 - $1)) }
+        expectNormwise(actual: a.gradient, oracle: chained, tolerance: Tolerances.naiveNormwise)
+    }
+
+    /// The first selected offender is named, with its place among all elements.
+    @Test(arguments: [Float.nan, -0x1p-149, 1.0000001, -Float.infinity, 7], Aggregation.allCases)
+    func probabilitiesOutOfRange(_ probability: Float, aggregation: Aggregation) {
+        for index in [0, 16, 4_100, 8_401] {
+            var inputs = MaskedSubject.probabilities.inputs(rows: 2, columns: 4_201, selecting: 0.5)
+            inputs.mask?[0] = true
+            inputs.mask?[4_201] = true
+            inputs.mask?[index] = true
+            inputs.predictions[index] = probability
+            // Later ones are not the first; those outside the mask are none.
+            if index + 1 < inputs.count { inputs.predictions[index + 1] = 9 }
+            if index > 1 {
+                inputs.predictions[1] = -1
+                inputs.mask?[1] = false
+            }
+            let message =
+                "probability \(probability) at element \(index) of predictions is not in [0, 1]; "
+                + "output buffers of this call hold unspecified values (use the logit form for logits)"
+            expectError(message) { () throws(LossError) in
+                _ = try MaskedSubject.probabilities.run(inputs, aggregation)
+            }
+            expectError(message) { () throws(LossError) in
+                _ = try MaskedSubject.probabilities.value(inputs, aggregation)
+            }
+        }
+    }
+
+    /// The kernels' exponential, over floats in [−87.3, 0] at a stride that meets every exponent and many mantissas:
+    /// σ(y) of y ≤ 0 is e/(1 + e), with e = exp(y) itself below −17.
+    @Test func exponentialIsAccurate() throws {
+        let y = Exponents.sample
+        var gradient = [Float](repeating: 0, count: y.count)
+        var span = gradient.mutableSpan
+        let zeros = [Float](repeating: 0, count: y.count)
+        _ = try BernoulliNLL(from: .logits, reduction: .sum).valueAndGradient(
+            predictions: y.span, targets: zeros.span, mask: nil, gradient: &span, workspace: Workspace(workers: 1))
+        let sigmoids = y.map { y in
+            let e = Reference.exp(Double(y))
+            return e / (1 + e)
+        }
+        expectWithinUlps(actual: gradient, oracle: sigmoids, ulps: Tolerances.sigmoidUlps, floor: 0, "σ")
+        let tail = y.indices.filter { y[$0] < Exponents.sigmoidIsExponential }
+        expectWithinUlps(
+            actual: tail.map { gradient[$0] }, oracle: tail.map { Reference.exp(Double(y[$0])) },
+            ulps: Tolerances.exponentialUlps, floor: 0, "exp")
+    }
+
+    /// Below −87.3 the exponential is zero instead of subnormal.
+    @Test func exponentialUnderflowsToZero() throws {
+        let inputs = MaskedInputs(
+            predictions: [-87.31, -100, -1e10], targets: [0, 0, 0], mask: nil, shape: MatrixShape(rows: 1, columns: 3))
+        let result = try MaskedSubject.logits.run(inputs, .sum)
+        #expect(result.values == [0] && result.gradient == [0, 0, 0])
+    }
+}

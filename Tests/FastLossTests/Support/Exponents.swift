@@ -1,0 +1,21 @@
+// Arguments for testing the kernels' exponential, and the mathematics to test it with.
+
+import FastLossReference
+
+enum Exponents {
+    /// Below it 1 + exp(x) is 1 in Float, so that σ(x) is exp(x) with its rounding alone.
+    static let sigmoidIsExponential: Float = -17
+
+    /// Every 4,099th float of [−87.3, −0], about a quarter of a million: the stride is prime, so that mantissas do not repeat
+    /// from one exponent to the next.
+    static let sample: [Float] = stride(
+        from: (-Float.zero).bitPattern, through: Float(-87.3).bitPattern, by: 4_099
+    ).map { Float(bitPattern: $0) }
+}
+
+extension Reference {
+    /// The mathematical library's exponential, by way of the reference.
+    static func exp(_ x: Double) -> Double { Double.exp(x) }
+    /// ln 2.
+    static let ln2 = Double.log(2)
+}
