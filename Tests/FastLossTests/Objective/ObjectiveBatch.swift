@@ -140,14 +140,15 @@ final class ObjectiveMemory {
     var gradients: [ObjectiveSlot: UnsafeMutableBufferPointer<Float>] = [:]
     private var blocks: [UnsafeMutableRawPointer] = []
 
-    /// Free bytes behind every array: a gradient that is put there stays inside.
-    static let slack = 256
+    /// Zero bytes behind every array: a gradient that is put there stays inside.
+    private static let slack = 256
 
     init(_ batch: ObjectiveBatch, gradients: [ObjectiveSlot: [Float]]) {
         var blocks: [UnsafeMutableRawPointer] = []
         func copy<Element: BitwiseCopyable>(_ array: [Element]) -> UnsafeMutableBufferPointer<Element> {
-            let block = UnsafeMutableRawPointer.allocate(
-                byteCount: array.count * MemoryLayout<Element>.stride + Self.slack, alignment: 64)
+            let size = array.count * MemoryLayout<Element>.stride + Self.slack
+            let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
+            block.initializeMemory(as: UInt8.self, repeating: 0, count: size)
             blocks.append(block)
             let buffer = UnsafeMutableBufferPointer(
                 start: block.bindMemory(to: Element.self, capacity: array.count), count: array.count)
