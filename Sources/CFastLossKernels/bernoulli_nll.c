@@ -15,7 +15,7 @@
 /// One round: FASTLOSS_LANES elements, whose factors go into the product's lanes.
 typedef struct {
     fastloss_log_product product;
-    float linear[FASTLOSS_LANES];   ///< logit form: Σ of the parts of the loss that are no logarithm
+    double linear[FASTLOSS_LANES];  ///< logit form: Σ of the parts of the loss that are no logarithm
     unsigned invalid[FASTLOSS_LANES];
 } lanes;
 
@@ -44,7 +44,9 @@ FASTLOSS_BODY void logit_round(
     float scale, float *restrict gradient, fastloss_gradient_mode mode) {
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const bool nonzero = targets[lane] > 0;
-        const float y = mask[lane] ? predictions[lane] : 0;
+        // Read unconditionally: only then does the loop vectorise where the instruction set has no masked loads.
+        const float anywhere = predictions[lane];
+        const float y = mask[lane] ? anywhere : 0;
         const float w = nonzero ? -y : y;
         const float e = fastloss_exp_nonpositive(-__builtin_fabsf(w), 0);
         // Below 2⁻²⁴, log(1 + e) is e to the last bit of a float, while 1 + e would lose it even in double.
@@ -66,31 +68,19 @@ FASTLOSS_BODY void one_round(
     if (form == LOGIT) logit_round(state, predictions, targets, mask, scale, gradient, mode);
 }
 
-/// Ends a group of at most FASTLOSS_LOG_ROUNDS rounds: exponents go to integers, float sums to double.
-FASTLOSS_BODY double close_rounds(lanes *state) {
-    double linear = 0;
-    fastloss_log_product_normalise(&state->product);
-    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
-        linear += state->linear[lane];
-        state->linear[lane] = 0;
-    }
-    return linear;
-}
-
 /// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
     prediction_form form, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
     size_t count, float scale, float *restrict gradient, fastloss_gradient_mode mode) {
     lanes state = {.linear = {0}, .invalid = {0}};
     fastloss_log_product_init(&state.product);
-    double linear = 0;
     size_t i = 0;
     while (count - i >= FASTLOSS_LANES) {
         const size_t left = (count - i) / FASTLOSS_LANES;
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES)
             one_round(form, &state, predictions + i, targets + i, mask + i, scale, gradient + i, mode);
-        linear += close_rounds(&state);
+        fastloss_log_product_normalise(&state.product);
     }
     if (i < count) {
         float p[FASTLOSS_LANES] = {0}, t[FASTLOSS_LANES] = {0}, g[FASTLOSS_LANES] = {0};
@@ -102,14 +92,15 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
             if (mode == FASTLOSS_GRADIENT_ACCUMULATE) g[k] = gradient[i + k];
         }
         one_round(form, &state, p, t, m, scale, g, mode);
-        linear += close_rounds(&state);
+        fastloss_log_product_normalise(&state.product);
         if (mode != FASTLOSS_GRADIENT_NONE)
             for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
     }
     size_t invalid = 0;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) invalid += state.invalid[lane];
     const double logarithm = fastloss_log_product_log(&state.product);
-    return (fastloss_partial){.sum = form == LOGIT ? linear + logarithm : 0 - logarithm, .invalid = invalid};
+    const double sum = form == LOGIT ? fastloss_sum_lanes(state.linear) + logarithm : 0 - logarithm;
+    return (fastloss_partial){.sum = sum, .invalid = invalid};
 }
 
 #define CALL(mode) bernoulli_nll(PROBABILITY, predictions, targets, mask, count, scale, gradient, mode)

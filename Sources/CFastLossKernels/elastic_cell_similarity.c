@@ -9,21 +9,20 @@
 
 FASTLOSS_BODY double elastic_cell_similarity(
     float *similarities, size_t count, float threshold, fastloss_gradient_mode mode) {
-    FASTLOSS_REORDER_SUMS
-    double sum = 0;
+    double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
-        const size_t end = count - start < FASTLOSS_SUM_BLOCK ? count : start + FASTLOSS_SUM_BLOCK;
-        float block = 0;
-        for (size_t i = start; i < end; ++i) {
-            const float s = similarities[i];
+        const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
+        FASTLOSS_TERMS(squares);
+        for (size_t k = 0; k < size; ++k) {
+            const float s = similarities[start + k];
             const bool inactive = s <= 0;
             const float distance = (inactive ? 0 : s) - threshold;
-            block += distance * distance;
-            fastloss_write_gradient(&similarities[i], inactive ? 0 : distance, mode);
+            squares[k] = distance * distance;
+            fastloss_write_gradient(&similarities[start + k], inactive ? 0 : distance, mode);
         }
-        sum += block;
+        fastloss_add_block(totals, squares, size);
     }
-    return sum;
+    return fastloss_sum_lanes(totals);
 }
 
 #define DEFINE(isa)                                                                                              \

@@ -2,7 +2,7 @@
 //
 // x = n·ln 2 + r with |r| ≤ ln 2 / 2, exp(x) = 2ⁿ·exp(r). ln 2 is split in two floats so that n·ln2_high is exact also
 // without a fused multiply-add, and exp(r) is its Taylor polynomial of degree 7, whose remainder r⁸/8! is below 6·10⁻⁹.
-// Measured over every float in [−87.3, 0]: see ExponentialAccuracy in the tests' table of tolerances.
+// Measured over every float in [−87.3, 0]: see `exponentialUlps` in the tests' table of tolerances.
 
 #ifndef FASTLOSS_EXPONENTIAL_H
 #define FASTLOSS_EXPONENTIAL_H

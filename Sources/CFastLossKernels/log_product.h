@@ -13,7 +13,7 @@
 #include <math.h>
 #include <stdint.h>
 
-enum { FASTLOSS_LANES = 16, FASTLOSS_LOG_ROUNDS = 32 };
+enum { FASTLOSS_LOG_ROUNDS = 32 };
 
 typedef struct {
     double mantissa[FASTLOSS_LANES];   ///< in [1, 2) after each normalisation

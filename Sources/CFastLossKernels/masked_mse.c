@@ -10,20 +10,22 @@
 FASTLOSS_BODY fastloss_partial masked_mse(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
     float scale, float *restrict gradient, fastloss_gradient_mode mode) {
-    FASTLOSS_REORDER_SUMS
-    const float gradient_factor = 2 * scale;
-    double sum = 0;
+    double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
-        const size_t end = count - start < FASTLOSS_SUM_BLOCK ? count : start + FASTLOSS_SUM_BLOCK;
-        float block = 0;
-        for (size_t i = start; i < end; ++i) {
-            const float difference = mask[i] ? predictions[i] - targets[i] : 0;
-            block += difference * difference;
-            fastloss_write_gradient(&gradient[i], gradient_factor * difference, mode);
+        const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
+        FASTLOSS_TERMS(squares);
+        for (size_t k = 0; k < size; ++k) {
+            // Computed unconditionally: only then does the loop vectorise without masked loads.
+            const float anywhere = predictions[start + k] - targets[start + k];
+            const float difference = mask[start + k] ? anywhere : 0;
+            squares[k] = difference * difference;
+            // Selected again: with a scale near the largest float, 2·scale·0 would be NaN.
+            const float slope = 2 * scale * difference;
+            fastloss_write_gradient(&gradient[start + k], mask[start + k] ? slope : 0, mode);
         }
-        sum += block;
+        fastloss_add_block(totals, squares, size);
     }
-    return (fastloss_partial){.sum = sum, .invalid = 0};
+    return (fastloss_partial){.sum = fastloss_sum_lanes(totals), .invalid = 0};
 }
 
 #define CALL(mode) masked_mse(predictions, targets, mask, count, scale, gradient, mode)

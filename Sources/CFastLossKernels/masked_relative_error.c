@@ -4,18 +4,18 @@
 
 FASTLOSS_BODY fastloss_partial masked_relative_error(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count) {
-    FASTLOSS_REORDER_SUMS
-    double sum = 0;
+    double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
-        const size_t end = count - start < FASTLOSS_SUM_BLOCK ? count : start + FASTLOSS_SUM_BLOCK;
-        float block = 0;
-        for (size_t i = start; i < end; ++i) {
-            const float error = __builtin_fabsf(predictions[i] - targets[i]) / (targets[i] + 1e-6f);
-            block += mask[i] ? error : 0;
+        const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
+        FASTLOSS_TERMS(errors);
+        for (size_t k = 0; k < size; ++k) {
+            const float x = predictions[start + k], t = targets[start + k];
+            const float error = __builtin_fabsf(x - t) / (t + 1e-6f);
+            errors[k] = mask[start + k] ? error : 0;
         }
-        sum += block;
+        fastloss_add_block(totals, errors, size);
     }
-    return (fastloss_partial){.sum = sum, .invalid = 0};
+    return (fastloss_partial){.sum = fastloss_sum_lanes(totals), .invalid = 0};
 }
 
 #define DEFINE(isa)                                                                                  \

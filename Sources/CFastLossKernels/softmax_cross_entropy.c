@@ -14,20 +14,18 @@
 
 #include <math.h>
 
-enum { LANES = 16 };
-
 /// The largest logit. NaN is passed over: it comes back through the sum.
 FASTLOSS_BODY float largest(const float *logits, size_t classes) {
-    float lanes[LANES];
-    for (int lane = 0; lane < LANES; ++lane) lanes[lane] = logits[0];
+    float lanes[FASTLOSS_LANES];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) lanes[lane] = logits[0];
     size_t i = 0;
-    for (; classes - i >= LANES; i += LANES)
-        for (int lane = 0; lane < LANES; ++lane) {
+    for (; classes - i >= FASTLOSS_LANES; i += FASTLOSS_LANES)
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
             const float z = logits[i + lane];
             lanes[lane] = z > lanes[lane] ? z : lanes[lane];
         }
     float result = lanes[0];
-    for (int lane = 0; lane < LANES; ++lane) result = lanes[lane] > result ? lanes[lane] : result;
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) result = lanes[lane] > result ? lanes[lane] : result;
     for (; i < classes; ++i) result = logits[i] > result ? logits[i] : result;
     return result;
 }
@@ -43,24 +41,16 @@ FASTLOSS_BODY float exponential(float z, float max, float inverse_temperature) {
 /// Σ exp over [start, end); `store` writes each term, unscaled, to `terms`.
 FASTLOSS_BODY double sum_of_exponentials(
     const float *logits, size_t start, size_t end, float max, float inverse_temperature, bool store, float *terms) {
-    double sum = 0;
-    while (start < end) {
-        const size_t stop = end - start < FASTLOSS_SUM_BLOCK ? end : start + FASTLOSS_SUM_BLOCK;
-        float lanes[LANES] = {0};
-        for (; stop - start >= LANES; start += LANES)
-            for (int lane = 0; lane < LANES; ++lane) {
-                const float e = exponential(logits[start + lane], max, inverse_temperature);
-                lanes[lane] += e;
-                if (store) terms[start + lane] = e;
-            }
-        for (; start < stop; ++start) {
-            const float e = exponential(logits[start], max, inverse_temperature);
-            lanes[0] += e;
-            if (store) terms[start] = e;
-        }
-        for (int lane = 0; lane < LANES; ++lane) sum += lanes[lane];
+    double totals[FASTLOSS_LANES] = {0};
+    for (; start < end; start += FASTLOSS_SUM_BLOCK) {
+        const size_t size = end - start < FASTLOSS_SUM_BLOCK ? end - start : FASTLOSS_SUM_BLOCK;
+        FASTLOSS_TERMS(block);
+        for (size_t k = 0; k < size; ++k) block[k] = exponential(logits[start + k], max, inverse_temperature);
+        fastloss_add_block(totals, block, size);
+        if (store)
+            for (size_t k = 0; k < size; ++k) terms[start + k] = block[k];
     }
-    return sum;
+    return fastloss_sum_lanes(totals);
 }
 
 FASTLOSS_BODY double softmax_cross_entropy(

@@ -134,12 +134,13 @@ extension MaskedPass {
         try checkNoOverlap(memory, NamedMemory("targets", targets))
         try checkNoOverlap(memory, mask.map { NamedMemory("mask", $0) })
         try checkNoOverlap(memory, term.gradient?.named)
-        guard let values = values.baseAddress else {
+        let rows = shape.rows
+        guard rows > 0, let values = values.baseAddress else {
+            // No rows, no values: nothing is selected, and no single row is to blame.
             _ = try whenEmpty.value(loss: term.kernel.name, row: nil)
             return 0
         }
 
-        let rows = shape.rows
         let columns = shape.columns
         // Whole rows per task, about a chunk of elements together.
         let rowsPerTask = max(1, chunkSize / max(1, columns))
