@@ -91,13 +91,12 @@ struct GradientBuffers {
 
 /// Where each term that is on writes its gradient, with its weight: nothing where no gradient is wanted.
 struct GradientPlaces {
-    private(set) var values = TermValues<GradientOutput>()
-    private(set) var elasticEmbedding: GradientOutput?
-    private(set) var contrastiveEmbedding: GradientOutput?
-    private(set) var secondCellEmbedding: GradientOutput?
-    private(set) var cellTypeLogits: GradientOutput?
-    private(set) var batchLogits: GradientOutput?
-    private(set) var reversedBatchLogits: GradientOutput?
+    /// The gradient of what the term reads; for CCE that of its first embedding, for DAB that of the discriminator.
+    private var terms = TermValues<GradientOutput>()
+    /// CCE's other gradient.
+    let secondCellEmbedding: GradientOutput?
+    /// DAB's other gradient, beyond the reversal.
+    let reversedBatchLogits: GradientOutput?
     private let buffers: GradientBuffers
 
     init(
@@ -111,40 +110,39 @@ struct GradientPlaces {
         }
         let weights = objective.weights
         self.buffers = buffers
-        values.maskedGene = place(buffers.genePredictions, "gradients.genePredictions", weights.maskedGene, update)
-        values.maskedGeneZero = place(buffers.geneNonzero, "gradients.geneNonzero", weights.maskedGeneZero, update)
-        values.cellGene = place(buffers.cellPredictions, "gradients.cellPredictions", weights.cellGene, update)
-        values.cellGeneZero = place(buffers.cellNonzero, "gradients.cellNonzero", weights.cellGeneZero, update)
-        values.generation = place(
+        terms.maskedGene = place(buffers.genePredictions, "gradients.genePredictions", weights.maskedGene, update)
+        terms.maskedGeneZero = place(buffers.geneNonzero, "gradients.geneNonzero", weights.maskedGeneZero, update)
+        terms.cellGene = place(buffers.cellPredictions, "gradients.cellPredictions", weights.cellGene, update)
+        terms.cellGeneZero = place(buffers.cellNonzero, "gradients.cellNonzero", weights.cellGeneZero, update)
+        terms.generation = place(
             buffers.generatedPredictions, "gradients.generatedPredictions", weights.generation, update)
-        elasticEmbedding = place(buffers.cellEmbedding, "gradients.cellEmbedding", weights.elastic, update)
+        terms.elastic = place(buffers.cellEmbedding, "gradients.cellEmbedding", weights.elastic, update)
         // CCE comes after ECS and adds to what that left.
-        contrastiveEmbedding = place(
+        terms.contrastive = place(
             buffers.cellEmbedding, "gradients.cellEmbedding", weights.contrastive,
             weights.elastic == nil ? update : .accumulate)
         secondCellEmbedding = place(
             buffers.secondCellEmbedding, "gradients.secondCellEmbedding", weights.contrastive, update)
-        cellTypeLogits = place(buffers.cellTypeLogits, "gradients.cellTypeLogits", weights.cellType, update)
-        batchLogits = place(buffers.batchLogits, "gradients.batchLogits", weights.batch, update)
+        terms.cellType = place(buffers.cellTypeLogits, "gradients.cellTypeLogits", weights.cellType, update)
+        terms.batch = place(buffers.batchLogits, "gradients.batchLogits", weights.batch, update)
         let lambda = objective.domainAdversarial.reversal.lambda
         reversedBatchLogits = place(
             buffers.reversedBatchLogits, "gradients.reversedBatchLogits", weights.batch.map { -lambda * $0 }, update)
     }
 
-    /// The place of a value term.
-    subscript(term: ObjectiveTerm) -> GradientOutput? { values[term] }
+    subscript(term: ObjectiveTerm) -> GradientOutput? { terms[term] }
 
     /// Writes 0 to the buffers whose terms are off.
     func clearUnused() {
-        clear(buffers.genePredictions, unless: values.maskedGene)
-        clear(buffers.geneNonzero, unless: values.maskedGeneZero)
-        clear(buffers.cellPredictions, unless: values.cellGene)
-        clear(buffers.cellNonzero, unless: values.cellGeneZero)
-        clear(buffers.generatedPredictions, unless: values.generation)
-        clear(buffers.cellEmbedding, unless: elasticEmbedding ?? contrastiveEmbedding)
+        clear(buffers.genePredictions, unless: terms.maskedGene)
+        clear(buffers.geneNonzero, unless: terms.maskedGeneZero)
+        clear(buffers.cellPredictions, unless: terms.cellGene)
+        clear(buffers.cellNonzero, unless: terms.cellGeneZero)
+        clear(buffers.generatedPredictions, unless: terms.generation)
+        clear(buffers.cellEmbedding, unless: terms.elastic ?? terms.contrastive)
         clear(buffers.secondCellEmbedding, unless: secondCellEmbedding)
-        clear(buffers.cellTypeLogits, unless: cellTypeLogits)
-        clear(buffers.batchLogits, unless: batchLogits)
+        clear(buffers.cellTypeLogits, unless: terms.cellType)
+        clear(buffers.batchLogits, unless: terms.batch)
         clear(buffers.reversedBatchLogits, unless: reversedBatchLogits)
     }
 

@@ -43,9 +43,11 @@ extension TotalObjective {
     ) throws(LossError) -> ObjectiveValue {
         try checkGradientScale(gradientScale)
         for term in ObjectiveTerm.allCases {
-            guard let weight = weights[term] else { continue }
-            try checkParameter("the weight of \(term)", weight, "finite") { $0.isFinite }
+            // Not checkParameter: a name that is put together would be allocated in every call.
+            guard let weight = weights[term], !weight.isFinite else { continue }
+            throw .invalidParameter(name: "weights.\(term)", value: Double(weight), requirement: "finite")
         }
+        _ = try inputs.shape.checkedCount()
         try buffers.check(against: inputs)
         let places = GradientPlaces(buffers, of: self, gradientScale: gradientScale, update: update)
         try checkOtherTerms(inputs, places)
@@ -104,61 +106,75 @@ extension TotalObjective {
         }
     }
 
-    /// What can be wrong with the terms that are no value terms, found before anything is written.
+    /// What can be wrong with the terms that are no value terms, found before anything is written. Sizes come first, under
+    /// the names that the inputs have here.
     private func checkOtherTerms(_ inputs: ObjectiveInputs, _ places: GradientPlaces) throws(LossError) {
         if weights.cellType != nil {
             let cellTypes = try inputs.classification(of: .cellType)
-            _ = try self.cellTypes.check(
-                logits: cellTypes.logits, labels: cellTypes.labels, classes: cellTypes.classes,
-                gradient: places.cellTypeLogits)
+            try checkCount("cellTypes.labels", cellTypes.labels.count, is: inputs.shape.rows)
+            try checkCount("cellTypes.logits", cellTypes.logits.count, is: cellTypes.shape.checkedCount())
+            try check(cellTypes, self.cellTypes, gradient: places[.cellType])
         }
         if weights.batch != nil {
             try checkParameter("lambda", domainAdversarial.reversal.lambda, "finite") { $0.isFinite }
             let batches = try inputs.classification(of: .batch)
-            let loss = domainAdversarial.crossEntropy
-            _ = try loss.check(
-                logits: batches.logits, labels: batches.labels, classes: batches.classes, gradient: places.batchLogits)
-            _ = try loss.check(
-                logits: batches.logits, labels: batches.labels, classes: batches.classes,
-                gradient: places.reversedBatchLogits)
+            try checkCount("batches.labels", batches.labels.count, is: inputs.shape.rows)
+            try checkCount("batches.logits", batches.logits.count, is: batches.shape.checkedCount())
+            try check(batches, domainAdversarial.crossEntropy, gradient: places[.batch])
+            try check(batches, domainAdversarial.crossEntropy, gradient: places.reversedBatchLogits)
         }
+        let shape = inputs.embeddingShape
         if weights.elastic != nil {
-            try elasticCellSimilarity.check(
-                embeddings: inputs.embedding(of: .elastic), shape: inputs.embeddingShape,
-                gradient: places.elasticEmbedding)
+            let embedding = try inputs.embedding(of: .elastic)
+            try checkEmbeddings(embedding, named: "cellEmbedding", shape: shape)
+            try elasticCellSimilarity.check(embeddings: embedding, shape: shape, gradient: places[.elastic])
         }
         if weights.contrastive != nil {
+            let first = try inputs.embedding(of: .contrastive)
+            let second = try inputs.secondEmbedding()
+            try checkEmbeddings(first, named: "cellEmbedding", shape: shape)
+            try checkEmbeddings(second, named: "secondCellEmbedding", shape: shape)
             try contrastiveCellEmbedding.check(
-                first: inputs.embedding(of: .contrastive), second: inputs.secondEmbedding(),
-                shape: inputs.embeddingShape,
-                gradients: .init(first: places.contrastiveEmbedding, second: places.secondCellEmbedding))
+                first: first, second: second, shape: shape,
+                gradients: .init(first: places[.contrastive], second: places.secondCellEmbedding))
         }
+    }
+
+    private func check(
+        _ classification: Classification, _ loss: CrossEntropy, gradient: GradientOutput?
+    ) throws(LossError) {
+        _ = try loss.check(
+            logits: classification.logits, labels: classification.labels, classes: classification.classes,
+            gradient: gradient)
+    }
+
+    private func evaluate(
+        _ classification: Classification, _ loss: CrossEntropy, into gradient: GradientOutput?, workspace: Workspace
+    ) throws(LossError) -> Double {
+        try loss.evaluate(
+            logits: classification.logits, labels: classification.labels, classes: classification.classes,
+            into: gradient, workspace: workspace
+        ).value
     }
 
     private func evaluateOtherTerms(
         _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue, _ workspace: Workspace
     ) throws(LossError) {
         if weights.cellType != nil {
-            let cellTypes = try inputs.classification(of: .cellType)
-            let loss = try self.cellTypes.evaluate(
-                logits: cellTypes.logits, labels: cellTypes.labels, classes: cellTypes.classes,
-                into: places.cellTypeLogits, workspace: workspace)
-            result.record(loss.value, of: .cellType, weight: weights.cellType)
+            let loss = try evaluate(
+                inputs.classification(of: .cellType), cellTypes, into: places[.cellType], workspace: workspace)
+            result.record(loss, of: .cellType, weight: weights.cellType)
         }
-        if weights.contrastive != nil || weights.elastic != nil {
-            try evaluateEmbeddingTerms(inputs, places, &result, workspace)
-        }
+        try evaluateEmbeddingTerms(inputs, places, &result, workspace)
         if weights.batch != nil {
             let batches = try inputs.classification(of: .batch)
-            let loss = try domainAdversarial.crossEntropy.evaluate(
-                logits: batches.logits, labels: batches.labels, classes: batches.classes, into: places.batchLogits,
-                workspace: workspace)
+            let crossEntropy = domainAdversarial.crossEntropy
+            let loss = try evaluate(batches, crossEntropy, into: places[.batch], workspace: workspace)
+            // By itself and not −λ times the other: that may be absent, or hold what it accumulates onto.
             if let reversed = places.reversedBatchLogits {
-                _ = try domainAdversarial.crossEntropy.evaluate(
-                    logits: batches.logits, labels: batches.labels, classes: batches.classes, into: reversed,
-                    workspace: workspace)
+                _ = try evaluate(batches, crossEntropy, into: reversed, workspace: workspace)
             }
-            result.record(loss.value, of: .batch, weight: weights.batch)
+            result.record(loss, of: .batch, weight: weights.batch)
         }
     }
 
@@ -169,14 +185,14 @@ extension TotalObjective {
         if weights.elastic != nil {
             let loss = try elasticCellSimilarity.evaluate(
                 embeddings: inputs.embedding(of: .elastic), shape: inputs.embeddingShape,
-                into: places.elasticEmbedding, workspace: workspace)
+                into: places[.elastic], workspace: workspace)
             result.record(loss.value, of: .elastic, weight: weights.elastic)
         }
         if weights.contrastive != nil {
             let loss = try contrastiveCellEmbedding.evaluate(
                 first: inputs.embedding(of: .contrastive), second: inputs.secondEmbedding(),
                 shape: inputs.embeddingShape,
-                into: .init(first: places.contrastiveEmbedding, second: places.secondCellEmbedding),
+                into: .init(first: places[.contrastive], second: places.secondCellEmbedding),
                 workspace: workspace)
             result.record(loss.value, of: .contrastive, weight: weights.contrastive)
         }

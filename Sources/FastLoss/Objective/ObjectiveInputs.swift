@@ -1,10 +1,10 @@
-// What a model and its batch hand to the total objective, and where the gradients go. Nothing is copied.
+// What a model and its batch hand to the total objective. Nothing is copied.
 
 /// Logits of B rows over C classes, with a label for each row.
 public struct Classification: ~Escapable {
     /// B·C logits, row-major.
     public let logits: Span<Float>
-    /// B labels.
+    /// B labels, one for each cell of the batch.
     public let labels: Span<Int32>
     /// C.
     public let classes: Int
@@ -74,49 +74,6 @@ public struct ObjectiveInputs: ~Escapable {
     }
 }
 
-/// Where the gradients of the total objective go, one buffer for each input that a gradient is wanted of.
-///
-/// A buffer whose terms are all off receives 0 (or keeps what it holds, when accumulating).
-public struct ObjectiveGradients: ~Copyable, ~Escapable {
-    /// B·L elements, as the inputs of the same name.
-    public var genePredictions: MutableSpan<Float>?
-    public var geneNonzero: MutableSpan<Float>?
-    public var cellPredictions: MutableSpan<Float>?
-    public var cellNonzero: MutableSpan<Float>?
-    public var generatedPredictions: MutableSpan<Float>?
-    /// B·D elements: the sum over ECS and CCE.
-    public var cellEmbedding: MutableSpan<Float>?
-    public var secondCellEmbedding: MutableSpan<Float>?
-    /// B·C elements, for the classifier's own parameters and everything before it.
-    public var cellTypeLogits: MutableSpan<Float>?
-    /// B·C elements, for the discriminator's own parameters.
-    public var batchLogits: MutableSpan<Float>?
-    /// B·C elements, −λ times `batchLogits`, for everything before the gradient reversal.
-    public var reversedBatchLogits: MutableSpan<Float>?
-
-    @_lifetime(
-        copy genePredictions, copy geneNonzero, copy cellPredictions, copy cellNonzero, copy generatedPredictions,
-        copy cellEmbedding, copy secondCellEmbedding, copy cellTypeLogits, copy batchLogits, copy reversedBatchLogits)
-    public init(
-        genePredictions: consuming MutableSpan<Float>? = nil, geneNonzero: consuming MutableSpan<Float>? = nil,
-        cellPredictions: consuming MutableSpan<Float>? = nil, cellNonzero: consuming MutableSpan<Float>? = nil,
-        generatedPredictions: consuming MutableSpan<Float>? = nil, cellEmbedding: consuming MutableSpan<Float>? = nil,
-        secondCellEmbedding: consuming MutableSpan<Float>? = nil, cellTypeLogits: consuming MutableSpan<Float>? = nil,
-        batchLogits: consuming MutableSpan<Float>? = nil, reversedBatchLogits: consuming MutableSpan<Float>? = nil
-    ) {
-        self.genePredictions = genePredictions
-        self.geneNonzero = geneNonzero
-        self.cellPredictions = cellPredictions
-        self.cellNonzero = cellNonzero
-        self.generatedPredictions = generatedPredictions
-        self.cellEmbedding = cellEmbedding
-        self.secondCellEmbedding = secondCellEmbedding
-        self.cellTypeLogits = cellTypeLogits
-        self.batchLogits = batchLogits
-        self.reversedBatchLogits = reversedBatchLogits
-    }
-}
-
 // MARK: - What a term needs
 
 extension ObjectiveTerm {
@@ -136,6 +93,11 @@ extension ObjectiveTerm {
         case .batch: "batches"
         }
     }
+}
+
+extension Classification {
+    /// The shape of the logits.
+    var shape: MatrixShape { MatrixShape(rows: labels.count, columns: classes) }
 }
 
 extension ObjectiveInputs {

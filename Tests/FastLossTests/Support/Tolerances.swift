@@ -66,6 +66,9 @@ enum Tolerances {
     /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
     static let embeddingValue = 1e-6
 
+    /// The same for a term of the objective, and for totals that such terms are part of.
+    static let embeddingTerm = Tolerance(relative: embeddingValue, absolute: 0)
+
     /// Gradients of ECS and CCE: error norm relative to the norm before the normalisation's projection, which
     /// may cancel most of it.
     static let embeddingGradient = 5e-6
