@@ -1,0 +1,38 @@
+// How far a result is from the reference. A NaN on one side alone is infinitely far, so that no check
+// passes by it.
+
+/// |value − truth| / |truth|, and |value| where the truth is zero.
+package func relativeError(of value: Float, to truth: Double) -> Double {
+    if value.isNaN || truth.isNaN { return value.isNaN && truth.isNaN ? 0 : .infinity }
+    let value = Double(value)
+    if value == truth { return 0 }
+    return abs(value - truth) / (truth == 0 ? 1 : abs(truth))
+}
+
+/// The largest relative error of any element; for elementwise kernels.
+///
+/// - Parameter floor: an element of the truth that is smaller than this is held against this instead.
+package func largestRelativeError(of values: [Float], to truth: [Double], floor: Double) -> Double {
+    precondition(values.count == truth.count, "\(values.count) values against \(truth.count)")
+    var largest = 0.0
+    for (value, truth) in zip(values, truth) {
+        let isSmall = abs(truth) < floor
+        let error = isSmall ? abs(Double(value) - truth) / floor : relativeError(of: value, to: truth)
+        largest = max(largest, error.isNaN ? .infinity : error)
+    }
+    return largest
+}
+
+/// ‖values − truth‖₂ / ‖truth‖₂; for gradients whose elements are sums that may cancel.
+package func normwiseRelativeError(of values: [Float], to truth: [Double]) -> Double {
+    precondition(values.count == truth.count, "\(values.count) values against \(truth.count)")
+    var squaredError = 0.0
+    var squaredNorm = 0.0
+    for (value, truth) in zip(values, truth) {
+        squaredError += (Double(value) - truth) * (Double(value) - truth)
+        squaredNorm += truth * truth
+    }
+    if squaredError == 0 { return 0 }
+    let error = (squaredError / (squaredNorm == 0 ? 1 : squaredNorm)).squareRoot()
+    return error.isNaN ? .infinity : error
+}

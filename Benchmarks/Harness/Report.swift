@@ -1,0 +1,237 @@
+// The JSON report: versioned, self-describing, one record per measurement and implementation.
+
+import FastLoss
+import Foundation
+
+/// A run of the benchmarks, as `--json` writes it.
+package struct Report: Codable, Equatable, Sendable {
+    /// Raised whenever a field changes its meaning or goes.
+    package static let currentSchema = 1
+
+    package var schema = Report.currentSchema
+    /// When the run began.
+    package var date: Date
+    /// Whether the short plan of `--quick` was used.
+    package var quick: Bool
+    package var machine: MachineDescription
+    package var runtime: RuntimeFacts
+    /// What the fields of `measurements` mean.
+    package var fields = Record.meaning
+    package var measurements: [Record]
+    package var failures: [Failure]
+
+    package init(
+        date: Date, quick: Bool, machine: MachineDescription, runtime: RuntimeFacts,
+        measurements: [Measurement],
+        failures: [Failure]
+    ) {
+        self.date = date
+        self.quick = quick
+        self.machine = machine
+        self.runtime = runtime
+        self.measurements = measurements.flatMap(Record.records(of:))
+        self.failures = failures
+    }
+}
+
+/// FastLoss's run-time description in the report's words.
+package struct RuntimeFacts: Codable, Equatable, Sendable {
+    package var version: String
+    package var blas: String
+    package var blasCore: String
+    package var blasThreads: Int
+    package var instructionSet: String
+    package var workers: Int
+
+    enum CodingKeys: String, CodingKey {
+        case version, blas, workers
+        case blasCore = "blas_core"
+        case blasThreads = "blas_threads"
+        case instructionSet = "instruction_set"
+    }
+
+    package init(_ description: RuntimeDescription) {
+        version = description.version
+        blas = description.blasConfiguration
+        blasCore = description.blasCore
+        blasThreads = description.blasThreads
+        instructionSet = description.instructionSet.rawValue
+        workers = description.workers
+    }
+}
+
+/// One implementation of one row.
+package struct Record: Codable, Equatable, Sendable {
+    package enum Provider: String, Codable, Sendable {
+        case naive
+        case fastloss
+    }
+
+    package var kernel: String
+    package var variant: String?
+    package var provider: Provider
+    package var mode: Mode
+    package var rows: Int
+    package var columns: Int
+    package var depth: Int
+    package var threads: Int
+    package var samples: Int
+    package var p20: Double
+    package var p50: Double
+    package var p80: Double
+    package var ratioToNaive: Double?
+    package var ratioLow: Double?
+    package var ratioHigh: Double?
+    package var gflops: Double?
+    package var gigabytesPerSecond: Double?
+    package var maxRelativeError: Double?
+    package var note: String?
+
+    enum CodingKeys: String, CodingKey {
+        case kernel, variant, provider, mode, rows, columns, depth, threads, samples, gflops, note
+        case p20 = "p20_ns"
+        case p50 = "p50_ns"
+        case p80 = "p80_ns"
+        case ratioToNaive = "ratio_to_naive"
+        case ratioLow = "ratio_low"
+        case ratioHigh = "ratio_high"
+        case gigabytesPerSecond = "gb_per_s"
+        case maxRelativeError = "max_rel_error"
+    }
+
+    /// The text of ``Report/fields``.
+    static let meaning = [
+        "kernel": "the loss or reduction",
+        "variant": "what tells rows of one kernel and shape apart, or null",
+        "provider": "fastloss, or naive: the plain Swift loop in single precision",
+        "mode": "value, or valueAndGradient",
+        "rows, columns, depth": "the shape of the input; depth 1 where there is no third side",
+        "threads": "threads that the call may use",
+        "samples": "timed samples; those of the two providers alternate",
+        "p20_ns, p50_ns, p80_ns": "percentiles of the samples, nanoseconds per call",
+        "ratio_to_naive":
+            "median over the pairs of samples of naive time / fastloss time; null where naive was not timed",
+        "ratio_low, ratio_high": "95 % interval of ratio_to_naive, from order statistics",
+        "gflops": "1e9 floating-point operations per second at p50",
+        "gb_per_s": "1e9 bytes of input and output per second at p50",
+        "max_rel_error": "largest relative error of fastloss against the reference in double precision",
+        "note": "what a reader must know, or null",
+    ]
+
+    /// The records of a measurement: FastLoss's, then the naive loop's if it was timed.
+    static func records(of measurement: Measurement) -> [Record] {
+        var fastloss = Record(measurement, provider: .fastloss, timing: measurement.fastloss)
+        fastloss.ratioToNaive = measurement.ratioToNaive?.median.finite
+        fastloss.ratioLow = measurement.ratioToNaive?.interval?.lowerBound.finite
+        fastloss.ratioHigh = measurement.ratioToNaive?.interval?.upperBound.finite
+        fastloss.maxRelativeError = measurement.maxRelativeError.finite
+        fastloss.note = measurement.note
+        guard let naive = measurement.naive else { return [fastloss] }
+        return [fastloss, Record(measurement, provider: .naive, timing: naive)]
+    }
+
+    private init(_ measurement: Measurement, provider: Provider, timing: Measurement.Timing) {
+        kernel = measurement.kernel
+        variant = measurement.variant
+        self.provider = provider
+        mode = measurement.mode
+        rows = measurement.shape.rows
+        columns = measurement.shape.columns
+        depth = measurement.shape.depth
+        threads = timing.threads
+        samples = measurement.pairs
+        p20 = timing.time.p20
+        p50 = timing.time.p50
+        p80 = timing.time.p80
+        gflops = timing.gflops.finite
+        gigabytesPerSecond = timing.gigabytesPerSecond.finite
+    }
+
+    /// Written by hand because a synthesised one leaves absent values out; here they are null, so that
+    /// every record has the same fields.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(kernel, forKey: .kernel)
+        try container.encode(variant, forKey: .variant)
+        try container.encode(provider, forKey: .provider)
+        try container.encode(mode, forKey: .mode)
+        try container.encode(rows, forKey: .rows)
+        try container.encode(columns, forKey: .columns)
+        try container.encode(depth, forKey: .depth)
+        try container.encode(threads, forKey: .threads)
+        try container.encode(samples, forKey: .samples)
+        try container.encode(p20, forKey: .p20)
+        try container.encode(p50, forKey: .p50)
+        try container.encode(p80, forKey: .p80)
+        try container.encode(ratioToNaive, forKey: .ratioToNaive)
+        try container.encode(ratioLow, forKey: .ratioLow)
+        try container.encode(ratioHigh, forKey: .ratioHigh)
+        try container.encode(gflops, forKey: .gflops)
+        try container.encode(gigabytesPerSecond, forKey: .gigabytesPerSecond)
+        try container.encode(maxRelativeError, forKey: .maxRelativeError)
+        try container.encode(note, forKey: .note)
+    }
+}
+
+extension Double {
+    /// Nil for what JSON has no number for.
+    fileprivate var finite: Double? { isFinite ? self : nil }
+}
+
+extension Report {
+    /// The report as JSON.
+    package func encoded() throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.dateEncodingStrategy = .iso8601
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return try encoder.encode(self)
+    }
+
+    /// Reads what ``encoded()`` gave.
+    package init(json: Data) throws {
+        let decoder = JSONDecoder()
+        decoder.dateDecodingStrategy = .iso8601
+        self = try decoder.decode(Report.self, from: json)
+    }
+}
+
+/// The file that a report goes to.
+package struct ReportFile: Sendable {
+    package let url: URL
+
+    /// Makes sure that the file can be written, before minutes are spent on measuring.
+    ///
+    /// - Throws: ``ReportFileError``.
+    package init(path: String) throws(ReportFileError) {
+        url = URL(filePath: path)
+        let files = FileManager.default
+        var isFolder: ObjCBool = false
+        if files.fileExists(atPath: url.path, isDirectory: &isFolder), isFolder.boolValue {
+            throw .unwritable(path: path, reason: "it is a folder")
+        }
+        // The file is written beside its place and renamed, so it is the folder that must be writable.
+        let folder = url.deletingLastPathComponent()
+        guard files.fileExists(atPath: folder.path, isDirectory: &isFolder), isFolder.boolValue else {
+            throw .unwritable(path: path, reason: "there is no folder \(folder.path)")
+        }
+        guard files.isWritableFile(atPath: folder.path) else {
+            throw .unwritable(path: path, reason: "the folder \(folder.path) is not writable")
+        }
+    }
+
+    /// Writes the report, whole or not at all.
+    package func write(_ report: Report) throws {
+        try report.encoded().write(to: url, options: .atomic)
+    }
+}
+
+/// Why no report can be written.
+package enum ReportFileError: Error, Equatable, CustomStringConvertible {
+    case unwritable(path: String, reason: String)
+
+    package var description: String {
+        switch self {
+        case .unwritable(let path, let reason): "cannot write \(path): \(reason)"
+        }
+    }
+}

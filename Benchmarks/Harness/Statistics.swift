@@ -1,0 +1,83 @@
+// The statistics of the table: percentiles, and the median ratio of interleaved pairs with its interval.
+//
+// Timings are skewed (interruptions only ever add) and their noise is of no known shape, hence medians, and
+// an interval that supposes nothing of the distribution. Nothing here is random: equal samples give equal
+// figures.
+
+import Foundation
+
+/// The `fraction` quantile of `samples`, interpolated linearly between neighbours (Hyndman and Fan's type
+/// 7, which is also NumPy's default).
+///
+/// - Parameters:
+///   - samples: at least one number, in any order.
+///   - fraction: 0 ... 1.
+package func quantile(_ fraction: Double, of samples: [Double]) -> Double {
+    precondition(!samples.isEmpty, "the quantile of no samples")
+    precondition((0...1).contains(fraction), "a fraction of \(fraction) is not in 0...1")
+    let sorted = samples.sorted()
+    let position = fraction * Double(sorted.count - 1)
+    let lower = Int(position)
+    let upper = min(lower + 1, sorted.count - 1)
+    return sorted[lower] + (position - Double(lower)) * (sorted[upper] - sorted[lower])
+}
+
+/// Nanoseconds per call at the 20th, 50th and 80th percentile of the samples.
+package struct TimePercentiles: Equatable, Sendable {
+    package let p20: Double
+    package let p50: Double
+    package let p80: Double
+
+    package init(of samples: [Double]) {
+        p20 = quantile(0.2, of: samples)
+        p50 = quantile(0.5, of: samples)
+        p80 = quantile(0.8, of: samples)
+    }
+}
+
+/// How many times as fast one implementation is as another: above 1, faster.
+package struct SpeedRatio: Equatable, Sendable {
+    /// The median over the pairs of (the other's time / its own time).
+    package let median: Double
+    /// An interval that holds the true median with a probability of at least 95 %; nil with fewer than 6
+    /// pairs, which cannot give one.
+    package let interval: ClosedRange<Double>?
+
+    /// - Parameters:
+    ///   - slower: the times of the implementation compared with, one per pair.
+    ///   - faster: the times of the implementation in question, in the same order.
+    package init(of slower: [Double], over faster: [Double]) {
+        precondition(slower.count == faster.count, "\(slower.count) times paired with \(faster.count)")
+        let ratios = zip(slower, faster).map { $0 / $1 }.sorted()
+        // 0 / 0, from a clock too coarse for the samples: NaN has no place in an order.
+        guard !ratios.contains(where: \.isNaN) else {
+            median = .nan
+            interval = nil
+            return
+        }
+        median = quantile(0.5, of: ratios)
+        interval = medianIntervalRank(count: ratios.count, confidence: 0.95).map { rank in
+            ratios[rank]...ratios[ratios.count - 1 - rank]
+        }
+    }
+}
+
+/// The largest rank r, from 0, such that the r-th smallest and the r-th largest of `count` independent
+/// samples enclose the true median with a probability of at least `confidence`; nil if not even the
+/// extremes do.
+///
+/// Each sample lies below the median with probability ½, so the interval misses with probability 2 · P(X ≤
+/// r) where X is binomial (`count`, ½). Summed through logarithms: 2⁻ⁿ itself underflows beyond a thousand
+/// samples.
+package func medianIntervalRank(count: Int, confidence: Double) -> Int? {
+    var logTerm = -Double(count) * log(2.0)
+    var below = 0.0
+    var rank: Int?
+    for r in 0..<(count + 1) / 2 {
+        below += exp(logTerm)
+        guard 2 * below <= 1 - confidence else { break }
+        rank = r
+        logTerm += log(Double(count - r) / Double(r + 1))
+    }
+    return rank
+}

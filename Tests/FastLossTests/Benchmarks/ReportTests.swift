@@ -1,0 +1,105 @@
+// The JSON report.
+
+import Benchmarks
+import FastLoss
+import Foundation
+import Testing
+
+@Suite struct ReportTests {
+    @Test func `a report survives the round trip`() throws {
+        let report = try sampleReport()
+        #expect(try Report(json: try report.encoded()) == report)
+    }
+
+    @Test func `every record has the same fields, null where absent`() throws {
+        let json = try JSONSerialization.jsonObject(with: try sampleReport().encoded())
+        let report = try #require(json as? [String: Any])
+        #expect(report["schema"] as? Int == 1)
+        let records = try #require(report["measurements"] as? [[String: Any]])
+        #expect(records.map { $0["provider"] as? String } == ["fastloss", "naive", "fastloss"])
+        let fields: Set = [
+            "kernel", "variant", "provider", "mode", "rows", "columns", "depth", "threads", "samples",
+            "p20_ns", "p50_ns", "p80_ns", "ratio_to_naive", "ratio_low", "ratio_high", "gflops", "gb_per_s",
+            "max_rel_error", "note",
+        ]
+        for record in records { #expect(Set(record.keys) == fields) }
+        #expect(records[0]["ratio_to_naive"] as? Double == 3)
+        #expect(records[1]["ratio_to_naive"] is NSNull)
+        #expect(records[2]["ratio_to_naive"] is NSNull)
+        #expect(records[2]["note"] as? String == "naive loop too slow here; see its ratio at 64x1201")
+
+        // The report explains each field that its records have.
+        let meaning = try #require(report["fields"] as? [String: String])
+        #expect(Set(meaning.keys.flatMap { $0.split(separator: ", ").map(String.init) }) == fields)
+    }
+
+    @Test func `what JSON has no number for becomes null`() throws {
+        // Against a clock that stands still every rate is infinite and the ratio is 0 / 0.
+        let instant = TimingPlan(
+            warmUp: .zero, minimumSample: .zero, budget: .zero, minimumPairs: 7, maximumPairs: 7)
+        let measurement = try sampleBenchmark().run(
+            in: .test, plan: instant, clock: ManualClock(), stage: { _ in })
+        #expect(measurement.fastloss.gflops == .infinity)
+        let report = Report(
+            date: .now, quick: true, machine: .current(), runtime: RuntimeFacts(.current),
+            measurements: [measurement], failures: [])
+        let record = try #require(try Report(json: try report.encoded()).measurements.first)
+        #expect(record.gflops == nil && record.gigabytesPerSecond == nil)
+        #expect(record.ratioToNaive == nil && record.ratioLow == nil && record.ratioHigh == nil)
+        #expect(record.p50 == 0)
+    }
+
+    @Test func `writing replaces the file as a whole`() throws {
+        let path = temporaryPath()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Data(repeating: 0x20, count: 100_000).write(to: URL(filePath: path))
+        let report = try sampleReport()
+        try ReportFile(path: path).write(report)
+        #expect(try Report(json: try Data(contentsOf: URL(filePath: path))) == report)
+    }
+
+    @Test func `a path that cannot be written is known beforehand`() throws {
+        let folder = FileManager.default.temporaryDirectory.path
+        #expect(throws: ReportFileError.unwritable(path: folder, reason: "it is a folder")) {
+            try ReportFile(path: folder)
+        }
+        let missing = temporaryPath()
+        #expect(
+            throws: ReportFileError.unwritable(
+                path: "\(missing)/a.json", reason: "there is no folder \(missing)")
+        ) {
+            try ReportFile(path: "\(missing)/a.json")
+        }
+        #expect(
+            "\(ReportFileError.unwritable(path: "a.json", reason: "it is a folder"))"
+                == "cannot write a.json: it is a folder")
+    }
+
+    private func temporaryPath() -> String {
+        FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+    }
+
+    private func sampleReport() throws -> Report {
+        let clock = ManualClock()
+        let measurements = try [
+            sampleBenchmark(clock: clock),
+            sampleBenchmark(
+                shape: ProblemShape(512, 1200), naiveTimedAt: ProblemShape(64, 1201), clock: clock),
+        ].map { try $0.run(in: .test, plan: .test, clock: clock, stage: { _ in }) }
+        return Report(
+            date: Date(timeIntervalSince1970: 1_700_000_000), quick: true, machine: .current(),
+            runtime: RuntimeFacts(.current), measurements: measurements,
+            failures: [Failure(benchmark: "A/value/1x1", message: "why")])
+    }
+}
+
+@Suite struct MachineDescriptionTests {
+    @Test(arguments: [
+        ("processor\t: 0\nmodel name\t: Some CPU: 2 GHz\n\nmodel name\t: Other\n", "Some CPU: 2 GHz"),
+        ("processor : 0\nCPU implementer : 0x41\nCPU part : 0xd0c\n", "implementer 0x41 part 0xd0c"),
+        ("processor : 0\n", nil),
+    ])
+    func `the processor's name is found on x86 and on aarch64`(text: String, expected: String?) {
+        #expect(MachineDescription.cpuName(inCPUInfo: text) == expected)
+    }
+}
