@@ -14,6 +14,7 @@ let package = Package(
     name: "FastLoss",
     products: [
         .library(name: "FastLoss", targets: ["FastLoss"]),
+        .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
         .executable(name: "Benchmarks", targets: ["Benchmarks"]),
     ],
     dependencies: [
@@ -25,10 +26,20 @@ let package = Package(
             pkgConfig: "openblas",
             providers: [.apt(["libopenblas-dev"])]
         ),
+        .systemLibrary(
+            name: "CLAPACKE",
+            pkgConfig: "lapacke",
+            providers: [.apt(["liblapacke-dev"])]
+        ),
         .target(name: "CFastLossKernels"),
         .target(
             name: "FastLoss",
             dependencies: ["COpenBLAS", "CFastLossKernels"],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "FastLossDiagnostics",
+            dependencies: ["FastLoss", "CLAPACKE"],
             swiftSettings: swiftSettings
         ),
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
@@ -45,7 +56,7 @@ let package = Package(
         ),
         .testTarget(
             name: "FastLossTests",
-            dependencies: ["FastLoss", "FastLossReference"],
+            dependencies: ["FastLoss", "FastLossDiagnostics", "FastLossReference", "Benchmarks"],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings
         ),

@@ -2,7 +2,7 @@
 // passes by it.
 
 /// |value − truth| / |truth|, and |value| where the truth is zero.
-package func relativeError(of value: Float, to truth: Double) -> Double {
+package func relativeError(of value: some BinaryFloatingPoint, to truth: Double) -> Double {
     if value.isNaN || truth.isNaN { return value.isNaN && truth.isNaN ? 0 : .infinity }
     let value = Double(value)
     if value == truth { return 0 }
@@ -23,16 +23,19 @@ package func largestRelativeError(of values: [Float], to truth: [Double], floor:
     return largest
 }
 
-/// ‖values − truth‖₂ / ‖truth‖₂; for gradients whose elements are sums that may cancel.
-package func normwiseRelativeError(of values: [Float], to truth: [Double]) -> Double {
+/// ‖values − truth‖₂ / scale; for gradients whose elements are sums that may cancel.
+///
+/// - Parameter scale: what the error is held against; ‖truth‖₂ where nothing is given.
+package func normwiseRelativeError(of values: [Float], to truth: [Double], scale: Double? = nil) -> Double {
     precondition(values.count == truth.count, "\(values.count) values against \(truth.count)")
-    var squaredError = 0.0
-    var squaredNorm = 0.0
-    for (value, truth) in zip(values, truth) {
-        squaredError += (Double(value) - truth) * (Double(value) - truth)
-        squaredNorm += truth * truth
-    }
+    let squaredError = zip(values, truth).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
+    let scale = scale ?? euclideanNorm(truth)
     if squaredError == 0 { return 0 }
-    let error = (squaredError / (squaredNorm == 0 ? 1 : squaredNorm)).squareRoot()
+    let error = squaredError.squareRoot() / (scale == 0 ? 1 : scale)
     return error.isNaN ? .infinity : error
+}
+
+/// ‖values‖₂.
+package func euclideanNorm(_ values: [Double]) -> Double {
+    values.reduce(0) { $0 + $1 * $1 }.squareRoot()
 }

@@ -4,6 +4,8 @@
 package enum Suites {
     /// Every row, in the table's order.
     package static var all: [Benchmark] {
-        []
+        maskedMSE + bernoulliNLL + maskedRelativeError + crossEntropy + gradientReversal
+            + elasticCellSimilarity + cosineSimilarity + contrastiveCellEmbedding + maskedReductions + tokenPooling
+            + totalObjective
     }
 }
