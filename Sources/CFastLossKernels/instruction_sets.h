@@ -96,11 +96,13 @@ FASTLOSS_BODY void fastloss_add_block(double *restrict totals, float *restrict t
     }
 }
 
-/// Σ of the double lanes, in their order.
+/// Σ of the double lanes, pairwise: a chain of four additions instead of fifteen.
 FASTLOSS_BODY double fastloss_sum_lanes(const double *totals) {
-    double sum = 0;
-    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) sum += totals[lane];
-    return sum;
+    double sums[FASTLOSS_LANES];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) sums[lane] = totals[lane];
+    for (int half = FASTLOSS_LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+    return sums[0];
 }
 
 #endif

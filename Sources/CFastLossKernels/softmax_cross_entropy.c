@@ -38,19 +38,35 @@ FASTLOSS_BODY float exponential(float z, float max, float inverse_temperature) {
     return fastloss_exp_nonpositive(difference * inverse_temperature, error * inverse_temperature);
 }
 
-/// Σ exp over [start, end); `store` writes each term, unscaled, to `terms`.
-FASTLOSS_BODY double sum_of_exponentials(
-    const float *logits, size_t start, size_t end, float max, float inverse_temperature, bool store, float *terms) {
+/// The exponentials of a row: that of the label, and the sum of all others.
+typedef struct {
+    double label;
+    double rest;
+} exponentials;
+
+/// `store` writes each term, unscaled, to `terms`, which may be `logits`; the label's is written as 0.
+FASTLOSS_BODY exponentials exponentials_of_row(
+    const float *logits, size_t classes, size_t label, float max, float inverse_temperature, bool store, float *terms) {
     double totals[FASTLOSS_LANES] = {0};
-    for (; start < end; start += FASTLOSS_SUM_BLOCK) {
-        const size_t size = end - start < FASTLOSS_SUM_BLOCK ? end - start : FASTLOSS_SUM_BLOCK;
+    double label_term = 0;
+    for (size_t start = 0; start < classes; start += FASTLOSS_SUM_BLOCK) {
+        const size_t size = classes - start < FASTLOSS_SUM_BLOCK ? classes - start : FASTLOSS_SUM_BLOCK;
+        // Whole vectors, filled up with a class of probability 0: a row of ten cell types has no scalar remainder.
+        const size_t padded = (size + FASTLOSS_LANES - 1) / FASTLOSS_LANES * FASTLOSS_LANES;
         FASTLOSS_TERMS(block);
-        for (size_t k = 0; k < size; ++k) block[k] = exponential(logits[start + k], max, inverse_temperature);
-        fastloss_add_block(totals, block, size);
+        for (size_t k = 0; k < padded; ++k) {
+            const float z = k < size ? logits[start + k] : -INFINITY;
+            block[k] = exponential(z, max, inverse_temperature);
+        }
+        if (label - start < size) {
+            label_term = block[label - start];
+            block[label - start] = 0;
+        }
         if (store)
             for (size_t k = 0; k < size; ++k) terms[start + k] = block[k];
+        fastloss_add_block(totals, block, padded);
     }
-    return fastloss_sum_lanes(totals);
+    return (exponentials){.label = label_term, .rest = fastloss_sum_lanes(totals)};
 }
 
 FASTLOSS_BODY double softmax_cross_entropy(
@@ -60,14 +76,12 @@ FASTLOSS_BODY double softmax_cross_entropy(
     const float max = largest(logits, classes);
     // Read before the terms are stored, as `gradient` may be `logits`.
     const float label_logit = logits[label];
-    const double label_term = exponential(label_logit, max, inverse_temperature);
-    const double rest = sum_of_exponentials(logits, 0, label, max, inverse_temperature, store, gradient)
-        + sum_of_exponentials(logits, label + 1, classes, max, inverse_temperature, store, gradient);
-    const double normaliser = rest + label_term;
+    const exponentials e = exponentials_of_row(logits, classes, label, max, inverse_temperature, store, gradient);
+    const double normaliser = e.rest + e.label;
 
     if (mode != FASTLOSS_GRADIENT_NONE) {
         const float factor = (float)(scale / normaliser);
-        const float label_gradient = (float)(-(double)scale * rest / normaliser);
+        const float label_gradient = (float)(-(double)scale * e.rest / normaliser);
         if (mode == FASTLOSS_GRADIENT_OVERWRITE) {
             for (size_t i = 0; i < classes; ++i) gradient[i] *= factor;
             gradient[label] = label_gradient;
@@ -79,7 +93,7 @@ FASTLOSS_BODY double softmax_cross_entropy(
             gradient[label] = label_sum;
         }
     }
-    return ((double)max - label_logit) * inverse_temperature + log1p(rest + (label_term - 1));
+    return ((double)max - label_logit) * inverse_temperature + log1p(e.rest + (e.label - 1));
 }
 
 #define CALL(mode) softmax_cross_entropy(logits, classes, label, inverse_temperature, scale, gradient, mode)
