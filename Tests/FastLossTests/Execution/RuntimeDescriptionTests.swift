@@ -28,6 +28,18 @@ import Testing
         #expect(description == .current)
     }
 
+    /// Threads that ask at the same time get the same answer: OpenBLAS's own text is put together anew at every question.
+    @Test func isTheSameForEveryThread() async {
+        let description = description
+        let disagreements = await withTaskGroup(of: Int.self) { group in
+            for _ in 0..<8 {
+                group.addTask { (0..<2_000).count { _ in RuntimeDescription.current != description } }
+            }
+            return await group.reduce(0, +)
+        }
+        #expect(disagreements == 0)
+    }
+
     @Test func saysEverythingInWords() {
         var shown = description
         shown.instructionSet = .avx2

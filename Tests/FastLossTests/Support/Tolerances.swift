@@ -78,9 +78,9 @@ enum Tolerances {
     /// Losses of CCE so small that they are subnormal in Float count as zero.
     static let contrastiveFloor = Double(Float.leastNormalMagnitude)
 
-    /// Cosine similarities: absolute, because rows of length 1 are multiplied. Sums of up to 128 products in Float lanes,
-    /// of elements that were rounded once.
-    static let similarity = Tolerance(relative: 0, absolute: 8 * 0x1p-24)
+    /// Cosine similarities: absolute, because rows of length 1 are multiplied. Within 2⁻²⁴ of the sums that sgemm forms of up
+    /// to 128 products, one after the other, of elements that were rounded before: each addition may add 2⁻²⁵.
+    static let similarity = Tolerance(relative: 0, absolute: 16 * 0x1p-24)
 
     /// Pairs of cells whose similarity is smaller than this are left out: ECS's gradient jumps at 0, and Float may see
     /// the other sign than Double.
