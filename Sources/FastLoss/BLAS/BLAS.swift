@@ -91,8 +91,9 @@ extension BLAS {
     /// Whether the environment asks to leave OpenBLAS's thread count alone.
     package static let keepsThreads = getenv("FASTLOSS_KEEP_BLAS_THREADS").map { String(cString: $0) } == "1"
 
-    /// OpenBLAS's own description of its build.
-    package static var configuration: String { String(cString: openblas_get_config()) }
+    /// OpenBLAS's own description of its build. Asked for once: OpenBLAS puts the text together in one static buffer at every
+    /// call, so that two threads that ask at a time may read half of it.
+    package static let configuration = String(cString: openblas_get_config())
 
     /// The processor core that OpenBLAS chose its kernels for.
     package static var coreName: String { String(cString: openblas_get_corename()) }

@@ -56,7 +56,12 @@ public struct CosineSimilarity: Sendable {
 
     /// The B×B matrix, from an array; a thin wrapper that makes its own workspace.
     public func matrix(embeddings: [Float], shape: MatrixShape) throws(LossError) -> [Float] {
+        // Checked before the result is made: an array of an impossible size would trap.
+        try checkEmbeddings(embeddings.span, named: "embeddings", shape: shape)
         let count = try MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount()
+        guard count <= Int.max / MemoryLayout<Float>.stride else {
+            throw .invalidShape(rows: shape.rows, columns: shape.rows)
+        }
         var similarities = [Float](repeating: 0, count: count)
         var span = similarities.mutableSpan
         try matrix(embeddings: embeddings.span, shape: shape, similarities: &span, workspace: Workspace())

@@ -64,7 +64,27 @@ enum Tolerances {
     static let elementwiseFloor = 1e-12
 
     /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
-    static let embeddingValue = 1e-6
+    static let embeddingValue = Tolerance(relative: 1e-6, absolute: 0)
+
+    /// CCE's errors, relative: at least `bound`, which holds at upstream's temperature of 0.5 and down to 0.12.
+    ///
+    /// A similarity is a Float near 1 with an error of up to 2⁻²³; divided by the temperature, it is the error of a logit and
+    /// so, relatively, of a small loss and of its gradient. No Float product can do better: at a temperature of 0.01
+    /// the naive loop, too, is 4e-6 off on average.
+    static func contrastive(_ bound: Double, temperature: Float) -> Double {
+        max(bound, 0x1p-23 / Double(temperature))
+    }
+
+    /// Losses of CCE so small that they are subnormal in Float count as zero.
+    static let contrastiveFloor = Double(Float.leastNormalMagnitude)
+
+    /// Cosine similarities: absolute, because rows of length 1 are multiplied. Within 2⁻²⁴ of the sums that sgemm forms of up
+    /// to 128 products, one after the other, of elements that were rounded before: each addition may add 2⁻²⁵.
+    static let similarity = Tolerance(relative: 0, absolute: 16 * 0x1p-24)
+
+    /// Pairs of cells whose similarity is smaller than this are left out: ECS's gradient jumps at 0, and Float may see
+    /// the other sign than Double.
+    static let kinkWidth = 1e-6
 
     /// The same for a term of the objective, and for totals that such terms are part of.
     static let embeddingTerm = Tolerance(relative: embeddingValue, absolute: 0)

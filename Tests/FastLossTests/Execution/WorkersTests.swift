@@ -1,0 +1,53 @@
+// Tasks and workers: each task once, whatever the number of workers, and no two at one place of scratch memory.
+
+import FastLoss
+import Synchronization
+import Testing
+
+@Suite struct WorkersTests {
+    static let worthSharing = 1_000_000_000
+
+    @Test(arguments: [1, 2, 3, 8], [0, 1, 2, 7, 1_000])
+    func everyTaskRunsOnce(workers: Int, tasks: Int) {
+        let workspace = Workspace(workers: workers)
+        for cost in [0, Self.worthSharing] {
+            let runs = (0..<tasks).map { _ in Counter() }
+            workspace.forEachTask(tasks, estimatedNanoseconds: cost) { task, _ in runs[task].increment() }
+            #expect(runs.allSatisfy { $0.value == 1 })
+        }
+    }
+
+    @Test(arguments: [1, 2, 3, 8])
+    func workersShareNoPlace(workers: Int) {
+        let busy = (0..<workers).map { _ in Counter() }
+        let clashes = Counter()
+        Workspace(workers: workers).forEachTask(2_000, estimatedNanoseconds: Self.worthSharing) { _, worker in
+            if !(0..<workers).contains(worker) || busy[worker].increment() != 0 { clashes.increment() }
+            busy[worker].decrement()
+        }
+        #expect(clashes.value == 0)
+    }
+
+    @Test func smallWorkStaysOnOneWorker() {
+        let places = Counter()
+        Workspace(workers: 4).forEachTask(100, estimatedNanoseconds: 1_000) { _, worker in
+            if worker != 0 { places.increment() }
+        }
+        #expect(places.value == 0)
+    }
+
+    @Test func defaultIsWhatTheProcessMayUse() {
+        #expect(Workspace.defaultWorkers >= 1)
+        #expect(Workspace().workers == Workspace.defaultWorkers)
+    }
+
+    /// A number that several threads count.
+    private final class Counter: Sendable {
+        private let count = Atomic(0)
+        var value: Int { count.load(ordering: .sequentiallyConsistent) }
+        /// Returns what the number was before.
+        @discardableResult
+        func increment() -> Int { count.add(1, ordering: .sequentiallyConsistent).oldValue }
+        func decrement() { count.subtract(1, ordering: .sequentiallyConsistent) }
+    }
+}
