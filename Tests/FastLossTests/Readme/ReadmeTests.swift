@@ -5,7 +5,8 @@ import Foundation
 import Testing
 
 @Suite struct ReadmeTests {
-    /// The first Swift block of the README that trains is, but for indentation, the marked region of the example.
+    /// The first Swift block of the README that trains is, but for indentation, the marked region of the
+    /// example.
     @Test func theTrainingLoopIsTheOneInTheReadme() throws {
         let folder = URL(filePath: #filePath).deletingLastPathComponent()
         let source = try Self.lines(of: folder.appending(path: "TrainingLoopExample.swift"))
@@ -26,7 +27,8 @@ import Testing
         let shape = MatrixShape(rows: 8, columns: 30)
         var random = RandomInputs(seed: 11)
         let batch = ExampleBatch(
-            shape: shape, targets: random.targets(240), mask: random.mask(240), labels: random.labels(8, classes: 2))
+            shape: shape, targets: random.targets(240), mask: random.mask(240),
+            labels: random.labels(8, classes: 2))
         var model = ExampleModel(
             width: 6, batchCount: 2,
             parameters: ExampleOutput(

@@ -17,7 +17,8 @@ struct ExampleBatch {
     let labels: [Int32]
 }
 
-/// A stand-in for a model: its outputs are its parameters, so that a step down the gradient is all of its backward pass.
+/// A stand-in for a model: its outputs are its parameters, so that a step down the gradient is all of its
+/// backward pass.
 struct ExampleModel {
     let width: Int
     let batchCount: Int
