@@ -1,4 +1,5 @@
-// The memory of the objective's gradients: checked against everything else, and given to the terms that are on.
+// The memory of the objective's gradients: checked against everything else, and given to the terms that are
+// on.
 
 import CFastLossKernels
 
@@ -33,7 +34,8 @@ struct GradientBuffers {
         reversedBatchLogits = gradients.reversedBatchLogits?.memory
     }
 
-    /// Throws where a buffer has no input, not its input's size, or memory that is also an input's or another buffer's.
+    /// Throws where a buffer has no input, not its input's size, or memory that is also an input's or another
+    /// buffer's.
     func check(against inputs: ObjectiveInputs) throws(LossError) {
         var memory = MemoryList()
         memory.add("targets", inputs.targets)
@@ -54,7 +56,8 @@ struct GradientBuffers {
         try memory.claim(geneNonzero, "gradients.geneNonzero", of: inputs.geneNonzero)
         try memory.claim(cellPredictions, "gradients.cellPredictions", of: inputs.cellPredictions)
         try memory.claim(cellNonzero, "gradients.cellNonzero", of: inputs.cellNonzero)
-        try memory.claim(generatedPredictions, "gradients.generatedPredictions", of: inputs.generatedPredictions)
+        try memory.claim(
+            generatedPredictions, "gradients.generatedPredictions", of: inputs.generatedPredictions)
         try memory.claim(cellEmbedding, "gradients.cellEmbedding", of: inputs.cellEmbedding)
         try memory.claim(secondCellEmbedding, "gradients.secondCellEmbedding", of: inputs.secondCellEmbedding)
         try memory.claim(cellTypeLogits, "gradients.cellTypeLogits", of: inputs.cellTypes?.logits)
@@ -91,7 +94,8 @@ struct GradientBuffers {
 
 /// Where each term that is on writes its gradient, with its weight: nothing where no gradient is wanted.
 struct GradientPlaces {
-    /// The gradient of what the term reads; for CCE that of its first embedding, for DAB that of the discriminator.
+    /// The gradient of what the term reads; for CCE that of its first embedding, for DAB that of the
+    /// discriminator.
     private var terms = TermValues<GradientOutput>()
     /// CCE's other gradient.
     let secondCellEmbedding: GradientOutput?
@@ -110,8 +114,10 @@ struct GradientPlaces {
         }
         let weights = objective.weights
         self.buffers = buffers
-        terms.maskedGene = place(buffers.genePredictions, "gradients.genePredictions", weights.maskedGene, update)
-        terms.maskedGeneZero = place(buffers.geneNonzero, "gradients.geneNonzero", weights.maskedGeneZero, update)
+        terms.maskedGene = place(
+            buffers.genePredictions, "gradients.genePredictions", weights.maskedGene, update)
+        terms.maskedGeneZero = place(
+            buffers.geneNonzero, "gradients.geneNonzero", weights.maskedGeneZero, update)
         terms.cellGene = place(buffers.cellPredictions, "gradients.cellPredictions", weights.cellGene, update)
         terms.cellGeneZero = place(buffers.cellNonzero, "gradients.cellNonzero", weights.cellGeneZero, update)
         terms.generation = place(
@@ -127,7 +133,8 @@ struct GradientPlaces {
         terms.batch = place(buffers.batchLogits, "gradients.batchLogits", weights.batch, update)
         let lambda = objective.domainAdversarial.reversal.lambda
         reversedBatchLogits = place(
-            buffers.reversedBatchLogits, "gradients.reversedBatchLogits", weights.batch.map { -lambda * $0 }, update)
+            buffers.reversedBatchLogits, "gradients.reversedBatchLogits", weights.batch.map { -lambda * $0 },
+            update)
     }
 
     subscript(term: ObjectiveTerm) -> GradientOutput? { terms[term] }

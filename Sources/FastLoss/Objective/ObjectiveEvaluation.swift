@@ -1,4 +1,5 @@
-// Computing the total objective: everything is checked first, then the value terms run in one pass, then the others.
+// Computing the total objective: everything is checked first, then the value terms run in one pass, then the
+// others.
 
 import CFastLossKernels
 
@@ -8,13 +9,15 @@ extension TotalObjective {
     /// - Parameters:
     ///   - inputs: the model's outputs and what they are to match.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: an input that a term needs and that is missing; whatever the terms' own losses throw.
+    /// - Throws: ``LossError``: an input that a term needs and that is missing; whatever the terms' own
+    ///   losses throw.
     public func value(_ inputs: ObjectiveInputs, workspace: Workspace) throws(LossError) -> ObjectiveValue {
-        try evaluate(inputs, buffers: GradientBuffers(), gradientScale: 1, update: .overwrite, workspace: workspace)
+        try evaluate(
+            inputs, buffers: GradientBuffers(), gradientScale: 1, update: .overwrite, workspace: workspace)
     }
 
-    /// The total, every term and the relative error, and the total's gradient with respect to every input that has a
-    /// buffer in `gradients`.
+    /// The total, every term and the relative error, and the total's gradient with respect to every input
+    /// that has a buffer in `gradients`.
     ///
     /// - Parameters:
     ///   - inputs: the model's outputs and what they are to match.
@@ -22,8 +25,8 @@ extension TotalObjective {
     ///   - gradientScale: a finite factor of all gradients.
     ///   - update: whether the gradients replace what the buffers hold or are added to it.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(_:workspace:)``; a gradient buffer for an input that was not given; overlap. Except for a
-    ///   probability out of range, nothing has been written then.
+    /// - Throws: as ``value(_:workspace:)``; a gradient buffer for an input that was not given; overlap.
+    ///   Except for a probability out of range, nothing has been written then.
     public func valueAndGradient(
         _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
@@ -61,12 +64,14 @@ extension TotalObjective {
 
     /// The terms over targets and mask, in one pass, with the relative error.
     private func evaluateValueTerms(
-        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue, _ workspace: Workspace
+        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue,
+        _ workspace: Workspace
     ) throws(LossError) {
         guard ObjectiveTerm.valueTerms.contains(where: { weights[$0] != nil }) else { return }
         let pass = try MaskedPass(targets: inputs.targets, mask: inputs.mask, shape: inputs.shape)
         let capacity = ObjectiveTerm.valueTerms.count + 1
-        try withUnsafeTemporaryAllocation(of: MaskedTerm.self, capacity: capacity) { (memory) throws(LossError) in
+        try withUnsafeTemporaryAllocation(of: MaskedTerm.self, capacity: capacity) {
+            (memory) throws(LossError) in
             var count = 0
             defer { memory[..<count].deinitialize() }
             for term in ObjectiveTerm.valueTerms where weights[term] != nil {
@@ -74,7 +79,8 @@ extension TotalObjective {
                 memory.initializeElement(
                     at: count,
                     to: try pass.term(
-                        kernel(of: term), predictions: predictions, named: term.argument, gradient: places[term]))
+                        kernel(of: term), predictions: predictions, named: term.argument,
+                        gradient: places[term]))
                 count += 1
             }
             if weights.maskedGene != nil {
@@ -87,7 +93,8 @@ extension TotalObjective {
             }
 
             result.selectedCount = try pass.run(
-                UnsafeMutableBufferPointer(rebasing: memory[..<count]), reduction: .mean, whenEmpty: whenMaskEmpty,
+                UnsafeMutableBufferPointer(rebasing: memory[..<count]), reduction: .mean,
+                whenEmpty: whenMaskEmpty,
                 workspace: workspace)
 
             var next = 0
@@ -106,8 +113,8 @@ extension TotalObjective {
         }
     }
 
-    /// What can be wrong with the terms that are no value terms, found before anything is written. Sizes come first, under
-    /// the names that the inputs have here.
+    /// What can be wrong with the terms that are no value terms, found before anything is written. Sizes come
+    /// first, under the names that the inputs have here.
     private func checkOtherTerms(_ inputs: ObjectiveInputs, _ places: GradientPlaces) throws(LossError) {
         if weights.cellType != nil {
             let cellTypes = try inputs.classification(of: .cellType)
@@ -149,7 +156,8 @@ extension TotalObjective {
     }
 
     private func evaluate(
-        _ classification: Classification, _ loss: CrossEntropy, into gradient: GradientOutput?, workspace: Workspace
+        _ classification: Classification, _ loss: CrossEntropy, into gradient: GradientOutput?,
+        workspace: Workspace
     ) throws(LossError) -> Double {
         try loss.evaluate(
             logits: classification.logits, labels: classification.labels, classes: classification.classes,
@@ -158,11 +166,13 @@ extension TotalObjective {
     }
 
     private func evaluateOtherTerms(
-        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue, _ workspace: Workspace
+        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue,
+        _ workspace: Workspace
     ) throws(LossError) {
         if weights.cellType != nil {
             let loss = try evaluate(
-                inputs.classification(of: .cellType), cellTypes, into: places[.cellType], workspace: workspace)
+                inputs.classification(of: .cellType), cellTypes, into: places[.cellType], workspace: workspace
+            )
             result.record(loss, of: .cellType, weight: weights.cellType)
         }
         try evaluateEmbeddingTerms(inputs, places, &result, workspace)
@@ -180,7 +190,8 @@ extension TotalObjective {
 
     /// ECS and CCE, whose gradients of the cell embedding add up.
     private func evaluateEmbeddingTerms(
-        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue, _ workspace: Workspace
+        _ inputs: ObjectiveInputs, _ places: GradientPlaces, _ result: inout ObjectiveValue,
+        _ workspace: Workspace
     ) throws(LossError) {
         if weights.elastic != nil {
             let loss = try elasticCellSimilarity.evaluate(

@@ -9,6 +9,7 @@ public struct Classification: ~Escapable {
     /// C.
     public let classes: Int
 
+    /// Logits and labels as they are; their counts are checked by the call that uses them.
     @_lifetime(copy logits, copy labels)
     public init(logits: Span<Float>, labels: Span<Int32>, classes: Int) {
         self.logits = logits
@@ -48,15 +49,19 @@ public struct ObjectiveInputs: ~Escapable {
     /// The discriminator's output: ``ObjectiveTerm/batch``.
     public let batches: Classification?
 
-    /// Inputs that no term reads may be left out: without value terms also `targets`, without ECS and CCE `width`.
+    /// Inputs that no term reads may be left out: without value terms also `targets`, without ECS and CCE
+    /// `width`.
     @_lifetime(
-        copy targets, copy mask, copy genePredictions, copy geneNonzero, copy cellPredictions, copy cellNonzero,
+        copy targets, copy mask, copy genePredictions, copy geneNonzero, copy cellPredictions,
+        copy cellNonzero,
         copy generatedPredictions, copy cellEmbedding, copy secondCellEmbedding, copy cellTypes, copy batches)
     public init(
-        shape: MatrixShape, targets: Span<Float> = Span(), mask: Span<Bool>? = nil, genePredictions: Span<Float>? = nil,
+        shape: MatrixShape, targets: Span<Float> = Span(), mask: Span<Bool>? = nil,
+        genePredictions: Span<Float>? = nil,
         geneNonzero: Span<Float>? = nil, cellPredictions: Span<Float>? = nil, cellNonzero: Span<Float>? = nil,
         generatedPredictions: Span<Float>? = nil, width: Int = 0, cellEmbedding: Span<Float>? = nil,
-        secondCellEmbedding: Span<Float>? = nil, cellTypes: Classification? = nil, batches: Classification? = nil
+        secondCellEmbedding: Span<Float>? = nil, cellTypes: Classification? = nil,
+        batches: Classification? = nil
     ) {
         self.shape = shape
         self.targets = targets
@@ -78,7 +83,9 @@ public struct ObjectiveInputs: ~Escapable {
 
 extension ObjectiveTerm {
     /// The terms over targets and mask, in the order of upstream's sum.
-    static let valueTerms: [ObjectiveTerm] = [.maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation]
+    static let valueTerms: [ObjectiveTerm] = [
+        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation,
+    ]
 
     /// The input that the term reads, as it is called in messages.
     var argument: String {

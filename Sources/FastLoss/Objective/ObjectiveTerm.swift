@@ -34,8 +34,10 @@ public struct TermValues<Value> {
     public var elastic: Value?
     public var batch: Value?
 
+    /// Values for the terms that are named, none for the others.
     public init(
-        maskedGene: Value? = nil, maskedGeneZero: Value? = nil, cellGene: Value? = nil, cellGeneZero: Value? = nil,
+        maskedGene: Value? = nil, maskedGeneZero: Value? = nil, cellGene: Value? = nil,
+        cellGeneZero: Value? = nil,
         generation: Value? = nil, cellType: Value? = nil, contrastive: Value? = nil, elastic: Value? = nil,
         batch: Value? = nil
     ) {
@@ -50,6 +52,7 @@ public struct TermValues<Value> {
         self.batch = batch
     }
 
+    /// The value of a term that is chosen at run time.
     public subscript(term: ObjectiveTerm) -> Value? {
         get {
             switch term {

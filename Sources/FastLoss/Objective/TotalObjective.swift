@@ -4,15 +4,17 @@
 ///
 ///     total = Σ over the terms that are on of weight · value
 ///
-/// All value terms share one mask and one target, and are computed with the relative error in one fused pass over them. The
-/// gradient of the cell embedding is the sum over the terms that read it directly, ECS and CCE; what reaches it through a
-/// decoder, a classifier or the reversed discriminator comes from the model's own backward pass.
+/// All value terms share one mask and one target, and are computed with the relative error in one fused pass
+/// over them. The gradient of the cell embedding is the sum over the terms that read it directly, ECS and
+/// CCE; what reaches it through a decoder, a classifier or the reversed discriminator comes from the model's
+/// own backward pass.
 ///
 /// ```swift
 /// let objective = TotalObjective.integration()
 /// ```
 ///
-/// Sources: scGPT's `finetune_integration.py`, `pretrain.py`, `trainer.py` and tutorials; scFormer's integration script.
+/// Sources: scGPT's `finetune_integration.py`, `pretrain.py`, `trainer.py` and tutorials; scFormer's
+/// integration script.
 public struct TotalObjective: Sendable {
     /// The weight of every term; a term without one is off. Upstream's weights are 1, but 10 for ECS and CCE.
     public var weights: TermValues<Float>
@@ -29,6 +31,7 @@ public struct TotalObjective: Sendable {
     /// What the value terms do when the mask selects nothing. The other losses have rules of their own.
     public var whenMaskEmpty: EmptySelectionRule
 
+    /// An objective of the terms that have a weight; the other parameters matter where their term is on.
     public init(
         weights: TermValues<Float>,
         elasticCellSimilarity: ElasticCellSimilarity = ElasticCellSimilarity(),
@@ -60,7 +63,8 @@ extension TotalObjective {
     ///   - elasticThreshold: upstream's `ecs_thres`; 0 or less switches ECS off, as there.
     ///   - batchWeight: upstream's `dab_weight`.
     public static func integration(
-        explicitZeroProbability: Bool = true, cellEmbeddingPrediction: Bool = true, elasticThreshold: Float = 0.8,
+        explicitZeroProbability: Bool = true, cellEmbeddingPrediction: Bool = true,
+        elasticThreshold: Float = 0.8,
         batchWeight: Float = 1
     ) -> TotalObjective {
         TotalObjective(
@@ -83,8 +87,8 @@ extension TotalObjective {
     /// Multi-omics: MSE + MVC + DAB.
     public static let multiOmics = TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, batch: 1))
 
-    /// Generative pretraining: MSE of the generated values + MVC, and the MSE of the values generated from the detached cell
-    /// embedding, which upstream adds after 1,000 iterations.
+    /// Generative pretraining: MSE of the generated values + MVC, and the MSE of the values generated from
+    /// the detached cell embedding, which upstream adds after 1,000 iterations.
     public static func generativePretraining(fromCellEmbedding: Bool = true) -> TotalObjective {
         TotalObjective(
             weights: TermValues(maskedGene: 1, cellGene: 1, generation: fromCellEmbedding ? 1 : nil))
@@ -94,8 +98,9 @@ extension TotalObjective {
     public static let maskedPretraining = TotalObjective(
         weights: TermValues(maskedGene: 1, cellGene: 1, cellType: 1, contrastive: 10))
 
-    /// scFormer's integration: as ``integration(explicitZeroProbability:cellEmbeddingPrediction:elasticThreshold:batchWeight:)``
-    /// with β = 0.5, optionally with CLS and 10·CCE.
+    /// scFormer's integration: as
+    /// ``integration(explicitZeroProbability:cellEmbeddingPrediction:elasticThreshold:batchWeight:)`` with β
+    /// = 0.5, optionally with CLS and 10·CCE.
     public static func scFormer(cellTypes: Bool = false, contrastive: Bool = false) -> TotalObjective {
         var objective = integration(elasticThreshold: 0.5)
         objective.weights.cellType = cellTypes ? 1 : nil
@@ -114,7 +119,8 @@ public struct ObjectiveValue: Equatable, Sendable {
     public internal(set) var values = TermValues<Double>()
     /// Every term that is on, after its weight.
     public internal(set) var weighted = TermValues<Double>()
-    /// ``MaskedRelativeError`` of the gene predictions, where ``ObjectiveTerm/maskedGene`` is on. A metric: not in the total.
+    /// ``MaskedRelativeError`` of the gene predictions, where ``ObjectiveTerm/maskedGene`` is on. A metric:
+    /// not in the total.
     public internal(set) var relativeError: Double?
     /// How many elements the mask selected.
     public internal(set) var selectedCount = 0

@@ -1,4 +1,5 @@
-// One batch for the total objective, as the tests write it down: arrays by name, and a call that hands them over.
+// One batch for the total objective, as the tests write it down: arrays by name, and a call that hands them
+// over.
 
 import FastLoss
 import Testing
@@ -78,7 +79,8 @@ extension ObjectiveBatch {
         var cellTypeLabels = random.labels(cells, classes: cellTypes, ignored: 0.2)
         if cells > 0 { cellTypeLabels[cells - 1] = 0 }
         return ObjectiveBatch(
-            shape: MatrixShape(rows: cells, columns: tokens), width: width, targets: random.targets(count), mask: mask,
+            shape: MatrixShape(rows: cells, columns: tokens), width: width, targets: random.targets(count),
+            mask: mask,
             cellTypeLabels: cellTypeLabels, cellTypeCount: cellTypes,
             batchLabels: random.labels(cells, classes: batches), batchCount: batches,
             inputs: [
@@ -101,13 +103,15 @@ extension ObjectiveBatch {
     }
 
     /// The value alone.
-    func value(of objective: TotalObjective, workspace: Workspace = Workspace()) throws(LossError) -> ObjectiveValue {
+    func value(
+        of objective: TotalObjective, workspace: Workspace = Workspace()
+    ) throws(LossError) -> ObjectiveValue {
         let memory = ObjectiveMemory(self, gradients: [:])
         return try memory.value(of: objective, workspace: workspace)
     }
 
-    /// Value and gradients; what is absent from `gradients` has no buffer. The arrays hold afterwards what the call left in
-    /// the buffers, also where it threw.
+    /// Value and gradients; what is absent from `gradients` has no buffer. The arrays hold afterwards what
+    /// the call left in the buffers, also where it threw.
     func valueAndGradient(
         of objective: TotalObjective, gradients: inout [ObjectiveSlot: [Float]], gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace = Workspace()
@@ -224,7 +228,9 @@ final class ObjectiveMemory {
     }
 
     @_lifetime(borrow self)
-    private func span<Element: BitwiseCopyable>(_ buffer: UnsafeMutableBufferPointer<Element>) -> Span<Element> {
+    private func span<Element: BitwiseCopyable>(
+        _ buffer: UnsafeMutableBufferPointer<Element>
+    ) -> Span<Element> {
         _overrideLifetime(Span(_unsafeElements: UnsafeBufferPointer(buffer)), borrowing: self)
     }
 

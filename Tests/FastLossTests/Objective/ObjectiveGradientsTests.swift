@@ -1,4 +1,5 @@
-// The gradients of the total objective: where they go, how they add up, and what becomes of buffers without a term.
+// The gradients of the total objective: where they go, how they add up, and what becomes of buffers without a
+// term.
 
 import FastLoss
 import Testing
@@ -23,7 +24,8 @@ import Testing
         let sum = zip(elastic, contrastive).map { Double($0) + Double($1) }
         #expect(elastic.contains { $0 != 0 } && contrastive.contains { $0 != 0 })
         expectNormwise(
-            actual: both, oracle: sum, scale: elastic.norm + contrastive.norm, tolerance: Tolerances.accuracyRule)
+            actual: both, oracle: sum, scale: elastic.norm + contrastive.norm,
+            tolerance: Tolerances.accuracyRule)
     }
 
     @Test(arguments: [Float(1), 0.3, 0, -2])
@@ -82,7 +84,8 @@ import Testing
                 // (0 + ECS) + CCE: the products may be fused with either sum.
                 expectNormwise(
                     actual: actual, oracle: expected.doubles,
-                    scale: batch.embeddingScale(of: slot, objective), tolerance: Tolerances.accuracyRule, "\(slot)")
+                    scale: batch.embeddingScale(of: slot, objective), tolerance: Tolerances.accuracyRule,
+                    "\(slot)")
             } else {
                 #expect(actual == expected, "\(slot)")
             }
@@ -91,7 +94,8 @@ import Testing
 
     // MARK: - Absent and unused buffers
 
-    /// Every buffer by itself receives what it receives beside all others, and no buffer at all leaves the value.
+    /// Every buffer by itself receives what it receives beside all others, and no buffer at all leaves the
+    /// value.
     @Test func absentBuffersChangeNothing() throws {
         let all = try batch.evaluate(objective)
         for slot in ObjectiveSlot.allCases {
@@ -131,8 +135,8 @@ import Testing
 
     // MARK: - Shared memory
 
-    /// A gradient in the memory of an input or of another gradient is refused, down to one shared byte; memory that only
-    /// touches is not shared.
+    /// A gradient in the memory of an input or of another gradient is refused, down to one shared byte;
+    /// memory that only touches is not shared.
     @Test(arguments: ObjectiveSlot.allCases)
     func sharedMemoryIsRefused(_ slot: ObjectiveSlot) throws {
         let batch = ObjectiveBatch.random(cells: 3, tokens: 4, width: 4, cellTypes: 4, batches: 4)
@@ -177,7 +181,9 @@ import Testing
             try memory.valueAndGradient(of: objective, workspace: Workspace())
         }
         #expect(error == .overlappingBuffers(output: output, other: other), sourceLocation: sourceLocation)
-        #expect(error?.description == "output \(output) shares memory with \(other)", sourceLocation: sourceLocation)
+        #expect(
+            error?.description == "output \(output) shares memory with \(other)",
+            sourceLocation: sourceLocation)
         for (slot, gradient) in memory.gradients {
             expectSameBits(Array(gradient), before[slot] ?? [], "\(slot)", sourceLocation: sourceLocation)
         }

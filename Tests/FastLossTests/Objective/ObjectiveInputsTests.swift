@@ -1,4 +1,5 @@
-// What is given to the total objective: each mistake with its message, and nothing written; what no term reads is not read.
+// What is given to the total objective: each mistake with its message, and nothing written; what no term
+// reads is not read.
 
 import FastLoss
 import Testing
@@ -44,7 +45,9 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
     private static let gradientsWithoutInput = ObjectiveSlot.allCases.map { slot in
         ObjectiveMistake(
             name: "gradient of \(slot) without input",
-            message: "a buffer was given for gradients.\(slot.rawValue), but not the input that it is the gradient of",
+            message:
+                "a buffer was given for gradients.\(slot.rawValue), "
+                + "but not the input that it is the gradient of",
             concernsValue: false
         ) { objective, batch, gradients in
             for term in ObjectiveTerm.allCases where ObjectiveSlot.read(by: term).contains(slot.input) {
@@ -63,7 +66,9 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
             message: "\(slot.argument) has \(count + 1) elements, but the other arguments ask for \(count)"
         ) { _, batch, gradients in
             batch.inputs[slot]?.append(0)
-            for gradient in ObjectiveSlot.allCases where gradient.input == slot { gradients[gradient]?.append(0) }
+            for gradient in ObjectiveSlot.allCases where gradient.input == slot {
+                gradients[gradient]?.append(0)
+            }
         }
     }
 
@@ -72,13 +77,16 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         let count = ObjectiveBatch.faulty.inputs[slot.input]?.count ?? 0
         return ObjectiveMistake(
             name: "gradient of \(slot) too short",
-            message: "gradients.\(slot.rawValue) has \(count - 1) elements, but the other arguments ask for \(count)",
+            message:
+                "gradients.\(slot.rawValue) has \(count - 1) elements, "
+                + "but the other arguments ask for \(count)",
             concernsValue: false
         ) { _, _, gradients in gradients[slot]?.removeLast() }
     }
 
     private static let notFinite: [ObjectiveMistake] = ObjectiveTerm.allCases.map { term in
-        ObjectiveMistake(name: "weight of \(term)", message: "weights.\(term) is inf, but it must be finite") {
+        ObjectiveMistake(name: "weight of \(term)", message: "weights.\(term) is inf, but it must be finite")
+        {
             objective, _, _ in objective.weights[term] = .infinity
         }
     }
@@ -176,7 +184,8 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
             name: "temperature", message: "temperature is 0.0, but it must be above 0 and finite"
         ) { objective, _, _ in objective.contrastiveCellEmbedding.temperature = 0 },
         ObjectiveMistake(
-            name: "gradient scale", message: "gradientScale is nan, but it must be finite", concernsValue: false,
+            name: "gradient scale", message: "gradientScale is nan, but it must be finite",
+            concernsValue: false,
             gradientScale: .nan
         ) { _, _, _ in },
         ObjectiveMistake(
@@ -200,7 +209,8 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
             var gradients = buffers
             let error = #expect(throws: LossError.self) {
                 try batch.valueAndGradient(
-                    of: objective, gradients: &gradients, gradientScale: mistake.gradientScale, update: update)
+                    of: objective, gradients: &gradients, gradientScale: mistake.gradientScale, update: update
+                )
             }
             #expect(error?.description == mistake.message)
             #expect(gradients == buffers)
@@ -224,11 +234,14 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
             + "output buffers of this call hold unspecified values (use the logit form for logits)"
         let error = #expect(throws: LossError.self) { try batch.evaluate(TotalObjectiveTests.everything) }
         #expect(error?.description == message)
-        let valueError = #expect(throws: LossError.self) { try batch.value(of: TotalObjectiveTests.everything) }
+        let valueError = #expect(throws: LossError.self) {
+            try batch.value(of: TotalObjectiveTests.everything)
+        }
         #expect(valueError?.description == message)
     }
 
-    /// What no term reads may be anything: of another size, NaN, labels that are none, parameters out of range.
+    /// What no term reads may be anything: of another size, NaN, labels that are none, parameters out of
+    /// range.
     @Test(arguments: ObjectiveTerm.allCases)
     func inputsOfTermsThatAreOffAreIgnored(_ term: ObjectiveTerm) throws {
         var objective = TotalObjectiveTests.everything
@@ -269,6 +282,7 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
 }
 
 extension ObjectiveBatch {
-    /// The batch that the mistakes are made in: 3 cells of 5 tokens, embeddings of width 4, 4 cell types, 3 batches.
+    /// The batch that the mistakes are made in: 3 cells of 5 tokens, embeddings of width 4, 4 cell types, 3
+    /// batches.
     static let faulty = ObjectiveBatch.random(cells: 3, tokens: 5, width: 4)
 }

@@ -12,7 +12,8 @@ struct ObjectiveTruth {
     var relativeError: Double?
     var gradients: [ObjectiveSlot: [Double]] = [:]
 
-    /// The oracle's own objective, or, where the predictions are logits, with the oracle's logit form in their place.
+    /// The oracle's own objective, or, where the predictions are logits, with the oracle's logit form in
+    /// their place.
     init(of objective: TotalObjective, _ batch: ObjectiveBatch, gradientScale: Double = 1) {
         let oracle = Reference.TotalObjective.evaluate(
             inputs: batch.oracleInputs(of: objective), configuration: objective.oracleConfiguration,
@@ -41,8 +42,11 @@ struct ObjectiveTruth {
     private mutating func takeLogits(
         of objective: TotalObjective, _ batch: ObjectiveBatch, _ gradientScale: Double
     ) {
-        for (term, slot) in [(ObjectiveTerm.maskedGeneZero, ObjectiveSlot.geneNonzero), (.cellGeneZero, .cellNonzero)] {
-            guard let weight = objective.weights[term].map(Double.init), let logits = batch.inputs[slot] else { continue }
+        for (term, slot) in [
+            (ObjectiveTerm.maskedGeneZero, ObjectiveSlot.geneNonzero), (.cellGeneZero, .cellNonzero),
+        ] {
+            guard let weight = objective.weights[term].map(Double.init), let logits = batch.inputs[slot]
+            else { continue }
             var gradient = logits.doubles
             let value = Reference.BernoulliNLL.valueAndGradientFromLogits(
                 logits: logits.doubles, targets: batch.targets.doubles, mask: batch.selections,
@@ -61,7 +65,9 @@ extension TotalObjective {
         var weights: [Reference.TotalObjective.Term: Double] = [:]
         for term in Reference.TotalObjective.Term.allCases {
             let isLogitTerm = nonzeroForm == .logits && [.maskedGeneZero, .cellGeneZero].contains(term)
-            weights[term] = isLogitTerm ? nil : ObjectiveTerm(rawValue: term.rawValue).flatMap { self.weights[$0] }.map(Double.init)
+            weights[term] =
+                isLogitTerm
+                ? nil : ObjectiveTerm(rawValue: term.rawValue).flatMap { self.weights[$0] }.map(Double.init)
         }
         return .init(
             weights: weights, threshold: Double(elasticCellSimilarity.threshold),
@@ -92,18 +98,21 @@ extension ObjectiveBatch {
         return oracle
     }
 
-    /// The norms of the cell embeddings' gradients before the projection, which may cancel most of them: the size that their
-    /// errors are measured by.
+    /// The norms of the cell embeddings' gradients before the projection, which may cancel most of them: the
+    /// size that their errors are measured by.
     func embeddingScale(
         of slot: ObjectiveSlot, _ objective: TotalObjective, gradientScale: Double = 1
     ) -> Double {
         var scale = 0.0
-        if slot == .cellEmbedding, let weight = objective.weights.elastic, let embedding = inputs[.cellEmbedding] {
-            scale += Reference.ElasticCellSimilarity.evaluate(
-                embeddings: embedding.doubles, rows: shape.rows, columns: width,
-                threshold: Double(objective.elasticCellSimilarity.threshold),
-                gradientScale: Double(weight) * gradientScale
-            ).normsBeforeProjection.norm
+        if slot == .cellEmbedding, let weight = objective.weights.elastic,
+            let embedding = inputs[.cellEmbedding]
+        {
+            scale +=
+                Reference.ElasticCellSimilarity.evaluate(
+                    embeddings: embedding.doubles, rows: shape.rows, columns: width,
+                    threshold: Double(objective.elasticCellSimilarity.threshold),
+                    gradientScale: Double(weight) * gradientScale
+                ).normsBeforeProjection.norm
         }
         if let weight = objective.weights.contrastive, let first = inputs[.cellEmbedding],
             let second = inputs[.secondCellEmbedding]
@@ -112,7 +121,9 @@ extension ObjectiveBatch {
                 first: first.doubles, second: second.doubles, rows: shape.rows, columns: width,
                 temperature: Double(objective.contrastiveCellEmbedding.temperature),
                 gradientScale: Double(weight) * gradientScale)
-            scale += (slot == .cellEmbedding ? result.firstNormsBeforeProjection : result.secondNormsBeforeProjection)
+            scale +=
+                (slot == .cellEmbedding
+                ? result.firstNormsBeforeProjection : result.secondNormsBeforeProjection)
                 .norm
         }
         return scale
@@ -142,7 +153,8 @@ func expectObjective(
     }
     expectTerm(.maskedGene, actual.value.relativeError, truth.relativeError, "\(label) relative error")
     expectClose(
-        actual.value.total, truth.total, Tolerances.embeddingTerm, "\(label) total", sourceLocation: sourceLocation)
+        actual.value.total, truth.total, Tolerances.embeddingTerm, "\(label) total",
+        sourceLocation: sourceLocation)
     #expect(
         actual.value.selectedCount == (truth.relativeError == nil ? 0 : batch.selections.count { $0 }),
         sourceLocation: sourceLocation)
@@ -150,7 +162,8 @@ func expectObjective(
     for (slot, gradient) in actual.gradients {
         let name = "\(label) gradient of \(slot)"
         guard let truth = truth.gradients[slot] else {
-            #expect(gradient.allSatisfy { $0 == 0 }, "\(name): its terms are off", sourceLocation: sourceLocation)
+            #expect(
+                gradient.allSatisfy { $0 == 0 }, "\(name): its terms are off", sourceLocation: sourceLocation)
             continue
         }
         if ObjectiveSlot.embeddings.contains(slot) {
@@ -200,7 +213,8 @@ extension ObjectiveBatch {
             inputs[slot] = try golden.floats(slot.goldenName)
         }
         self.init(
-            shape: MatrixShape(rows: cells, columns: try golden.int("tokens")), width: try golden.int("width"),
+            shape: MatrixShape(rows: cells, columns: try golden.int("tokens")),
+            width: try golden.int("width"),
             targets: golden.hasInput("targets") ? try golden.floats("targets") : [],
             mask: golden.hasInput("mask") ? try golden.bools("mask") : nil,
             cellTypeLabels: golden.hasInput("cellTypeLabels") ? try golden.int32s("cellTypeLabels") : [],

@@ -41,7 +41,8 @@ struct SingleLosses {
         _ objective: TotalObjective, _ batch: ObjectiveBatch, _ gradientScale: Float
     ) throws {
         let cellTypes = try objective.cellTypes.valueAndGradient(
-            logits: batch.inputs[.cellTypeLogits] ?? [], labels: batch.cellTypeLabels, classes: batch.cellTypeCount,
+            logits: batch.inputs[.cellTypeLogits] ?? [], labels: batch.cellTypeLabels,
+            classes: batch.cellTypeCount,
             gradientScale: (objective.weights.cellType ?? 0) * gradientScale)
         values[.cellType] = cellTypes.loss.value
         gradients[.cellTypeLogits] = cellTypes.gradient

@@ -1,4 +1,5 @@
-// The total objective: every preset, switch, size and rule, against PyTorch's goldens, the oracle and the single losses.
+// The total objective: every preset, switch, size and rule, against PyTorch's goldens, the oracle and the
+// single losses.
 
 import FastLoss
 import FastLossReference
@@ -6,20 +7,22 @@ import Testing
 
 @Suite struct TotalObjectiveTests {
     /// The presets under the names of their goldens.
-    static let presets: [(name: String, objective: TotalObjective, twin: Reference.TotalObjective.Configuration<Float>)] = [
-        ("integration", .integration(), .integration),
-        ("annotation", .annotation, .annotation),
-        ("perturbation", .perturbation, .perturbation),
-        ("multiOmics", .multiOmics, .multiOmics),
-        ("generativePretraining", .generativePretraining(), .generativePretraining),
-        ("maskedPretraining", .maskedPretraining, .maskedPretraining),
-        ("scFormer", .scFormer(), .scFormer),
-    ]
+    static let presets:
+        [(name: String, objective: TotalObjective, twin: Reference.TotalObjective.Configuration<Float>)] = [
+            ("integration", .integration(), .integration),
+            ("annotation", .annotation, .annotation),
+            ("perturbation", .perturbation, .perturbation),
+            ("multiOmics", .multiOmics, .multiOmics),
+            ("generativePretraining", .generativePretraining(), .generativePretraining),
+            ("maskedPretraining", .maskedPretraining, .maskedPretraining),
+            ("scFormer", .scFormer(), .scFormer),
+        ]
 
     /// Every term, each with a weight of its own.
     static let everything = TotalObjective(
         weights: TermValues(
-            maskedGene: 0.5, maskedGeneZero: 2, cellGene: 0.25, cellGeneZero: 3, generation: 1.5, cellType: 0.75,
+            maskedGene: 0.5, maskedGeneZero: 2, cellGene: 0.25, cellGeneZero: 3, generation: 1.5,
+            cellType: 0.75,
             contrastive: 4, elastic: 6, batch: 0.125),
         elasticCellSimilarity: ElasticCellSimilarity(threshold: 0.3),
         domainAdversarial: DomainAdversarialLoss(reversal: GradientReversal(lambda: 0.5)))
@@ -64,7 +67,8 @@ import Testing
 
     /// Every combination of upstream's three switches for integration, and both forms of the explicit zeros.
     @Test(arguments: [true, false], [true, false])
-    func everyCombinationOfSwitchesMatchesTheOracle(explicitZero: Bool, cellEmbeddingPrediction: Bool) throws {
+    func everyCombinationOfSwitchesMatchesTheOracle(explicitZero: Bool, cellEmbeddingPrediction: Bool) throws
+    {
         for threshold: Float in [0, 0.8] {
             for form in [BernoulliNLL.Form.probabilities, .logits] {
                 var objective = TotalObjective.integration(
@@ -86,9 +90,13 @@ import Testing
         }
     }
 
-    /// Tail batches down to one cell, and sizes on both sides of the chunk of 4,096 elements and the tile of 128 rows.
+    /// Tail batches down to one cell, and sizes on both sides of the chunk of 4,096 elements and the tile of
+    /// 128 rows.
     @Test(
-        arguments: [(1, 1, 1), (1, 13, 7), (2, 3, 5), (3, 1, 2), (4, 1024, 3), (5, 819, 16), (17, 241, 33), (129, 5, 9)],
+        arguments: [
+            (1, 1, 1), (1, 13, 7), (2, 3, 5), (3, 1, 2), (4, 1024, 3), (5, 819, 16), (17, 241, 33),
+            (129, 5, 9),
+        ],
         [BernoulliNLL.Form.probabilities, .logits])
     func everySizeMatchesTheOracle(_ size: (Int, Int, Int), form: BernoulliNLL.Form) throws {
         var objective = Self.everything
@@ -139,7 +147,8 @@ import Testing
     func everyTermHasTheBitsOfItsLoss(_ form: BernoulliNLL.Form) throws {
         var objective = Self.everything
         objective.nonzeroForm = form
-        // Reversal by a power of two is exact, so that −λ·(scaled gradient) and (−λ·scale)·gradient are the same.
+        // Reversal by λ = 0.5 is exact, so that −λ·(scaled gradient) and (−λ·scale)·gradient are the
+        // same.
         for (cells, tokens) in [(5, 7), (11, 1201), (140, 61)] {
             let batch = Self.batch(form, cells: cells, tokens: tokens, width: 19)
             let scale: Float = 0.75
@@ -162,7 +171,8 @@ import Testing
         let one = try batch.evaluate(Self.everything, workspace: Workspace(workers: 1))
         for workers in [2, 3, 4, 8] {
             let workspace = Workspace(workers: workers)
-            // A second time in the same workspace: what the first call left in the scratch memory must not matter.
+            // A second time in the same workspace: what the first call left in the scratch memory must not
+            // matter.
             for _ in 0..<2 {
                 let result = try batch.evaluate(Self.everything, workspace: workspace)
                 #expect(result.value == one.value, "\(workers) workers")
