@@ -1,5 +1,6 @@
 // Comparisons for numerical tests: what is equal, how far apart, and a failure that shows where.
 
+import Synchronization
 import Testing
 
 /// How many units in the last place of `oracle`, rounded to Float, `actual` is away from `oracle`.
@@ -167,9 +168,7 @@ private func expectSameCount<A, B>(
     _ actual: [A], _ expected: [B], _ label: String, _ sourceLocation: SourceLocation
 ) -> Bool {
     if actual.count == expected.count { return true }
-    Issue.record(
-        "\(label): \(actual.count) elements where \(expected.count) are expected",
-        sourceLocation: sourceLocation)
+    Failures.report("\(label): \(actual.count) elements where \(expected.count) are expected", sourceLocation)
     return false
 }
 
@@ -189,8 +188,30 @@ private func record<A: BinaryFloatingPoint, B: BinaryFloatingPoint>(
         return "[\(index)] \(actual[index]), expected \(expected[index]) (difference \(difference))"
     }
     let omitted = indices.count > shownElements ? ["…"] : []
-    Issue.record(
-        Comment(rawValue: (["\(label.isEmpty ? "" : label + ": ")\(summary)"] + shown + omitted)
-            .joined(separator: "\n  ")),
-        sourceLocation: sourceLocation)
+    let message = (["\(label.isEmpty ? "" : label + ": ")\(summary)"] + shown + omitted).joined(separator: "\n  ")
+    Failures.report(message, sourceLocation)
+}
+
+/// Where a comparison reports that it failed: to the test, unless somebody wants to know whether it would.
+enum Failures {
+    private final class Collector: Sendable {
+        let messages = Mutex<[String]>([])
+    }
+
+    @TaskLocal private static var collector: Collector?
+
+    /// The failures that the comparisons in `body` report, which then fail no test.
+    static func of(_ body: () -> Void) -> [String] {
+        let collector = Collector()
+        $collector.withValue(collector) { body() }
+        return collector.messages.withLock { $0 }
+    }
+
+    fileprivate static func report(_ message: String, _ sourceLocation: SourceLocation) {
+        if let collector {
+            collector.messages.withLock { $0.append(message) }
+        } else {
+            Issue.record(Comment(rawValue: message), sourceLocation: sourceLocation)
+        }
+    }
 }
