@@ -54,9 +54,13 @@ let package = Package(
             resources: [.copy("Data/pbmc68k")],
             swiftSettings: swiftSettings
         ),
+        // Only linked into the tests: it stands in for malloc.
+        .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(
             name: "FastLossTests",
-            dependencies: ["FastLoss", "FastLossDiagnostics", "FastLossReference", "Benchmarks"],
+            dependencies: [
+                "FastLoss", "FastLossDiagnostics", "FastLossReference", "Benchmarks", "CAllocationCounter",
+            ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings
         ),

@@ -13,7 +13,7 @@
 /// The two forms agree for p = σ(y) with |y| ≤ 15.94. Beyond, the probability form is clamped, as upstream is: an element is at
 /// most 23·ln 2 ≈ 15.94 and its gradient is 0. The logit form has no clamp: it grows linearly and its gradient stays ±1.
 ///
-/// A selected probability that is NaN or outside [0, 1] throws ``LossError/probabilityOutOfRange(probability:index:)``;
+/// A selected probability that is NaN or outside [0, 1] throws ``LossError/probabilityOutOfRange(argument:probability:index:)``;
 /// upstream throws for such a value anywhere. A NaN logit propagates.
 ///
 /// Source: `criterion_neg_log_bernoulli` in scGPT's `loss.py`, over PyTorch's `Bernoulli.log_prob`.

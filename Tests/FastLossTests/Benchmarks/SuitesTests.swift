@@ -6,6 +6,7 @@ import Testing
 @Suite struct SuitesTests {
     @Test func `names are unique`() {
         let names = Suites.all.map(\.name)
+        #expect(!names.isEmpty)
         #expect(names.count == Set(names).count)
     }
 

@@ -142,7 +142,7 @@ func expectObjective(
             return
         }
         if [.elastic, .contrastive].contains(term) {
-            expectClose(actual, truth, Tolerances.embeddingTerm, label, sourceLocation: sourceLocation)
+            expectClose(actual, truth, Tolerances.embeddingValue, label, sourceLocation: sourceLocation)
         } else {
             expectWithinUlps(actual: Float(actual), oracle: truth, label, sourceLocation: sourceLocation)
         }
@@ -153,7 +153,7 @@ func expectObjective(
     }
     expectTerm(.maskedGene, actual.value.relativeError, truth.relativeError, "\(label) relative error")
     expectClose(
-        actual.value.total, truth.total, Tolerances.embeddingTerm, "\(label) total",
+        actual.value.total, truth.total, Tolerances.embeddingValue, "\(label) total",
         sourceLocation: sourceLocation)
     #expect(
         actual.value.selectedCount == (truth.relativeError == nil ? 0 : batch.selections.count { $0 }),

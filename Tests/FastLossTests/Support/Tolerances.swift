@@ -88,9 +88,6 @@ enum Tolerances {
     /// Float may see the other sign than Double.
     static let kinkWidth = 1e-6
 
-    /// The same for a term of the objective, and for totals that such terms are part of.
-    static let embeddingTerm = Tolerance(relative: embeddingValue, absolute: 0)
-
     /// Gradients of ECS and CCE: error norm relative to the norm before the normalisation's projection, which
     /// may cancel most of it.
     static let embeddingGradient = 5e-6

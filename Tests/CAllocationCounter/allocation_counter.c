@@ -1,0 +1,68 @@
+// An executable that defines malloc replaces the C library's for every library it loads. Each function counts and hands on to
+// the function under which glibc exports its own.
+
+#include "allocation_counter.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+static atomic_bool counting = false;
+static atomic_long allocations = 0;
+
+void allocation_counter_start(void) {
+    atomic_store(&allocations, 0);
+    atomic_store(&counting, true);
+}
+
+long allocation_counter_stop(void) {
+    atomic_store(&counting, false);
+    return atomic_load(&allocations);
+}
+
+#if defined(__GLIBC__) || defined(__linux__)
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+static inline void count_one(void) {
+    if (atomic_load_explicit(&counting, memory_order_relaxed))
+        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+}
+
+void *malloc(size_t size) {
+    count_one();
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size) {
+    count_one();
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size) {
+    count_one();
+    return __libc_realloc(memory, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size) {
+    count_one();
+    return __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+    count_one();
+    void *result = __libc_memalign(alignment, size);
+    if (!result) return 12;  // ENOMEM
+    *memory = result;
+    return 0;
+}
+
+bool allocation_counter_is_available(void) { return true; }
+
+#else
+
+bool allocation_counter_is_available(void) { return false; }
+
+#endif
