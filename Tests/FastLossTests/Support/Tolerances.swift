@@ -66,12 +66,12 @@ enum Tolerances {
     /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
     static let embeddingValue = Tolerance(relative: 1e-6, absolute: 0)
 
-    /// CCE's errors, relative: at least `bound`, which holds at upstream's temperature of 0.5 and down to
-    /// 0.12.
+    /// CCE's errors, relative: `bound`, which holds at upstream's temperature of 0.5 and down to 0.12, or more.
     ///
     /// A similarity is a Float near 1 with an error of up to 2⁻²³; divided by the temperature, it is the
-    /// error of a logit and so, relatively, of a small loss and of its gradient. No Float product can do
-    /// better: at a temperature of 0.01 the naive loop, too, is 4e-6 off on average.
+    /// error of a logit and so, relatively, of a small loss and of its gradient. No product in Float escapes
+    /// that: at a temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is
+    /// 2.7e-6, and the naive loop's 4.1e-6.
     static func contrastive(_ bound: Double, temperature: Float) -> Double {
         max(bound, 0x1p-23 / Double(temperature))
     }
