@@ -1,10 +1,12 @@
-// The errors that no other test file throws, and what all of them have in common. Each loss's own are in its file.
+// The errors that no other test file throws, and what all of them have in common. Each loss's own are in its
+// file.
 
 import FastLoss
 import Testing
 
 @Suite struct LossErrorTests {
-    /// Errors of parts that have no test file of their own: a message names what was wrong and with which value.
+    /// Errors of parts that have no test file of their own: a message names what was wrong and with which
+    /// value.
     @Test(arguments: [
         (
             LossError.missingInput(term: "mvc", argument: "cellPredictions"),

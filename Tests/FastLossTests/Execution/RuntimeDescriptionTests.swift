@@ -7,7 +7,8 @@ import Testing
 @Suite struct RuntimeDescriptionTests {
     let description = RuntimeDescription.current
 
-    /// OpenBLAS's own file: the `libblas` alternative, which any BLAS may stand behind, would be called libblas.so.3.
+    /// OpenBLAS's own file: the `libblas` alternative, which any BLAS may stand behind, would be called
+    /// libblas.so.3.
     @Test func blasIsOpenBLASItself() {
         let file = description.blasLibrary.split(separator: "/").last.map(String.init) ?? ""
         #expect(file.hasPrefix("libopenblas"), "cblas_sgemm comes from \(description.blasLibrary)")
@@ -28,7 +29,8 @@ import Testing
         #expect(description == .current)
     }
 
-    /// Threads that ask at the same time get the same answer: OpenBLAS's own text is put together anew at every question.
+    /// Threads that ask at the same time get the same answer: OpenBLAS's own text is put together anew at
+    /// every question.
     @Test func isTheSameForEveryThread() async {
         let description = description
         let disagreements = await withTaskGroup(of: Int.self) { group in
@@ -51,7 +53,9 @@ import Testing
             shown.requestedInstructionSet = requested
             let words = "\(shown)"
             #expect(words.hasPrefix("FastLoss \(shown.version), \(text)\n"))
-            for part in [shown.blasConfiguration, shown.blasCore, shown.blasLibrary] { #expect(words.contains(part)) }
+            for part in [shown.blasConfiguration, shown.blasCore, shown.blasLibrary] {
+                #expect(words.contains(part))
+            }
         }
     }
 }

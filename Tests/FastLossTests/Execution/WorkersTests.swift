@@ -1,4 +1,5 @@
-// Tasks and workers: each task once, whatever the number of workers, and no two at one place of scratch memory.
+// Tasks and workers: each task once, whatever the number of workers, and no two at one place of scratch
+// memory.
 
 import FastLoss
 import Synchronization

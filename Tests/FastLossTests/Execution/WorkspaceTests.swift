@@ -39,7 +39,8 @@ import Testing
 
     @Test(arguments: [Int.max, Int.max / 4, Int.max / 4 - 10])
     func sizesBeyondMemory(count: Int) {
-        expectError("scratch memory is \(count), but BLAS takes sizes up to \(Int32.max)") { () throws(LossError) in
+        expectError("scratch memory is \(count), but BLAS takes sizes up to \(Int32.max)") {
+            () throws(LossError) in
             var layout = Workspace.Layout()
             _ = try layout.add(count, of: Float.self)
         }

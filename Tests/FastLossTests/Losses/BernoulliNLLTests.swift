@@ -1,4 +1,5 @@
-// Bernoulli NLL, both forms: exact cases, goldens, the clamp, the domain, the exponential. The rest is in MaskedLossTests.
+// Bernoulli NLL, both forms: exact cases, goldens, the clamp, the domain, the exponential. The rest is in
+// MaskedLossTests.
 
 import FastLoss
 import FastLossReference
@@ -36,7 +37,8 @@ import Testing
         let x = [0, epsilon.nextDown, epsilon, 1 - epsilon, (1 - epsilon).nextUp, 1]
         for target: Float in [1, 0] {
             let inputs = MaskedInputs(
-                predictions: x, targets: x.map { _ in target }, mask: nil, shape: MatrixShape(rows: 6, columns: 1))
+                predictions: x, targets: x.map { _ in target }, mask: nil,
+                shape: MatrixShape(rows: 6, columns: 1))
             let result = try MaskedSubject.probabilities.run(inputs, .sumPerCell)
             let (worst, best) = (Float(23 * Reference.ln2), Float(0x1p-23))
             let expected = [worst, worst, worst, best, best, best]
@@ -63,7 +65,8 @@ import Testing
             (0, [1e4, 0, .infinity, 0, 1e30, 0]), (1, [0, 1e4, 0, .infinity, 0, 1e30]),
         ] {
             let inputs = MaskedInputs(
-                predictions: y, targets: y.map { _ in target }, mask: nil, shape: MatrixShape(rows: 6, columns: 1))
+                predictions: y, targets: y.map { _ in target }, mask: nil,
+                shape: MatrixShape(rows: 6, columns: 1))
             let result = try MaskedSubject.logits.run(inputs, .sumPerCell)
             expectWithinUlps(actual: result.values.map { Float($0) }, oracle: values, floor: 0)
             #expect(result.gradient == values.map { $0 == 0 ? 0 : target == 1 ? -1 : 1 })
@@ -78,7 +81,8 @@ import Testing
         var probabilities = logits
         probabilities.predictions = logits.predictions.map { Float(1 / (1 + Reference.exp(-Double($0)))) }
         let (a, b) = (
-            try MaskedSubject.logits.run(logits, .mean), try MaskedSubject.probabilities.run(probabilities, .mean)
+            try MaskedSubject.logits.run(logits, .mean),
+            try MaskedSubject.probabilities.run(probabilities, .mean)
         )
         expectNormwise(actual: a.values, oracle: b.values, tolerance: Tolerances.naiveNormwise)
         // ∂L/∂y = ∂L/∂p · p(1 − p).
@@ -113,15 +117,16 @@ import Testing
         }
     }
 
-    /// The kernels' exponential, over floats in [−87.3, 0] at a stride that meets every exponent and many mantissas:
-    /// σ(y) of y ≤ 0 is e/(1 + e), with e = exp(y) itself below −17.
+    /// The kernels' exponential, over floats in [−87.3, 0] at a stride that meets every exponent and many
+    /// mantissas: σ(y) of y ≤ 0 is e/(1 + e), with e = exp(y) itself below −17.
     @Test func exponentialIsAccurate() throws {
         let y = Exponents.sample
         var gradient = [Float](repeating: 0, count: y.count)
         var span = gradient.mutableSpan
         let zeros = [Float](repeating: 0, count: y.count)
         _ = try BernoulliNLL(from: .logits, reduction: .sum).valueAndGradient(
-            predictions: y.span, targets: zeros.span, mask: nil, gradient: &span, workspace: Workspace(workers: 1))
+            predictions: y.span, targets: zeros.span, mask: nil, gradient: &span,
+            workspace: Workspace(workers: 1))
         let sigmoids = y.map { y in
             let e = Reference.exp(Double(y))
             return e / (1 + e)
@@ -136,7 +141,8 @@ import Testing
     /// Below −87.3 the exponential is zero instead of subnormal.
     @Test func exponentialUnderflowsToZero() throws {
         let inputs = MaskedInputs(
-            predictions: [-87.31, -100, -1e10], targets: [0, 0, 0], mask: nil, shape: MatrixShape(rows: 1, columns: 3))
+            predictions: [-87.31, -100, -1e10], targets: [0, 0, 0], mask: nil,
+            shape: MatrixShape(rows: 1, columns: 3))
         let result = try MaskedSubject.logits.run(inputs, .sum)
         #expect(result.values == [0] && result.gradient == [0, 0, 0])
     }

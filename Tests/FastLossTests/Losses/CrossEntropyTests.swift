@@ -15,10 +15,13 @@ import Testing
             var labels = random.labels(rows, classes: classes, ignored: ignored)
             // At least one row counts.
             if rows > 0 { labels[0] = Int32(classes - 1) }
-            return Inputs(logits: random.normals(rows * classes, scale: scale), labels: labels, classes: classes)
+            return Inputs(
+                logits: random.normals(rows * classes, scale: scale), labels: labels, classes: classes)
         }
 
-        func truth<T: ReferenceScalar>(_ reduction: Reference.Reduction, _: T.Type) -> (value: T, gradient: [T]) {
+        func truth<T: ReferenceScalar>(_ reduction: Reference.Reduction, _: T.Type) -> (
+            value: T, gradient: [T]
+        ) {
             var gradient = logits.map { T($0) }
             let value = Reference.CrossEntropy.valueAndGradient(
                 logits: gradient, labels: labels, rows: labels.count, classes: classes, reduction: reduction,
@@ -34,18 +37,21 @@ import Testing
     }
 
     static func run(
-        _ inputs: Inputs, _ loss: CrossEntropy = CrossEntropy(), scale: Float = 1, addingTo initial: [Float]? = nil,
+        _ inputs: Inputs, _ loss: CrossEntropy = CrossEntropy(), scale: Float = 1,
+        addingTo initial: [Float]? = nil,
         workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> Result {
         var gradient = initial ?? [Float](repeating: -12345, count: inputs.logits.count)
         let value = try run(
-            inputs, loss, scale: scale, update: initial == nil ? .overwrite : .accumulate, gradient: &gradient,
+            inputs, loss, scale: scale, update: initial == nil ? .overwrite : .accumulate,
+            gradient: &gradient,
             workspace: workspace)
         return Result(loss: value, gradient: gradient)
     }
 
     static func run(
-        _ inputs: Inputs, _ loss: CrossEntropy = CrossEntropy(), scale: Float = 1, update: GradientUpdate = .overwrite,
+        _ inputs: Inputs, _ loss: CrossEntropy = CrossEntropy(), scale: Float = 1,
+        update: GradientUpdate = .overwrite,
         gradient: inout [Float], workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> LossValue {
         var span = gradient.mutableSpan
@@ -55,7 +61,8 @@ import Testing
     }
 
     private func expectTruth(
-        _ inputs: Inputs, scale: Float = 1, _ label: String = "", sourceLocation: SourceLocation = #_sourceLocation
+        _ inputs: Inputs, scale: Float = 1, _ label: String = "",
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         for (reduction, reference) in [(LossReduction.mean, Reference.Reduction.mean), (.sum, .sum)] {
             let loss = CrossEntropy(reduction: reduction)
@@ -64,7 +71,8 @@ import Testing
             let naive = inputs.truth(reference, Float.self)
             let label = "\(label) \(inputs.labels.count)×\(inputs.classes), \(reduction)"
             expectWithinUlps(
-                actual: Float(result.loss.value), oracle: truth.value, floor: 0, label, sourceLocation: sourceLocation)
+                actual: Float(result.loss.value), oracle: truth.value, floor: 0, label,
+                sourceLocation: sourceLocation)
             expectAsAccurateAsNaive(
                 fast: Float(result.loss.value), naive: naive.value, truth: truth.value, label,
                 sourceLocation: sourceLocation)
@@ -75,7 +83,8 @@ import Testing
                 sourceLocation: sourceLocation)
             #expect(result.loss.selectedCount == inputs.labels.count(where: { $0 != -100 }))
             #expect(
-                try loss.value(logits: inputs.logits, labels: inputs.labels, classes: inputs.classes) == result.loss)
+                try loss.value(logits: inputs.logits, labels: inputs.labels, classes: inputs.classes)
+                    == result.loss)
         }
     }
 
@@ -91,11 +100,13 @@ import Testing
     @Test(arguments: try Golden.cases(of: "CrossEntropy"))
     func matchesPyTorch(_ golden: Golden) throws {
         let inputs = Inputs(
-            logits: try golden.floats("logits"), labels: try golden.int32s("labels"), classes: try golden.int("classes"))
+            logits: try golden.floats("logits"), labels: try golden.int32s("labels"),
+            classes: try golden.int("classes"))
         let allIgnored = inputs.labels.allSatisfy { $0 == -100 }
         for (reduction, name) in [(LossReduction.mean, "mean"), (.sum, "sum")] {
             let result = try Self.run(inputs, CrossEntropy(reduction: reduction, whenEmpty: .nan))
-            // Of nothing, PyTorch's sum is 0 and its mean NaN; here `.nan` is one rule for both. The gradient is 0.
+            // Of nothing, PyTorch's sum is 0 and its mean NaN; here `.nan` is one rule for both. The gradient
+            // is 0.
             let value = allIgnored ? .nan : try golden.truth(name)[0]
             expectWithinUlps(actual: Float(result.loss.value), oracle: value, floor: 0, name)
             let gradient = try golden.truth(name + "Gradient").map { allIgnored ? 0 : $0 }
@@ -117,7 +128,8 @@ import Testing
     /// Equal terms: every rounding of their sum goes the same way.
     @Test(arguments: [Float(0.1), 0.7, -3.3])
     func equalTermsDoNotDrift(logit: Float) throws {
-        try expectTruth(Inputs(logits: [0] + [Float](repeating: logit, count: 4_999), labels: [0], classes: 5_000))
+        try expectTruth(
+            Inputs(logits: [0] + [Float](repeating: logit, count: 4_999), labels: [0], classes: 5_000))
     }
 
     /// From rows of one certain class to rows where everything is possible.
@@ -198,7 +210,8 @@ import Testing
         let inputs = Inputs.random(rows: 301, classes: 17)
         let kept = (0..<301).filter { inputs.labels[$0] != -100 }
         let alone = Inputs(
-            logits: kept.flatMap { inputs.logits[$0 * 17..<$0 * 17 + 17] }, labels: kept.map { inputs.labels[$0] },
+            logits: kept.flatMap { inputs.logits[$0 * 17..<$0 * 17 + 17] },
+            labels: kept.map { inputs.labels[$0] },
             classes: 17)
         let (result, expected) = (try Self.run(inputs), try Self.run(alone))
         expectWithinUlps(actual: Float(result.loss.value), oracle: expected.loss.value, floor: 0)
@@ -219,7 +232,8 @@ import Testing
     @Test(arguments: [LossReduction.mean, .sum], [0, 3])
     func emptySelection(reduction: LossReduction, rows: Int) throws {
         let inputs = Inputs(
-            logits: [Float](repeating: 1, count: rows * 4), labels: [Int32](repeating: -100, count: rows), classes: 4)
+            logits: [Float](repeating: 1, count: rows * 4), labels: [Int32](repeating: -100, count: rows),
+            classes: 4)
         var gradient = [Float](repeating: 6, count: rows * 4)
         expectError(
             "CrossEntropy has nothing to average: no element is selected "
@@ -298,7 +312,8 @@ import Testing
                 .labelOutOfRange(label: label, row: row, classes: classes)
             ) { () throws(LossError) in
                 _ = try Self.run(
-                    Inputs(logits: [Float](repeating: 0, count: 3 * classes), labels: labels, classes: classes),
+                    Inputs(
+                        logits: [Float](repeating: 0, count: 3 * classes), labels: labels, classes: classes),
                     gradient: &gradient)
             }
             #expect(gradient.allSatisfy { $0 == 6 })
@@ -309,10 +324,16 @@ import Testing
         for (logits, gradientCount, classes, message) in [
             (5, 5, 3, "logits has 5 elements, but the other arguments ask for 6"),
             (6, 7, 3, "gradient has 7 elements, but the other arguments ask for 6"),
-            (6, 6, -3, "a shape of 2 rows and -3 columns is not possible: "
-                + "sides must be at least 0 and their product must fit an Int"),
-            (6, 6, Int.max, "a shape of 2 rows and \(Int.max) columns is not possible: "
-                + "sides must be at least 0 and their product must fit an Int"),
+            (
+                6, 6, -3,
+                "a shape of 2 rows and -3 columns is not possible: "
+                    + "sides must be at least 0 and their product must fit an Int"
+            ),
+            (
+                6, 6, Int.max,
+                "a shape of 2 rows and \(Int.max) columns is not possible: "
+                    + "sides must be at least 0 and their product must fit an Int"
+            ),
         ] {
             var gradient = [Float](repeating: 6, count: gradientCount)
             expectError(message) { () throws(LossError) in

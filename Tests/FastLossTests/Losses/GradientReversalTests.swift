@@ -18,7 +18,8 @@ import Testing
         let gradient: [Float] = [1, 2, 3]
         var sum: [Float] = [10, 10, 10]
         var span = sum.mutableSpan
-        try GradientReversal(lambda: 2).backward(gradient: gradient.span, reversed: &span, update: .accumulate)
+        try GradientReversal(lambda: 2).backward(
+            gradient: gradient.span, reversed: &span, update: .accumulate)
         #expect(sum == [8, 6, 4])
     }
 
@@ -29,25 +30,30 @@ import Testing
     /// A linear discriminator behind the reversal, as PyTorch sees it from both sides.
     @Test(arguments: try Golden.cases(of: "GradientReversal"))
     func matchesPyTorch(_ golden: Golden) throws {
-        let (rows, columns, classes) = (try golden.int("rows"), try golden.int("columns"), try golden.int("classes"))
+        let (rows, columns, classes) = (
+            try golden.int("rows"), try golden.int("columns"), try golden.int("classes")
+        )
         let weights = try golden.doubles("weights")
         let loss = DomainAdversarialLoss(reversal: GradientReversal(lambda: try golden.float("strength")))
         let result = try Self.run(
             loss, logits: try golden.truth("logits").map { Float($0) }, labels: try golden.int32s("labels"),
             classes: classes)
         expectNormwise(
-            actual: [result.loss.value], oracle: try golden.truth("value"), tolerance: Tolerances.roundedLogits)
+            actual: [result.loss.value], oracle: try golden.truth("value"),
+            tolerance: Tolerances.roundedLogits)
         expectNormwise(
             actual: result.discriminator, oracle: try golden.truth("logitsGradient"),
             tolerance: Tolerances.roundedLogits)
         // Through the discriminator: dE = dZ·W.
         let embeddings = (0..<rows * columns).map { index in
             (0..<classes).reduce(0.0) {
-                $0 + Double(result.embedding[index / columns * classes + $1]) * weights[$1 * columns + index % columns]
+                $0 + Double(result.embedding[index / columns * classes + $1])
+                    * weights[$1 * columns + index % columns]
             }
         }
         expectNormwise(
-            actual: embeddings, oracle: try golden.truth("embeddingsGradient"), tolerance: Tolerances.roundedLogits)
+            actual: embeddings, oracle: try golden.truth("embeddingsGradient"),
+            tolerance: Tolerances.roundedLogits)
     }
 
     /// The discriminator's gradient is cross-entropy's to the bit, the embedding's is −λ times it.
@@ -83,7 +89,8 @@ import Testing
             _ = try reversal.backward(gradient: [1])
         }
         expectError("lambda is \(Double(lambda)), but it must be finite") { () throws(LossError) in
-            _ = try Self.run(DomainAdversarialLoss(reversal: reversal), logits: [1, 2], labels: [0], classes: 2)
+            _ = try Self.run(
+                DomainAdversarialLoss(reversal: reversal), logits: [1, 2], labels: [0], classes: 2)
         }
     }
 
@@ -113,16 +120,23 @@ import Testing
             var discriminator = memory.mutable(places[2], count: 8)
             var embedding = memory.mutable(places[3], count: 8)
             _ = try DomainAdversarialLoss().valueAndGradient(
-                logits: memory.floats(places[0], count: 8), labels: memory.labels(places[1], count: 4), classes: 2,
-                discriminatorGradient: &discriminator, embeddingGradient: &embedding, workspace: Workspace(workers: 1))
+                logits: memory.floats(places[0], count: 8), labels: memory.labels(places[1], count: 4),
+                classes: 2,
+                discriminatorGradient: &discriminator, embeddingGradient: &embedding,
+                workspace: Workspace(workers: 1))
         }
         #expect(memory.isUntouched)
     }
 
     @Test func wrongArgumentsTouchNeitherGradient() {
         for (counts, labels, scale, message) in [
-            ([3, 4, 4], [Int32(0), 1], Float(1), "logits has 3 elements, but the other arguments ask for 4"),
-            ([4, 5, 4], [0, 1], 1, "discriminatorGradient has 5 elements, but the other arguments ask for 4"),
+            (
+                [3, 4, 4], [Int32(0), 1], Float(1), "logits has 3 elements, but the other arguments ask for 4"
+            ),
+            (
+                [4, 5, 4], [0, 1], 1,
+                "discriminatorGradient has 5 elements, but the other arguments ask for 4"
+            ),
             ([4, 4, 3], [0, 1], 1, "embeddingGradient has 3 elements, but the other arguments ask for 4"),
             ([4, 4, 4], [0, 2], 1, "label 2 in row 1 is neither a class (0 to 1) nor the ignored label"),
             ([4, 4, 4], [0, 1], .nan, "gradientScale is nan, but it must be finite"),
@@ -156,7 +170,8 @@ import Testing
         var discriminator = [Float](repeating: -12345, count: logits.count)
         var embedding = discriminator
         let value = try run(
-            loss, logits: logits, labels: labels, classes: classes, scale: scale, discriminator: &discriminator,
+            loss, logits: logits, labels: labels, classes: classes, scale: scale,
+            discriminator: &discriminator,
             embedding: &embedding)
         return Result(loss: value, discriminator: discriminator, embedding: embedding)
     }
@@ -168,7 +183,8 @@ import Testing
         var discriminatorSpan = discriminator.mutableSpan
         var embeddingSpan = embedding.mutableSpan
         return try loss.valueAndGradient(
-            logits: logits.span, labels: labels.span, classes: classes, discriminatorGradient: &discriminatorSpan,
+            logits: logits.span, labels: labels.span, classes: classes,
+            discriminatorGradient: &discriminatorSpan,
             embeddingGradient: &embeddingSpan, gradientScale: scale, workspace: Workspace(workers: 2))
     }
 }

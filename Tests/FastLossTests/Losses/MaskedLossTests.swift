@@ -1,4 +1,5 @@
-// What every elementwise masked loss promises alike: accuracy, the mask law, NaN, empty masks, updates, order, errors.
+// What every elementwise masked loss promises alike: accuracy, the mask law, NaN, empty masks, updates,
+// order, errors.
 
 import FastLoss
 import FastLossReference
@@ -9,7 +10,8 @@ import Testing
 
     /// Around the lanes of a round (16), a block (128), a group of logarithms (512) and a chunk (4,096).
     static let shapes = [
-        (1, 1), (1, 2), (1, 15), (1, 16), (1, 17), (2, 31), (3, 33), (1, 127), (1, 129), (1, 511), (5, 513), (1, 1023),
+        (1, 1), (1, 2), (1, 15), (1, 16), (1, 17), (2, 31), (3, 33), (1, 127), (1, 129), (1, 511), (5, 513),
+        (1, 1023),
         (2, 1024), (1, 1025), (1, 4095), (1, 4096), (3, 4097), (9, 1201),
     ]
 
@@ -33,7 +35,8 @@ import Testing
     func equalTermsDoNotDrift(_ subject: MaskedSubject, prediction: Float) throws {
         let count = 9_000
         let inputs = MaskedInputs(
-            predictions: [Float](repeating: prediction, count: count), targets: [Float](repeating: 0, count: count),
+            predictions: [Float](repeating: prediction, count: count),
+            targets: [Float](repeating: 0, count: count),
             mask: nil, shape: MatrixShape(rows: 1, columns: count))
         for aggregation in Aggregation.allCases {
             subject.expectTruth(try subject.run(inputs, aggregation), of: inputs, aggregation)
@@ -229,7 +232,8 @@ import Testing
         #expect(value == LossValue(value: expected.values[0], selectedCount: expected.selectedCount))
         expectSameBits(gradient, expected.gradient)
         #expect(
-            try loss.value(predictions: inputs.predictions, targets: inputs.targets, mask: inputs.mask) == value)
+            try loss.value(predictions: inputs.predictions, targets: inputs.targets, mask: inputs.mask)
+                == value)
     }
 
     // MARK: - Errors
@@ -241,12 +245,14 @@ import Testing
             var inputs = right
             inputs.targets.removeLast()
             expectUntouched(
-                subject, inputs, aggregation, throwing: .shapeMismatch(argument: "targets", expected: 6, actual: 5),
+                subject, inputs, aggregation,
+                throwing: .shapeMismatch(argument: "targets", expected: 6, actual: 5),
                 "targets has 5 elements, but the other arguments ask for 6")
             inputs = right
             inputs.mask?.append(true)
             expectUntouched(
-                subject, inputs, aggregation, throwing: .shapeMismatch(argument: "mask", expected: 6, actual: 7),
+                subject, inputs, aggregation,
+                throwing: .shapeMismatch(argument: "mask", expected: 6, actual: 7),
                 "mask has 7 elements, but the other arguments ask for 6")
             if subject.hasGradient {
                 expectUntouched(
@@ -258,7 +264,8 @@ import Testing
             inputs = right
             inputs.predictions.removeLast()
             expectUntouched(
-                subject, inputs, aggregation, throwing: .shapeMismatch(argument: "predictions", expected: 6, actual: 5),
+                subject, inputs, aggregation,
+                throwing: .shapeMismatch(argument: "predictions", expected: 6, actual: 5),
                 "predictions has 5 elements, but the other arguments ask for 6")
             expectUntouched(
                 subject, right, aggregation, valueCount: 3,
@@ -267,7 +274,9 @@ import Testing
         }
     }
 
-    @Test(arguments: MaskedSubject.all, [(-1, 3), (3, -1), (-2, -3), (Int.max, 2), (Int.min, -1), (Int.max, Int.max)])
+    @Test(
+        arguments: MaskedSubject.all,
+        [(-1, 3), (3, -1), (-2, -3), (Int.max, 2), (Int.min, -1), (Int.max, Int.max)])
     func impossibleShapes(_ subject: MaskedSubject, shape: (Int, Int)) {
         var inputs = subject.inputs(rows: 2, columns: 3)
         inputs.shape = MatrixShape(rows: shape.0, columns: shape.1)
@@ -285,7 +294,8 @@ import Testing
             var (values, gradient) = ([Float](repeating: 1, count: 2), [Float](repeating: 1, count: 6))
             expectError("gradientScale is \(Double(scale)), but it must be finite") { () throws(LossError) in
                 _ = try subject.run(
-                    inputs, aggregation, whenEmpty: .error, scale: scale, values: &values, gradient: &gradient)
+                    inputs, aggregation, whenEmpty: .error, scale: scale, values: &values, gradient: &gradient
+                )
             }
             #expect(values == [1, 1] && gradient == [1, 1, 1, 1, 1, 1])
         }
@@ -309,7 +319,8 @@ import Testing
             var values = memory.mutable(60, count: 1)
             try loss.valueAndGradientPerCell(
                 predictions: memory.floats(spans.x, count: 8), targets: memory.floats(spans.t, count: 8),
-                mask: memory.bools(input == "mask" ? 7 : 40, count: 8), shape: MatrixShape(rows: 1, columns: 8),
+                mask: memory.bools(input == "mask" ? 7 : 40, count: 8),
+                shape: MatrixShape(rows: 1, columns: 8),
                 values: &values, gradient: &gradient, workspace: Workspace(workers: 1))
         }
         #expect(memory.isUntouched)
@@ -320,7 +331,9 @@ import Testing
         let metric = subject.make(.mean, .error)
         let memory = TestMemory(floats: 64)
         let place = ["predictions": 7, "targets": 15, "mask": 24, "gradient": 39][other]!
-        expectError(subject.hasGradient || other != "gradient" ? "output values shares memory with \(other)" : nil) {
+        expectError(
+            subject.hasGradient || other != "gradient" ? "output values shares memory with \(other)" : nil
+        ) {
             () throws(LossError) in
             var values = memory.mutable(place, count: 1)
             var gradient = memory.mutable(32, count: 8)
@@ -333,7 +346,8 @@ import Testing
                     workspace: Workspace(workers: 1))
             } else if other != "gradient" {
                 try metric.valuePerCell(
-                    predictions: x, targets: t, mask: m, shape: shape, values: &values, workspace: Workspace(workers: 1))
+                    predictions: x, targets: t, mask: m, shape: shape, values: &values,
+                    workspace: Workspace(workers: 1))
             }
         }
         #expect(memory.isUntouched)
@@ -356,7 +370,9 @@ import Testing
     ) {
         var values = [Float](repeating: 5, count: valueCount ?? max(0, inputs.shape.rows))
         var gradient = [Float](repeating: 6, count: gradientCount ?? inputs.targets.count)
-        if gradientCount == nil, inputs.targets.count != inputs.count { gradient = inputs.predictions.map { _ in 6 } }
+        if gradientCount == nil, inputs.targets.count != inputs.count {
+            gradient = inputs.predictions.map { _ in 6 }
+        }
         let (valuesBefore, gradientBefore) = (values, gradient)
         expectError(message, error, sourceLocation: sourceLocation) { () throws(LossError) in
             _ = try subject.run(

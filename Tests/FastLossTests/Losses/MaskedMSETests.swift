@@ -1,4 +1,5 @@
-// Masked MSE: exact small cases and PyTorch's goldens. What it shares with other masked losses is in MaskedLossTests.
+// Masked MSE: exact small cases and PyTorch's goldens. What it shares with other masked losses is in
+// MaskedLossTests.
 
 import FastLoss
 import Testing
@@ -13,11 +14,13 @@ import Testing
             predictions: x, targets: t, mask: mask, shape: MatrixShape(rows: 2, columns: 4))
         // Differences 1, −2, 3 in the first cell and 0 in the second.
         let mean = try MaskedSubject.mse.run(inputs, .mean)
-        #expect(mean == MaskedResult(values: [3.5], selectedCount: 4, gradient: [0.5, -1, 0, 1.5, 0, 0, 0, 0]))
+        #expect(
+            mean == MaskedResult(values: [3.5], selectedCount: 4, gradient: [0.5, -1, 0, 1.5, 0, 0, 0, 0]))
         let sum = try MaskedSubject.mse.run(inputs, .sum, scale: 2)
         #expect(sum == MaskedResult(values: [14], selectedCount: 4, gradient: [4, -8, 0, 12, 0, 0, 0, 0]))
         let cells = try MaskedSubject.mse.run(inputs, .sumPerCell)
-        #expect(cells == MaskedResult(values: [14, 0], selectedCount: 4, gradient: [2, -4, 0, 6, 0, 0, 0, 0]))
+        #expect(
+            cells == MaskedResult(values: [14, 0], selectedCount: 4, gradient: [2, -4, 0, 6, 0, 0, 0, 0]))
     }
 
     @Test(arguments: try Golden.cases(of: "MaskedMSE"))

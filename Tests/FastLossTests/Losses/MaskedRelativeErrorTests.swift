@@ -1,4 +1,5 @@
-// Masked relative error: an exact case and PyTorch's goldens. What it shares with the losses is in MaskedLossTests.
+// Masked relative error: an exact case and PyTorch's goldens. What it shares with the losses is in
+// MaskedLossTests.
 
 import FastLoss
 import Testing
@@ -17,7 +18,8 @@ import Testing
     }
 
     @Test func zeroTargetsCountByTheMillion() throws {
-        let value = try MaskedRelativeError(reduction: .sum).value(predictions: [2, -3], targets: [0, 0]).value
+        let value = try MaskedRelativeError(reduction: .sum).value(predictions: [2, -3], targets: [0, 0])
+            .value
         expectWithinUlps(actual: Float(value), oracle: 5e6)
     }
 }

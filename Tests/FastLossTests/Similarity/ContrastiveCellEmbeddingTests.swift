@@ -1,4 +1,5 @@
-// CCE: exact cases, goldens, the oracle at panel edges, temperatures, embeddings of any size, updates, order, every error.
+// CCE: exact cases, goldens, the oracle at panel edges, temperatures, embeddings of any size, updates, order,
+// every error.
 
 import FastLoss
 import FastLossReference
@@ -21,7 +22,9 @@ import Testing
         var loss: LossValue
         var first: [Float]
         var second: [Float]
-        var bits: [UInt64] { [loss.value.bitPattern] + [first, second].joined().map { UInt64($0.bitPattern) } }
+        var bits: [UInt64] {
+            [loss.value.bitPattern] + [first, second].joined().map { UInt64($0.bitPattern) }
+        }
     }
 
     static func run(
@@ -40,7 +43,8 @@ import Testing
     static func run(
         _ first: [Float], _ second: [Float], _ shape: MatrixShape, temperature: Float = 0.5,
         whenEmpty: EmptySelectionRule = .error, scale: Float = 1, update: GradientUpdate = .overwrite,
-        firstGradient: inout [Float], secondGradient: inout [Float], workspace: Workspace = Workspace(workers: 2)
+        firstGradient: inout [Float], secondGradient: inout [Float],
+        workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> LossValue {
         var firstSpan = firstGradient.mutableSpan
         var secondSpan = secondGradient.mutableSpan
@@ -49,9 +53,11 @@ import Testing
             secondGradient: &secondSpan, gradientScale: scale, update: update, workspace: workspace)
     }
 
-    /// Values and gradients against the oracle, and against the naive loop where that can compute the rows at all.
+    /// Values and gradients against the oracle, and against the naive loop where that can compute the rows at
+    /// all.
     private func expectTruth(
-        _ pair: Pair, temperature: Float = 0.5, scale: Float = 1, cancelling: Double = 0, comparesNaive: Bool = true,
+        _ pair: Pair, temperature: Float = 0.5, scale: Float = 1, cancelling: Double = 0,
+        comparesNaive: Bool = true,
         _ label: String = "", sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let shape = pair.shape
@@ -64,15 +70,18 @@ import Testing
             temperature: Double(temperature), gradientScale: Double(scale))
         let label = "\(label) \(shape), temperature \(temperature)"
         expectClose(
-            result.loss.value, truth.value, Self.valueTolerance(temperature), label, sourceLocation: sourceLocation)
-        let naive = comparesNaive
+            result.loss.value, truth.value, Self.valueTolerance(temperature), label,
+            sourceLocation: sourceLocation)
+        let naive =
+            comparesNaive
             ? Reference.ContrastiveCellEmbedding.evaluate(
                 first: pair.first, second: pair.second, rows: shape.rows, columns: shape.columns,
                 temperature: temperature, gradientScale: scale) : nil
         let rule = Tolerances.contrastive(Tolerances.accuracyRule, temperature: temperature)
         if let naive {
             expectAsAccurateAsNaive(
-                fast: Float(result.loss.value), naive: naive.value, truth: truth.value, tolerance: rule, label,
+                fast: Float(result.loss.value), naive: naive.value, truth: truth.value, tolerance: rule,
+                label,
                 sourceLocation: sourceLocation)
         }
         for (side, embeddings, before, fast, exact, slow) in [
@@ -88,7 +97,8 @@ import Testing
             let yardstick = EmbeddingYardstick(
                 embeddings: embeddings, columns: shape.columns, before: before, floor: 1e-8)
             yardstick.expect(
-                fast, exact, tolerance: Self.gradientTolerance(temperature), cancelling: cancelling * Double(scale),
+                fast, exact, tolerance: Self.gradientTolerance(temperature),
+                cancelling: cancelling * Double(scale),
                 "\(label) \(side)", sourceLocation: sourceLocation)
             guard let slow else { continue }
             yardstick.expectAsAccurateAsNaive(
@@ -111,14 +121,17 @@ import Testing
     /// All cells alike: every answer is as good as every other.
     @Test func equalCellsAreExact() throws {
         let cells = [Float](repeating: 3, count: 4)
-        let result = try Self.run(Pair(first: cells, second: cells, shape: EmbeddingShape(rows: 4, columns: 1)))
+        let result = try Self.run(
+            Pair(first: cells, second: cells, shape: EmbeddingShape(rows: 4, columns: 1)))
         #expect(Float(result.loss.value) == Float(2 * Reference.ln2))
         #expect(result.first == [0, 0, 0, 0] && result.second == [0, 0, 0, 0])
     }
 
     @Test func oneCellFindsItself() throws {
-        let result = try Self.run(Pair(first: [3, 4], second: [-4, 3], shape: EmbeddingShape(rows: 1, columns: 2)))
-        #expect(result == Result(loss: LossValue(value: 0, selectedCount: 1), first: [0, 0], second: [0, 0]))
+        let result = try Self.run(
+            Pair(first: [3, 4], second: [-4, 3], shape: EmbeddingShape(rows: 1, columns: 2)))
+        #expect(
+            result == Result(loss: LossValue(value: 0, selectedCount: 1), first: [0, 0], second: [0, 0]))
     }
 
     @Test func noColumns() throws {
@@ -140,8 +153,10 @@ import Testing
             ("first", pair.first, truth.firstNormsBeforeProjection, result.first),
             ("second", pair.second, truth.secondNormsBeforeProjection, result.second),
         ] {
-            EmbeddingYardstick(embeddings: embeddings, columns: shape.columns, before: before, floor: 1e-8).expect(
-                gradient, try golden.truth(side + "Gradient"), tolerance: Self.gradientTolerance(temperature), side)
+            EmbeddingYardstick(embeddings: embeddings, columns: shape.columns, before: before, floor: 1e-8)
+                .expect(
+                    gradient, try golden.truth(side + "Gradient"),
+                    tolerance: Self.gradientTolerance(temperature), side)
         }
     }
 
@@ -164,7 +179,10 @@ import Testing
         let result = try Self.run(
             Pair(first: [1, 0, 0, 1], second: [1, 0, 0, 1], shape: EmbeddingShape(rows: 2, columns: 2)),
             temperature: 0.01)
-        #expect(result == Result(loss: LossValue(value: 0, selectedCount: 2), first: [0, 0, 0, 0], second: [0, 0, 0, 0]))
+        #expect(
+            result
+                == Result(
+                    loss: LossValue(value: 0, selectedCount: 2), first: [0, 0, 0, 0], second: [0, 0, 0, 0]))
     }
 
     @Test(arguments: EdgeEmbeddings.allCases)
@@ -262,7 +280,10 @@ import Testing
         let impossible = "is not possible: sides must be at least 0 and their product must fit an Int"
         let huge = Int(Int32.max) + 1
         for (counts, shape, temperature, scale, message) in [
-            ([5, 6, 6, 6], (2, 3), Float(1), Float(1), "first has 5 elements, but the other arguments ask for 6"),
+            (
+                [5, 6, 6, 6], (2, 3), Float(1), Float(1),
+                "first has 5 elements, but the other arguments ask for 6"
+            ),
             ([6, 5, 6, 6], (2, 3), 1, 1, "second has 5 elements, but the other arguments ask for 6"),
             ([6, 6, 5, 6], (2, 3), 1, 1, "firstGradient has 5 elements, but the other arguments ask for 6"),
             ([6, 6, 6, 7], (2, 3), 1, 1, "secondGradient has 7 elements, but the other arguments ask for 6"),
@@ -281,7 +302,8 @@ import Testing
             var second = [Float](repeating: 7, count: counts[3])
             expectError(message) { () throws(LossError) in
                 _ = try Self.run(
-                    inputs[0], inputs[1], MatrixShape(rows: shape.0, columns: shape.1), temperature: temperature,
+                    inputs[0], inputs[1], MatrixShape(rows: shape.0, columns: shape.1),
+                    temperature: temperature,
                     scale: scale, firstGradient: &first, secondGradient: &second)
             }
             #expect(first.allSatisfy { $0 == 6 } && second.allSatisfy { $0 == 7 })
@@ -314,7 +336,8 @@ import Testing
         let pair = Pair.random(EmbeddingShape(rows: 30, columns: 5), noise: 0)
         let cells = pair.first
         var (first, second) = (cells, cells)
-        let loss = try Self.run(cells, cells, pair.shape.matrix, firstGradient: &first, secondGradient: &second)
+        let loss = try Self.run(
+            cells, cells, pair.shape.matrix, firstGradient: &first, secondGradient: &second)
         #expect(loss == (try Self.run(pair)).loss)
     }
 }

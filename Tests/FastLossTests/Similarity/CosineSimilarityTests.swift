@@ -38,7 +38,8 @@ import Testing
         expectClose(similarities, truth, Tolerances.similarity, "\(shape)")
         let rows = shape.rows
         for i in 0..<rows {
-            for j in 0..<i where similarities[i * rows + j].bitPattern != similarities[j * rows + i].bitPattern {
+            for j in 0..<i
+            where similarities[i * rows + j].bitPattern != similarities[j * rows + i].bitPattern {
                 Issue.record("\(shape): (\(i), \(j)) and (\(j), \(i)) differ")
             }
         }
@@ -52,7 +53,8 @@ import Testing
             let embeddings = edge.apply(to: random.embeddings(rows: rows, columns: columns), shape)
             expectClose(
                 try Self.matrix(embeddings, shape.matrix),
-                Reference.CosineSimilarity.matrix(embeddings: embeddings.doubles, rows: rows, columns: columns),
+                Reference.CosineSimilarity.matrix(
+                    embeddings: embeddings.doubles, rows: rows, columns: columns),
                 Tolerances.similarity, "\(edge)")
         }
     }
@@ -62,7 +64,9 @@ import Testing
         var embeddings = random.embeddings(rows: 150, columns: 3)
         embeddings[140 * 3] = .nan
         let similarities = try Self.matrix(embeddings, MatrixShape(rows: 150, columns: 3))
-        #expect(similarities.indices.allSatisfy { similarities[$0].isNaN == ($0 / 150 == 140 || $0 % 150 == 140) })
+        #expect(
+            similarities.indices.allSatisfy { similarities[$0].isNaN == ($0 / 150 == 140 || $0 % 150 == 140) }
+        )
     }
 
     @Test func nothingToCompare() throws {
@@ -78,7 +82,9 @@ import Testing
         #expect(try CosineSimilarity().matrix(embeddings: embeddings, shape: shape) == expected)
         for workers in [2, 3, 4, 8] {
             let workspace = Workspace(workers: workers)
-            for _ in 0..<2 { expectSameBits(try Self.matrix(embeddings, shape, workspace: workspace), expected) }
+            for _ in 0..<2 {
+                expectSameBits(try Self.matrix(embeddings, shape, workspace: workspace), expected)
+            }
         }
     }
 
@@ -126,7 +132,8 @@ import Testing
             (largest, 0, "a shape of \(largest) rows and \(largest) columns \(impossible)"),
         ] {
             expectError(message) { () throws(LossError) in
-                _ = try CosineSimilarity().matrix(embeddings: [], shape: MatrixShape(rows: rows, columns: columns))
+                _ = try CosineSimilarity().matrix(
+                    embeddings: [], shape: MatrixShape(rows: rows, columns: columns))
             }
         }
     }

@@ -12,7 +12,8 @@ import Testing
     }
 
     static func run(
-        _ embeddings: [Float], _ shape: MatrixShape, threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error,
+        _ embeddings: [Float], _ shape: MatrixShape, threshold: Float = 0.8,
+        whenEmpty: EmptySelectionRule = .error,
         scale: Float = 1, addingTo initial: [Float]? = nil, workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> Result {
         var gradient = initial ?? [Float](repeating: -12345, count: embeddings.count)
@@ -23,7 +24,8 @@ import Testing
     }
 
     static func run(
-        _ embeddings: [Float], _ shape: MatrixShape, threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error,
+        _ embeddings: [Float], _ shape: MatrixShape, threshold: Float = 0.8,
+        whenEmpty: EmptySelectionRule = .error,
         scale: Float = 1, update: GradientUpdate = .overwrite, gradient: inout [Float],
         workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> LossValue {
@@ -33,19 +35,24 @@ import Testing
             workspace: workspace)
     }
 
-    /// Value and gradient against the oracle; row by row and against the naive loop where rows are of one size.
+    /// Value and gradient against the oracle; row by row and against the naive loop where rows are of one
+    /// size.
     private func expectTruth(
-        _ embeddings: [Float], _ shape: EmbeddingShape, threshold: Float, scale: Float = 1, comparesNaive: Bool = true,
+        _ embeddings: [Float], _ shape: EmbeddingShape, threshold: Float, scale: Float = 1,
+        comparesNaive: Bool = true,
         _ label: String = "", sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let result = try Self.run(embeddings, shape.matrix, threshold: threshold, scale: scale)
-        let value = try ElasticCellSimilarity(threshold: threshold).value(embeddings: embeddings, shape: shape.matrix)
+        let value = try ElasticCellSimilarity(threshold: threshold).value(
+            embeddings: embeddings, shape: shape.matrix)
         #expect(value == result.loss, "\(label)", sourceLocation: sourceLocation)
         let truth = Reference.ElasticCellSimilarity.evaluate(
-            embeddings: embeddings.doubles, rows: shape.rows, columns: shape.columns, threshold: Double(threshold),
+            embeddings: embeddings.doubles, rows: shape.rows, columns: shape.columns,
+            threshold: Double(threshold),
             gradientScale: Double(scale))
         let label = "\(label) \(shape), threshold \(threshold)"
-        expectClose(result.loss.value, truth.value, Tolerances.embeddingValue, label, sourceLocation: sourceLocation)
+        expectClose(
+            result.loss.value, truth.value, Tolerances.embeddingValue, label, sourceLocation: sourceLocation)
         let yardstick = EmbeddingYardstick(
             embeddings: embeddings, columns: shape.columns, before: truth.normsBeforeProjection, floor: 1e-12)
         yardstick.expect(result.gradient, truth.gradient, label, sourceLocation: sourceLocation)
@@ -68,7 +75,9 @@ import Testing
         let embeddings: [Float] = [2, 0, 2, 0, 0, 2, -2, 0]
         let result = try Self.run(embeddings, MatrixShape(rows: 4, columns: 2), threshold: 0.5)
         // Two of sixteen pairs are similar, and (1 − 0.5)² is what (0 − 0.5)² is.
-        #expect(result == Result(loss: LossValue(value: 0.75, selectedCount: 4), gradient: [0, 0, 0, 0, 0, 0, 0, 0]))
+        #expect(
+            result
+                == Result(loss: LossValue(value: 0.75, selectedCount: 4), gradient: [0, 0, 0, 0, 0, 0, 0, 0]))
     }
 
     @Test(arguments: try Golden.cases(of: "ElasticCellSimilarity"))
@@ -79,10 +88,12 @@ import Testing
         let result = try Self.run(embeddings, shape.matrix, threshold: threshold)
         expectClose([result.loss.value], try golden.truth("value"), Tolerances.embeddingValue, "value")
         let scales = Reference.ElasticCellSimilarity.evaluate(
-            embeddings: embeddings.doubles, rows: shape.rows, columns: shape.columns, threshold: Double(threshold)
+            embeddings: embeddings.doubles, rows: shape.rows, columns: shape.columns,
+            threshold: Double(threshold)
         ).normsBeforeProjection
         expectRowsNormwise(
-            actual: result.gradient, oracle: try golden.truth("gradient"), columns: shape.columns, scales: scales,
+            actual: result.gradient, oracle: try golden.truth("gradient"), columns: shape.columns,
+            scales: scales,
             tolerance: Tolerances.embeddingGradient, "gradient")
     }
 
@@ -100,7 +111,8 @@ import Testing
             let shape = EmbeddingShape(rows: rows, columns: columns)
             var random = RandomInputs(seed: 22)
             let embeddings = edge.apply(to: random.cells(shape), shape)
-            let overflows = edge == .scaledRows || edge == .hugeRows || edge == .tinyRows || edge == .normsAroundTheFloor
+            let overflows =
+                edge == .scaledRows || edge == .hugeRows || edge == .tinyRows || edge == .normsAroundTheFloor
             try expectTruth(embeddings, shape, threshold: threshold, comparesNaive: !overflows, "\(edge)")
         }
     }
@@ -167,7 +179,8 @@ import Testing
             let workspace = Workspace(workers: workers)
             for _ in 0..<2 {
                 #expect(try Self.run(embeddings, shape, workspace: workspace).bits == expected)
-                #expect(try Self.run(embeddings, shape, addingTo: initial, workspace: workspace).bits == added)
+                #expect(
+                    try Self.run(embeddings, shape, addingTo: initial, workspace: workspace).bits == added)
             }
         }
     }
@@ -212,7 +225,10 @@ import Testing
         let impossible = "is not possible: sides must be at least 0 and their product must fit an Int"
         let huge = Int(Int32.max) + 1
         for (count, gradientCount, shape, threshold, scale, message) in [
-            (5, 5, (2, 3), Float(0.8), Float(1), "embeddings has 5 elements, but the other arguments ask for 6"),
+            (
+                5, 5, (2, 3), Float(0.8), Float(1),
+                "embeddings has 5 elements, but the other arguments ask for 6"
+            ),
             (6, 7, (2, 3), 0.8, 1, "gradient has 7 elements, but the other arguments ask for 6"),
             (6, 6, (-2, 3), 0.8, 1, "a shape of -2 rows and 3 columns \(impossible)"),
             (6, 6, (Int.max, 3), 0.8, 1, "a shape of \(Int.max) rows and 3 columns \(impossible)"),
@@ -228,7 +244,8 @@ import Testing
             var gradient = [Float](repeating: 6, count: gradientCount)
             expectError(message) { () throws(LossError) in
                 _ = try Self.run(
-                    embeddings, MatrixShape(rows: shape.0, columns: shape.1), threshold: threshold, scale: scale,
+                    embeddings, MatrixShape(rows: shape.0, columns: shape.1), threshold: threshold,
+                    scale: scale,
                     gradient: &gradient)
             }
             #expect(gradient.allSatisfy { $0 == 6 })

@@ -16,7 +16,9 @@ import Testing
                 #expect(0 <= first && first <= second && second < blocks)
                 #expect(met.insert([first, second]).inserted, "\(first) and \(second) meet twice")
                 #expect(seen.insert(first).inserted, "block \(first) twice in round \(round)")
-                if first != second { #expect(seen.insert(second).inserted, "block \(second) twice in round \(round)") }
+                if first != second {
+                    #expect(seen.insert(second).inserted, "block \(second) twice in round \(round)")
+                }
             }
             if round == 0 { #expect(seen.count == blocks, "what a row accumulates has to start in round 0") }
         }

@@ -11,9 +11,11 @@ struct EmbeddingShape: Sendable, CustomStringConvertible {
     var matrix: MatrixShape { MatrixShape(rows: rows, columns: columns) }
     var description: String { "\(rows)×\(columns)" }
 
-    /// Around the tiles (128 and 256 rows), the tasks (32, 64) and the panels (256), at widths from a number to an embedding.
+    /// Around the tiles (128 and 256 rows), the tasks (32, 64) and the panels (256), at widths from a number
+    /// to an embedding.
     ///
-    /// An unoptimised oracle needs 50 ns for each of its B²·D products: a debug build leaves out what would take minutes.
+    /// An unoptimised oracle needs 50 ns for each of its B²·D products: a debug build leaves out what would
+    /// take minutes.
     static let all: [EmbeddingShape] = {
         let rows = [1, 2, 3, 5, 64, 127, 128, 129, 255, 257, 300, 511, 513, 600]
         let shapes = rows.flatMap { rows in
@@ -28,7 +30,8 @@ struct EmbeddingShape: Sendable, CustomStringConvertible {
 }
 
 extension RandomInputs {
-    /// Embeddings in clusters, of which no two are so nearly orthogonal that Float and Double may disagree about the sign.
+    /// Embeddings in clusters, of which no two are so nearly orthogonal that Float and Double may disagree
+    /// about the sign.
     mutating func cells(_ shape: EmbeddingShape, spread: Double = 0.5) -> [Float] {
         let (rows, columns) = (shape.rows, shape.columns)
         let clusters = 5
@@ -67,7 +70,8 @@ enum EdgeEmbeddings: CaseIterable, Sendable {
             case .tinyRows: result[i] *= 1e-18
             case .hugeRows: result[i] *= 1e18
             case .zeroRows: result[i] *= row % 3 == 0 ? 0 : 1
-            case .nearDuplicates: result[i] = embeddings[column] * (1 + Float((row * 7 + column) % 5 - 2) * 0x1p-22)
+            case .nearDuplicates:
+                result[i] = embeddings[column] * (1 + Float((row * 7 + column) % 5 - 2) * 0x1p-22)
             case .equalRows: result[i] = embeddings[column]
             case .opposites: result[i] = embeddings[column] * (row % 2 == 0 ? 1 : -1)
             case .normsAroundTheFloor: result[i] *= [1, 1e-7, 1e-8, 1e-9, 1e-11, 1e-12, 1e-13][row % 7]
@@ -79,9 +83,10 @@ enum EdgeEmbeddings: CaseIterable, Sendable {
 
 /// The gradients of embeddings in the unit in which they can be compared: that of the normalised rows.
 ///
-/// A row's gradient is 1/‖E_i‖ times as large as what came to its normalised row, so among rows of any size the largest error
-/// would be that of the shortest row. Multiplied by the norms, all rows count alike, and the norm of the whole is that of the
-/// gradient before the projection, relative to which errors are promised.
+/// A row's gradient is 1/‖E_i‖ times as large as what came to its normalised row, so among rows of any size
+/// the largest error would be that of the shortest row. Multiplied by the norms, all rows count alike, and
+/// the norm of the whole is that of the gradient before the projection, relative to which errors are
+/// promised.
 struct EmbeddingYardstick {
     private let norms: [Double]
     private let before: [Double]
@@ -102,8 +107,8 @@ struct EmbeddingYardstick {
 
     private var scale: Double { zip(norms, before).map { $0 * $1 }.norm }
 
-    /// - Parameter cancelling: the norm of terms that cancel already in the gradient of the normalised rows, as those of
-    ///   nearly equal rows do: what remains of them is no yardstick.
+    /// - Parameter cancelling: the norm of terms that cancel already in the gradient of the normalised rows,
+    ///   as those of nearly equal rows do: what remains of them is no yardstick.
     func expect(
         _ gradient: [Float], _ truth: [Double], tolerance: Double = Tolerances.embeddingGradient,
         cancelling: Double = 0, _ label: String, sourceLocation: SourceLocation = #_sourceLocation
@@ -115,7 +120,8 @@ struct EmbeddingYardstick {
 
     /// Row by row, which asks more: for rows whose own sum does not cancel.
     func expectEachRow(
-        _ gradient: [Float], _ truth: [Double], _ label: String, sourceLocation: SourceLocation = #_sourceLocation
+        _ gradient: [Float], _ truth: [Double], _ label: String,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) {
         expectRowsNormwise(
             actual: gradient, oracle: truth, columns: columns, scales: before,

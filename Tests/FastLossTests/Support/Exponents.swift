@@ -6,8 +6,8 @@ enum Exponents {
     /// Below it 1 + exp(x) is 1 in Float, so that σ(x) is exp(x) with its rounding alone.
     static let sigmoidIsExponential: Float = -17
 
-    /// Every 4,099th float of [−87.3, −0], about a quarter of a million: the stride is prime, so that mantissas do not repeat
-    /// from one exponent to the next.
+    /// Every 4,099th float of [−87.3, −0], about a quarter of a million: the stride is prime, so that
+    /// mantissas do not repeat from one exponent to the next.
     static let sample: [Float] = stride(
         from: (-Float.zero).bitPattern, through: Float(-87.3).bitPattern, by: 4_099
     ).map { Float(bitPattern: $0) }

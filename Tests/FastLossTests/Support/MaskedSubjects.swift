@@ -58,8 +58,10 @@ struct MaskedSubject: Sendable, CustomTestStringConvertible {
         predictions: { $0.predictions($1) }, truth: MaskedMSEReferenceTests.oracle(Double.self),
         naive: MaskedMSEReferenceTests.oracle(Float.self))
     static let probabilities = MaskedSubject(
-        testDescription: "BernoulliNLL of probabilities", make: { BernoulliNLL(reduction: $0, whenEmpty: $1) },
-        predictions: { $0.probabilities($1) }, truth: BernoulliNLLReferenceTests.fromProbabilities(Double.self),
+        testDescription: "BernoulliNLL of probabilities",
+        make: { BernoulliNLL(reduction: $0, whenEmpty: $1) },
+        predictions: { $0.probabilities($1) },
+        truth: BernoulliNLLReferenceTests.fromProbabilities(Double.self),
         naive: BernoulliNLLReferenceTests.fromProbabilities(Float.self))
     static let logits = MaskedSubject(
         testDescription: "BernoulliNLL of logits",
@@ -71,24 +73,28 @@ struct MaskedSubject: Sendable, CustomTestStringConvertible {
         predictions: { $0.predictions($1) }, truth: .relativeError, naive: .relativeError)
 
     /// Inputs of a shape, a share of them selected; with no share given, there is no mask.
-    func inputs(rows: Int = 1, columns: Int, selecting ratio: Double? = 0.4, seed: UInt64 = 7) -> MaskedInputs {
+    func inputs(rows: Int = 1, columns: Int, selecting ratio: Double? = 0.4, seed: UInt64 = 7) -> MaskedInputs
+    {
         var random = RandomInputs(seed: seed)
         let count = rows * columns
         return MaskedInputs(
             predictions: predictions(&random, count), targets: random.targets(count),
-            mask: ratio.map { random.mask(count, ratio: $0) }, shape: MatrixShape(rows: rows, columns: columns))
+            mask: ratio.map { random.mask(count, ratio: $0) },
+            shape: MatrixShape(rows: rows, columns: columns))
     }
 
     /// The fast call, with a gradient where the loss has one.
     func run(
-        _ inputs: MaskedInputs, _ aggregation: Aggregation, whenEmpty: EmptySelectionRule = .error, scale: Float = 1,
+        _ inputs: MaskedInputs, _ aggregation: Aggregation, whenEmpty: EmptySelectionRule = .error,
+        scale: Float = 1,
         addingTo initial: [Float]? = nil, workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> MaskedResult {
         // Overwriting starts from what no loss writes, so that an element left out shows.
         var gradient = initial ?? [Float](repeating: -12345, count: inputs.count)
         var values = [Float](repeating: -12345, count: inputs.shape.rows)
         return try run(
-            inputs, aggregation, whenEmpty: whenEmpty, scale: scale, update: initial == nil ? .overwrite : .accumulate,
+            inputs, aggregation, whenEmpty: whenEmpty, scale: scale,
+            update: initial == nil ? .overwrite : .accumulate,
             values: &values, gradient: &gradient, workspace: workspace)
     }
 
@@ -107,16 +113,19 @@ struct MaskedSubject: Sendable, CustomTestStringConvertible {
         switch (metric as? any MaskedLoss, aggregation.isPerCell) {
         case (let loss?, true):
             count = try loss.valueAndGradientPerCell(
-                predictions: x, targets: t, mask: m, shape: inputs.shape, values: &values, gradient: &gradientSpan,
+                predictions: x, targets: t, mask: m, shape: inputs.shape, values: &values,
+                gradient: &gradientSpan,
                 gradientScale: scale, update: update, workspace: workspace)
         case (nil, true):
             count = try metric.valuePerCell(
-                predictions: x, targets: t, mask: m, shape: inputs.shape, values: &values, workspace: workspace)
+                predictions: x, targets: t, mask: m, shape: inputs.shape, values: &values,
+                workspace: workspace)
         case (let loss, false):
             let value: LossValue
             if let loss {
                 value = try loss.valueAndGradient(
-                    predictions: x, targets: t, mask: m, gradient: &gradientSpan, gradientScale: scale, update: update,
+                    predictions: x, targets: t, mask: m, gradient: &gradientSpan, gradientScale: scale,
+                    update: update,
                     workspace: workspace)
             } else {
                 value = try metric.value(predictions: x, targets: t, mask: m, workspace: workspace)
@@ -125,7 +134,8 @@ struct MaskedSubject: Sendable, CustomTestStringConvertible {
             count = value.selectedCount
         }
         if aggregation.isPerCell { result = values.indices.map { Double(values[$0]) } }
-        return MaskedResult(values: result, selectedCount: count, gradient: metric is any MaskedLoss ? gradient : [])
+        return MaskedResult(
+            values: result, selectedCount: count, gradient: metric is any MaskedLoss ? gradient : [])
     }
 
     /// The value without a gradient.
@@ -158,7 +168,8 @@ extension MaskedLossOracle {
             var rowGradient = x
             values.append(
                 reduce(
-                    x, inputs.targets[range].map { T($0) }, range.map { inputs.selects($0) }, aggregation.reference,
+                    x, inputs.targets[range].map { T($0) }, range.map { inputs.selects($0) },
+                    aggregation.reference,
                     &rowGradient))
             gradient += rowGradient
         }
@@ -191,7 +202,8 @@ extension MaskedSubject {
         let (truth, naive) = (truth(inputs, aggregation), naive(inputs, aggregation))
         let values = result.values.map { Float($0) }
         let label = "\(label) \(aggregation) of \(inputs.shape.rows)×\(inputs.shape.columns)"
-        expectWithinUlps(actual: values, oracle: truth.values, floor: 0, label, sourceLocation: sourceLocation)
+        expectWithinUlps(
+            actual: values, oracle: truth.values, floor: 0, label, sourceLocation: sourceLocation)
         expectAsAccurateAsNaive(
             fast: values, naive: naive.values, truth: truth.values, label, sourceLocation: sourceLocation)
         guard hasGradient else { return }
@@ -202,8 +214,9 @@ extension MaskedSubject {
             sourceLocation: sourceLocation)
     }
 
-    /// Every result of a golden against PyTorch's float64. Where nothing is selected, the value is NaN and the gradient
-    /// what ``EmptySelectionRule/nan`` promises: NaN, where the golden's mean over a selection has none.
+    /// Every result of a golden against PyTorch's float64. Where nothing is selected, the value is NaN and
+    /// the gradient what ``EmptySelectionRule/nan`` promises: NaN, where the golden's mean over a selection
+    /// has none.
     func expectGolden(_ golden: Golden, input: String) throws {
         let inputs = MaskedInputs(
             predictions: try golden.floats(input), targets: try golden.floats("targets"),

@@ -24,7 +24,8 @@ final class TestMemory {
     /// Elements from `start` on, for writing.
     @_lifetime(borrow self)
     func mutable(_ start: Int, count: Int) -> MutableSpan<Float> {
-        let span = MutableSpan(_unsafeElements: UnsafeMutableBufferPointer(rebasing: storage[start..<start + count]))
+        let span = MutableSpan(
+            _unsafeElements: UnsafeMutableBufferPointer(rebasing: storage[start..<start + count]))
         return _overrideLifetime(span, borrowing: self)
     }
 

@@ -52,8 +52,8 @@ enum Tolerances {
     /// σ(y) = e/(1 + e) for y ≤ 0: the exponential, a sum and a quotient.
     static let sigmoidUlps = 3.0
 
-    /// Cross-entropy of logits that are themselves results rounded to Float, norm-wise: the rounding of logits of the size
-    /// of 10 moves probabilities by 10·2⁻²⁴.
+    /// Cross-entropy of logits that are themselves results rounded to Float, norm-wise: the rounding of
+    /// logits of the size of 10 moves probabilities by 10·2⁻²⁴.
     static let roundedLogits = 1e-6
 
     /// What adding to a gradient of the size of 1 may cost besides: one more rounding.
@@ -66,11 +66,12 @@ enum Tolerances {
     /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
     static let embeddingValue = Tolerance(relative: 1e-6, absolute: 0)
 
-    /// CCE's errors, relative: at least `bound`, which holds at upstream's temperature of 0.5 and down to 0.12.
+    /// CCE's errors, relative: `bound`, which holds at upstream's temperature of 0.5 and down to 0.12, or more.
     ///
-    /// A similarity is a Float near 1 with an error of up to 2⁻²³; divided by the temperature, it is the error of a logit and
-    /// so, relatively, of a small loss and of its gradient. No Float product can do better: at a temperature of 0.01
-    /// the naive loop, too, is 4e-6 off on average.
+    /// A similarity is a Float near 1 with an error of up to 2⁻²³; divided by the temperature, it is the
+    /// error of a logit and so, relatively, of a small loss and of its gradient. No product in Float escapes
+    /// that: at a temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is
+    /// 2.7e-6, and the naive loop's 4.1e-6.
     static func contrastive(_ bound: Double, temperature: Float) -> Double {
         max(bound, 0x1p-23 / Double(temperature))
     }
@@ -78,12 +79,13 @@ enum Tolerances {
     /// Losses of CCE so small that they are subnormal in Float count as zero.
     static let contrastiveFloor = Double(Float.leastNormalMagnitude)
 
-    /// Cosine similarities: absolute, because rows of length 1 are multiplied. Within 2⁻²⁴ of the sums that sgemm forms of up
-    /// to 128 products, one after the other, of elements that were rounded before: each addition may add 2⁻²⁵.
+    /// Cosine similarities: absolute, because rows of length 1 are multiplied. Within 2⁻²⁴ of the sums that
+    /// sgemm forms of up to 128 products, one after the other, of elements that were rounded before: each
+    /// addition may add 2⁻²⁵.
     static let similarity = Tolerance(relative: 0, absolute: 16 * 0x1p-24)
 
-    /// Pairs of cells whose similarity is smaller than this are left out: ECS's gradient jumps at 0, and Float may see
-    /// the other sign than Double.
+    /// Pairs of cells whose similarity is smaller than this are left out: ECS's gradient jumps at 0, and
+    /// Float may see the other sign than Double.
     static let kinkWidth = 1e-6
 
     /// Gradients of ECS and CCE: error norm relative to the norm before the normalisation's projection, which
