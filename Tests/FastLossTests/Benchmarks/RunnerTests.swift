@@ -70,15 +70,16 @@ extension BenchmarkContext {
 
 /// A row whose calls advance `clock` by 2 ms (FastLoss) and 6 ms (naive).
 func sampleBenchmark(
-    kernel: String = "Sample", variant: String? = nil, shape: ProblemShape = ProblemShape(64, 1201),
+    kernel: String = "Sample", variant: String? = nil, mode: Mode = .valueAndGradient,
+    shape: ProblemShape = ProblemShape(64, 1201),
     relativeError: Double = 0, naiveTimedAt: ProblemShape? = nil, hasNaive: Bool = true, isQuick: Bool = true,
-    limit: Work.Limit = .memory, clock: ManualClock = ManualClock()
+    limit: Work.Limit = .memory, bytes: Int = 8_000_000, clock: ManualClock = ManualClock()
 ) -> Benchmark {
     Benchmark(
-        kernel: kernel, variant: variant, mode: .valueAndGradient, shape: shape, tolerance: 1e-6,
+        kernel: kernel, variant: variant, mode: mode, shape: shape, tolerance: 1e-6,
         naiveTimedAt: naiveTimedAt, isQuick: isQuick
     ) { context in
-        let work = Work(flops: 3_000_000, bytes: 8_000_000, limitedBy: limit)
+        let work = Work(flops: 3_000_000, bytes: bytes, limitedBy: limit)
         func call(_ milliseconds: Int) -> () -> Float {
             {
                 clock.advance(by: .milliseconds(milliseconds))
