@@ -15,9 +15,10 @@ enum { CHAINS = 12 };
     attribute static float isa##_multiply_add(size_t rounds) {                                                    \
         _Pragma("clang fp contract(fast)")                                                                        \
         isa##_vector chain[CHAINS];                                                                               \
-        /* Near 1 and converging: neither overflow nor denormals, which some processors compute slowly. */        \
+        /* They converge to 1: no overflow, and no denormals, which some processors compute slowly. No chain       \
+           starts there, as the compiler would find it constant and leave it out. */                              \
         const isa##_vector factor = (isa##_vector){} + 0.999f, summand = (isa##_vector){} + 0.001f;               \
-        for (int k = 0; k < CHAINS; ++k) chain[k] = (isa##_vector){} + (float)(k + 1);                            \
+        for (int k = 0; k < CHAINS; ++k) chain[k] = (isa##_vector){} + (float)(k + 2);                            \
         for (size_t round = 0; round < rounds; ++round)                                                           \
             for (int k = 0; k < CHAINS; ++k) chain[k] = factor * chain[k] + summand;                              \
         for (int k = 1; k < CHAINS; ++k) chain[0] += chain[k];                                                    \

@@ -304,13 +304,15 @@ package struct ReportFile: Sendable {
     }
 }
 
-/// Why no report can be written.
+/// Why a report cannot be written or read.
 package enum ReportFileError: Error, Equatable, CustomStringConvertible {
     case unwritable(path: String, reason: String)
+    case unreadable(path: String, reason: String)
 
     package var description: String {
         switch self {
         case .unwritable(let path, let reason): "cannot write \(path): \(reason)"
+        case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
         }
     }
 }
