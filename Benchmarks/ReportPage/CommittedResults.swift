@@ -90,6 +90,8 @@ package struct MarkedText {
 
 /// The text has no place for the table.
 package struct MarkersMissing: Error, Equatable, CustomStringConvertible {
+    package init() {}
+
     package var description: String {
         "README.md must have the lines '\(MarkedText.begin)' and '\(MarkedText.end)', once each"
     }

@@ -95,7 +95,7 @@ import Testing
     /// 3,000,000 FLOPs in 2 ms.
     private func measurement(
         limit: Work.Limit = .memory, bytes: Int = 8_000_000, depth: Int = 1, mode: Mode = .valueAndGradient
-    ) throws -> Measurement {
+    ) throws -> Benchmarks.Measurement {
         let clock = ManualClock()
         return try sampleBenchmark(
             mode: mode, shape: ProblemShape(64, 1201, depth), limit: limit, bytes: bytes, clock: clock
