@@ -43,14 +43,17 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
+        .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
+                "CMachineCeilings",
                 "FastLoss",
                 "FastLossReference",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Benchmarks",
+            exclude: ["CMachineCeilings", "Results"],
             resources: [.copy("Data/pbmc68k")],
             swiftSettings: swiftSettings
         ),

@@ -48,6 +48,8 @@ struct RunCommand: ParsableCommand {
         let cells = try RealCells.bundled()
         let context = BenchmarkContext(cells: cells, workers: runtime.workers)
         let progress = ProgressLine()
+        progress.show("measuring the machine's ceilings")
+        let ceilings = Ceilings.measured(workers: runtime.workers, plan: quick ? .quick : .full)
         var measurements: [Measurement] = []
         var failures: [Failure] = []
         for (index, benchmark) in benchmarks.enumerated() {
@@ -69,18 +71,20 @@ struct RunCommand: ParsableCommand {
             """
             \(machine.cpu), \(machine.cores) cores; \(machine.operatingSystem); Swift \(machine.swiftVersion)
             \(runtime)
+            \(ceilings)
             Data: \(cells.count) real cells x \(cells.geneCount) genes; larger batches repeat them.
 
-            \(ResultTable(measurements).rendered(width: Terminal.width))
+            \(ResultTable(measurements, ceilings: ceilings).rendered(width: Terminal.width))
 
             fastloss, naive: median time per call. ratio: naive / fastloss, the median over interleaved pairs
-            of samples, with its 95 % interval. error: largest relative error against the reference in double
+            of samples, with its 95 % interval. of ceiling: the row's rate over what all workers reach together of
+            what limits it. error: largest relative error against the reference in double
             precision.
             """)
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(
             Report(
-                date: start, quick: quick, machine: machine, runtime: RuntimeFacts(runtime),
+                date: start, quick: quick, machine: machine, runtime: RuntimeFacts(runtime), ceilings: ceilings,
                 measurements: measurements, failures: failures))
         if !failures.isEmpty { throw ExitCode.failure }
     }

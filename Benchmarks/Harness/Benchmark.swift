@@ -20,7 +20,8 @@
 //      so.
 //   6. Count the work that each implementation does at the least: every product and sum is one FLOP, every
 //      logarithm, exponential, division and root is one too; every byte of input and output counts once, no
-//      intermediate counts. Write the formula beside the numbers.
+//      intermediate counts. Write the formula beside the numbers. `Ceilings.swift` says what the counts are
+//      held against.
 //
 //     extension Suites {
 //         static var maskedMSE: [Benchmark] {
@@ -40,6 +41,8 @@
 //             }
 //         }
 //     }
+
+import FastLoss
 
 /// One row of the table: a kernel in one mode at one shape.
 package struct Benchmark {
@@ -128,13 +131,17 @@ package struct Prepared {
     package let fastloss: Implementation
     /// Nil only where the benchmark says where the naive loop is timed instead.
     package let naive: Implementation?
+    /// FastLoss's scratch memory, whose size after the calls is reported; nil where none is used.
+    package let workspace: Workspace?
 
     package init(
-        maxRelativeError: @escaping () throws -> Double, fastloss: Implementation, naive: Implementation?
+        maxRelativeError: @escaping () throws -> Double, fastloss: Implementation, naive: Implementation?,
+        workspace: Workspace? = nil
     ) {
         self.maxRelativeError = maxRelativeError
         self.fastloss = fastloss
         self.naive = naive
+        self.workspace = workspace
     }
 }
 

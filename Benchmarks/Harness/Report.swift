@@ -5,8 +5,8 @@ import Foundation
 
 /// A run of the benchmarks, as `--json` writes it.
 package struct Report: Codable, Equatable, Sendable {
-    /// Raised whenever a field changes its meaning or goes.
-    package static let currentSchema = 1
+    /// Raised whenever a field that readers need comes, changes its meaning or goes. 2: ceilings, scratch memory.
+    package static let currentSchema = 2
 
     package var schema = Report.currentSchema
     /// When the run began.
@@ -15,21 +15,22 @@ package struct Report: Codable, Equatable, Sendable {
     package var quick: Bool
     package var machine: MachineDescription
     package var runtime: RuntimeFacts
+    package var ceilings: Ceilings
     /// What the fields of `measurements` mean.
     package var fields = Record.meaning
     package var measurements: [Record]
     package var failures: [Failure]
 
     package init(
-        date: Date, quick: Bool, machine: MachineDescription, runtime: RuntimeFacts,
-        measurements: [Measurement],
-        failures: [Failure]
+        date: Date, quick: Bool, machine: MachineDescription, runtime: RuntimeFacts, ceilings: Ceilings,
+        measurements: [Measurement], failures: [Failure]
     ) {
         self.date = date
         self.quick = quick
         self.machine = machine
         self.runtime = runtime
-        self.measurements = measurements.flatMap(Record.records(of:))
+        self.ceilings = ceilings
+        self.measurements = measurements.flatMap { Record.records(of: $0, share: ceilings.share(of: $0)) }
         self.failures = failures
     }
 }
@@ -84,11 +85,16 @@ package struct Record: Codable, Equatable, Sendable {
     package var ratioHigh: Double?
     package var gflops: Double?
     package var gigabytesPerSecond: Double?
+    package var ceiling: String?
+    package var ceilingRate: Double?
+    package var shareOfCeiling: Double?
+    package var shareOfOneWorker: Double?
+    package var workspaceBytes: Int?
     package var maxRelativeError: Double?
     package var note: String?
 
     enum CodingKeys: String, CodingKey {
-        case kernel, variant, provider, mode, rows, columns, depth, threads, samples, gflops, note
+        case kernel, variant, provider, mode, rows, columns, depth, threads, samples, gflops, ceiling, note
         case p20 = "p20_ns"
         case p50 = "p50_ns"
         case p80 = "p80_ns"
@@ -96,6 +102,10 @@ package struct Record: Codable, Equatable, Sendable {
         case ratioLow = "ratio_low"
         case ratioHigh = "ratio_high"
         case gigabytesPerSecond = "gb_per_s"
+        case ceilingRate = "ceiling_rate"
+        case shareOfCeiling = "share_of_ceiling"
+        case shareOfOneWorker = "share_of_one_worker"
+        case workspaceBytes = "workspace_bytes"
         case maxRelativeError = "max_rel_error"
     }
 
@@ -114,16 +124,26 @@ package struct Record: Codable, Equatable, Sendable {
         "ratio_low, ratio_high": "95 % interval of ratio_to_naive, from order statistics",
         "gflops": "1e9 floating-point operations per second at p50",
         "gb_per_s": "1e9 bytes of input and output per second at p50",
+        "ceiling, ceiling_rate":
+            "what limits the row, and how much all workers reach of it; in GFLOP/s for sgemm, else in GB/s",
+        "share_of_ceiling": "the row's gflops or gb_per_s over ceiling_rate",
+        "share_of_one_worker": "the same against what one worker reaches of the ceiling",
+        "workspace_bytes": "scratch memory of fastloss beside inputs and outputs; null where it uses none",
         "max_rel_error": "largest relative error of fastloss against the reference in double precision",
         "note": "what a reader must know, or null",
     ]
 
     /// The records of a measurement: FastLoss's, then the naive loop's if it was timed.
-    static func records(of measurement: Measurement) -> [Record] {
+    static func records(of measurement: Measurement, share: CeilingShare) -> [Record] {
         var fastloss = Record(measurement, provider: .fastloss, timing: measurement.fastloss)
         fastloss.ratioToNaive = measurement.ratioToNaive?.median.finite
         fastloss.ratioLow = measurement.ratioToNaive?.interval?.lowerBound.finite
         fastloss.ratioHigh = measurement.ratioToNaive?.interval?.upperBound.finite
+        fastloss.ceiling = share.name
+        fastloss.ceilingRate = share.rate.allWorkers.finite
+        fastloss.shareOfCeiling = share.ofAllWorkers.finite
+        fastloss.shareOfOneWorker = share.ofOneWorker.finite
+        fastloss.workspaceBytes = measurement.workspaceBytes
         fastloss.maxRelativeError = measurement.maxRelativeError.finite
         fastloss.note = measurement.note
         guard let naive = measurement.naive else { return [fastloss] }
@@ -168,6 +188,11 @@ package struct Record: Codable, Equatable, Sendable {
         try container.encode(ratioHigh, forKey: .ratioHigh)
         try container.encode(gflops, forKey: .gflops)
         try container.encode(gigabytesPerSecond, forKey: .gigabytesPerSecond)
+        try container.encode(ceiling, forKey: .ceiling)
+        try container.encode(ceilingRate, forKey: .ceilingRate)
+        try container.encode(shareOfCeiling, forKey: .shareOfCeiling)
+        try container.encode(shareOfOneWorker, forKey: .shareOfOneWorker)
+        try container.encode(workspaceBytes, forKey: .workspaceBytes)
         try container.encode(maxRelativeError, forKey: .maxRelativeError)
         try container.encode(note, forKey: .note)
     }
@@ -188,14 +213,63 @@ extension Report {
     }
 
     /// Reads what ``encoded()`` gave.
-    package init(json: Data) throws {
+    ///
+    /// - Throws: ``ReportFormatError``.
+    package init(json: Data) throws(ReportFormatError) {
+        struct Version: Decodable {
+            var schema: Int
+        }
         let decoder = JSONDecoder()
         decoder.dateDecodingStrategy = .iso8601
-        self = try decoder.decode(Report.self, from: json)
+        do {
+            let version = try decoder.decode(Version.self, from: json)
+            guard version.schema == Self.currentSchema else {
+                throw ReportFormatError.schema(found: version.schema, expected: Self.currentSchema)
+            }
+            self = try decoder.decode(Report.self, from: json)
+        } catch let error as ReportFormatError {
+            throw error
+        } catch let error as DecodingError {
+            throw .malformed(reason: error.sentence)
+        } catch {
+            throw .malformed(reason: "\(error)")
+        }
     }
 }
 
-/// The file that a report goes to.
+/// Why a file is no report that can be read.
+package enum ReportFormatError: Error, Equatable, CustomStringConvertible {
+    case schema(found: Int, expected: Int)
+    case malformed(reason: String)
+
+    package var description: String {
+        switch self {
+        case .schema(let found, let expected):
+            "has schema \(found), and this program reads schema \(expected); run the benchmarks again with --json"
+        case .malformed(let reason):
+            "is no report of the benchmarks: \(reason)"
+        }
+    }
+}
+
+extension DecodingError {
+    /// What is wrong, and where.
+    fileprivate var sentence: String {
+        func place(_ path: [any CodingKey]) -> String {
+            path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+        }
+        return switch self {
+        case .keyNotFound(let key, let context): "\(place(context.codingPath + [key])) is missing"
+        case .typeMismatch(let type, let context): "\(place(context.codingPath)) is not of type \(type)"
+        case .valueNotFound(_, let context): "\(place(context.codingPath)) is null"
+        case .dataCorrupted(let context) where context.codingPath.isEmpty: "it is not JSON"
+        case .dataCorrupted(let context): "\(place(context.codingPath)): \(context.debugDescription)"
+        @unknown default: "\(self)"
+        }
+    }
+}
+
+/// A file that a report, or what is made of one, goes to.
 package struct ReportFile: Sendable {
     package let url: URL
 
@@ -223,15 +297,22 @@ package struct ReportFile: Sendable {
     package func write(_ report: Report) throws {
         try report.encoded().write(to: url, options: .atomic)
     }
+
+    /// Writes the text, whole or not at all.
+    package func write(_ text: String) throws {
+        try Data(text.utf8).write(to: url, options: .atomic)
+    }
 }
 
-/// Why no report can be written.
+/// Why a report cannot be written or read.
 package enum ReportFileError: Error, Equatable, CustomStringConvertible {
     case unwritable(path: String, reason: String)
+    case unreadable(path: String, reason: String)
 
     package var description: String {
         switch self {
         case .unwritable(let path, let reason): "cannot write \(path): \(reason)"
+        case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
         }
     }
 }

@@ -5,9 +5,11 @@ import Foundation
 /// Measurements and failures as aligned text.
 package struct ResultTable {
     package let measurements: [Measurement]
+    package let ceilings: Ceilings
 
-    package init(_ measurements: [Measurement]) {
+    package init(_ measurements: [Measurement], ceilings: Ceilings) {
         self.measurements = measurements
+        self.ceilings = ceilings
     }
 
     /// The table, with its notes numbered beneath it.
@@ -19,7 +21,7 @@ package struct ResultTable {
             if !distinct.contains(note) { distinct.append(note) }
         }
         let table = TextTable(
-            header: ["kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "rate", "error", ""],
+            header: ["kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "rate", "of ceiling", "error", ""],
             leading: 3,
             rows: measurements.map { cells(of: $0, notes: notes) })
         var lines = table.lines()
@@ -33,6 +35,7 @@ package struct ResultTable {
 
     private func cells(of measurement: Measurement, notes: [String]) -> [String] {
         let fastloss = measurement.fastloss
+        let share = ceilings.share(of: measurement)
         let rate =
             switch fastloss.work.limit {
             case .arithmetic: "\(significant(fastloss.gflops)) GFLOP/s"
@@ -49,6 +52,7 @@ package struct ResultTable {
                 "\(significant($0.lowerBound))...\(significant($0.upperBound))"
             } ?? "-",
             rate,
+            "\(percent(share.ofAllWorkers)) \(share.name)",
             String(format: "%.1e", measurement.maxRelativeError),
             measurement.note.flatMap { notes.firstIndex(of: $0) }.map { "[\($0 + 1)]" } ?? "",
         ]
@@ -63,6 +67,11 @@ package func significant(_ number: Double) -> String {
     let step = pow(10, Double(exponent - 2))
     let rounded = exponent > 2 ? (number / step).rounded() * step : number
     return String(format: "%.*f", max(0, 2 - exponent), rounded)
+}
+
+/// A share with as many digits as tell something: "0.4 %", "87 %".
+package func percent(_ share: Double) -> String {
+    String(format: share < 0.0095 ? "%.1f %%" : "%.0f %%", 100 * share)
 }
 
 /// A duration with three significant digits and the unit that suits it.

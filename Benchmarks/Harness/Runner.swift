@@ -28,6 +28,8 @@ package struct Measurement: Sendable {
     package let pairs: Int
     /// The largest relative error against the reference in Double.
     package let maxRelativeError: Double
+    /// Bytes of scratch memory that FastLoss's workspace holds after the calls; nil without one.
+    package let workspaceBytes: Int?
     /// What a reader of the row must know.
     package let note: String?
 }
@@ -89,6 +91,7 @@ extension Benchmark {
                 ? nil : SpeedRatio(of: samples.baseline, over: samples.candidate),
             pairs: samples.candidate.count,
             maxRelativeError: error,
+            workspaceBytes: prepared.workspace?.byteCount,
             note: prepared.naive == nil
                 ? naiveTimedAt.map { "naive loop too slow here; see its ratio at \($0)" } : nil)
     }

@@ -71,7 +71,8 @@ extension Suites {
                             of: secondGradient, to: truth.secondGradient, scale: euclideanNorm(truth.secondNormsBeforeProjection)))
                 },
                 fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil)
+                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil,
+                workspace: workspace)
         }
     }
 }

@@ -38,7 +38,8 @@ extension Suites {
                     naive: shape.naivePairs == nil
                         ? Implementation(work: work) {
                             Reference.CosineSimilarity.matrix(embeddings: embeddings, rows: rows, columns: depth)[rows - 1]
-                        } : nil)
+                        } : nil,
+                    workspace: workspace)
             }
         }
     }

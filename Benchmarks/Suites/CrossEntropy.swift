@@ -57,7 +57,7 @@ extension Suites {
                     return withGradient ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
                 },
                 fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work, call: naive))
+                naive: Implementation(work: work, call: naive), workspace: workspace)
         }
     }
 }

@@ -62,7 +62,8 @@ extension Suites {
                             of: gradient, to: truth.gradient, scale: euclideanNorm(truth.normsBeforeProjection)))
                 },
                 fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil)
+                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil,
+                workspace: workspace)
         }
     }
 }

@@ -61,7 +61,8 @@ extension Suites {
                         return relativeError(of: try fastloss(), to: truth)
                     },
                     fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                    naive: Implementation(work: work) { R.value(x, batch.targets, batch.mask) })
+                    naive: Implementation(work: work) { R.value(x, batch.targets, batch.mask) },
+                    workspace: workspace)
             }
         }
     }
@@ -102,7 +103,8 @@ extension Suites {
                     fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
                     naive: Implementation(work: work) {
                         R.valueAndGradient(x, batch.targets, batch.mask, gradient: &naiveGradient)
-                    })
+                    },
+                    workspace: workspace)
             }
         }
     }

@@ -68,7 +68,7 @@ extension Suites {
                     return max(error, normwiseRelativeError(of: gradient, to: truthGradient))
                 },
                 fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work, call: naive))
+                naive: Implementation(work: work, call: naive), workspace: workspace)
         }
     }
 }

@@ -61,7 +61,8 @@ extension Suites {
                             gradient: &naiveGradient)
                     }
                     return embeddings[0]
-                })
+                },
+                workspace: workspace)
         }
     }
 
@@ -100,7 +101,8 @@ extension Suites {
                     Reference.TokenPooling.weighted(
                         states: states, weights: weights, cells: shape.rows, tokens: shape.columns,
                         width: shape.depth, normalized: true)[0]
-                })
+                },
+                workspace: workspace)
         }
     }
 

@@ -34,7 +34,8 @@ extension Suites {
                 // The reference always computes both, so it stands beside the value alone too.
                 naive: Implementation(work: work) {
                     Reference.TotalObjective.evaluate(inputs: reference, configuration: .integration).total
-                })
+                },
+                workspace: model.workspace)
         }
     }
 }
@@ -60,7 +61,7 @@ private struct ModelOutputs {
     private let cellEmbedding: [Float]
     private let batchLogits: [Float]
     private let batchCount: Int
-    private let workspace: Workspace
+    let workspace: Workspace
 
     init(_ context: BenchmarkContext, _ shape: ProblemShape) {
         self.shape = shape

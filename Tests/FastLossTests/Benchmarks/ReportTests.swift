@@ -14,12 +14,13 @@ import Testing
     @Test func `every record has the same fields, null where absent`() throws {
         let json = try JSONSerialization.jsonObject(with: try sampleReport().encoded())
         let report = try #require(json as? [String: Any])
-        #expect(report["schema"] as? Int == 1)
+        #expect(report["schema"] as? Int == 2)
         let records = try #require(report["measurements"] as? [[String: Any]])
         #expect(records.map { $0["provider"] as? String } == ["fastloss", "naive", "fastloss"])
         let fields: Set = [
             "kernel", "variant", "provider", "mode", "rows", "columns", "depth", "threads", "samples",
             "p20_ns", "p50_ns", "p80_ns", "ratio_to_naive", "ratio_low", "ratio_high", "gflops", "gb_per_s",
+            "ceiling", "ceiling_rate", "share_of_ceiling", "share_of_one_worker", "workspace_bytes",
             "max_rel_error", "note",
         ]
         for record in records { #expect(Set(record.keys) == fields) }
@@ -41,7 +42,7 @@ import Testing
             in: .test, plan: instant, clock: ManualClock(), stage: { _ in })
         #expect(measurement.fastloss.gflops == .infinity)
         let report = Report(
-            date: .now, quick: true, machine: .current(), runtime: RuntimeFacts(.current),
+            date: .now, quick: true, machine: .current(), runtime: RuntimeFacts(.current), ceilings: .sample,
             measurements: [measurement], failures: [])
         let record = try #require(try Report(json: try report.encoded()).measurements.first)
         #expect(record.gflops == nil && record.gigabytesPerSecond == nil)
@@ -88,7 +89,7 @@ import Testing
         ].map { try $0.run(in: .test, plan: .test, clock: clock, stage: { _ in }) }
         return Report(
             date: Date(timeIntervalSince1970: 1_700_000_000), quick: true, machine: .current(),
-            runtime: RuntimeFacts(.current), measurements: measurements,
+            runtime: RuntimeFacts(.current), ceilings: .sample, measurements: measurements,
             failures: [Failure(benchmark: "A/value/1x1", message: "why")])
     }
 }

@@ -1,6 +1,7 @@
 // One row: prepared, checked, timed; and every way in which it fails.
 
 import Benchmarks
+import FastLoss
 import Testing
 
 @Suite struct RunnerTests {
@@ -68,17 +69,28 @@ extension BenchmarkContext {
     }
 }
 
+/// A workspace of at least `bytes`.
+private func workspaceHolding(_ bytes: Int) throws -> Workspace {
+    let workspace = Workspace(workers: 1)
+    var layout = Workspace.Layout()
+    _ = try layout.add(bytes, of: UInt8.self)
+    workspace.reserve(layout)
+    return workspace
+}
+
 /// A row whose calls advance `clock` by 2 ms (FastLoss) and 6 ms (naive).
 func sampleBenchmark(
-    kernel: String = "Sample", variant: String? = nil, shape: ProblemShape = ProblemShape(64, 1201),
+    kernel: String = "Sample", variant: String? = nil, mode: Mode = .valueAndGradient,
+    shape: ProblemShape = ProblemShape(64, 1201),
     relativeError: Double = 0, naiveTimedAt: ProblemShape? = nil, hasNaive: Bool = true, isQuick: Bool = true,
-    limit: Work.Limit = .memory, clock: ManualClock = ManualClock()
+    limit: Work.Limit = .memory, bytes: Int = 8_000_000, workspaceBytes: Int? = nil,
+    clock: ManualClock = ManualClock()
 ) -> Benchmark {
     Benchmark(
-        kernel: kernel, variant: variant, mode: .valueAndGradient, shape: shape, tolerance: 1e-6,
+        kernel: kernel, variant: variant, mode: mode, shape: shape, tolerance: 1e-6,
         naiveTimedAt: naiveTimedAt, isQuick: isQuick
     ) { context in
-        let work = Work(flops: 3_000_000, bytes: 8_000_000, limitedBy: limit)
+        let work = Work(flops: 3_000_000, bytes: bytes, limitedBy: limit)
         func call(_ milliseconds: Int) -> () -> Float {
             {
                 clock.advance(by: .milliseconds(milliseconds))
@@ -88,6 +100,7 @@ func sampleBenchmark(
         return Prepared(
             maxRelativeError: { relativeError },
             fastloss: Implementation(work: work, threads: context.workers, call: call(2)),
-            naive: hasNaive && naiveTimedAt == nil ? Implementation(work: work, call: call(6)) : nil)
+            naive: hasNaive && naiveTimedAt == nil ? Implementation(work: work, call: call(6)) : nil,
+            workspace: try workspaceBytes.map(workspaceHolding))
     }
 }

@@ -1,0 +1,171 @@
+// What the machine can do at most, and which of its limits a row runs into.
+//
+// Which ceiling a row is held against
+//
+//   - Arithmetic (`Work.Limit.arithmetic`): the throughput of sgemm on tiles of the depth nearest to the row's third
+//     side. Throughput is FLOPs over time of the three products that a tile goes through together — NT (similarities),
+//     NN and TN (gradients) —, of the faster tile size. FLOPs are the row's formula, not what is executed.
+//   - Bytes (`Work.Limit.memory`): the bandwidth of the smallest cache that holds all the row's bytes, or of memory where
+//     none does; reading alone for rows of the value, reading and writing for rows with the gradient. Bytes are the row's
+//     inputs and outputs once each; a cache line that is read only to be written counts nowhere.
+//
+// Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than one
+// worker's part of it, hence the second figure, against the ceiling of one worker.
+//
+// Multiply-adds in registers are the peak above all that; no row is held against it.
+
+package struct Ceilings: Codable, Equatable, Sendable {
+    /// Billions per second: of floating-point operations, or of bytes.
+    package struct Rate: Codable, Equatable, Sendable {
+        package var oneWorker: Double
+        package var allWorkers: Double
+
+        package init(oneWorker: Double, allWorkers: Double) {
+            self.oneWorker = oneWorker
+            self.allWorkers = allWorkers
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case oneWorker = "one_worker"
+            case allWorkers = "all_workers"
+        }
+    }
+
+    /// The products of a tile: A·Bᵀ, A·B and Aᵀ·B.
+    package enum Product: String, Codable, Sendable, CaseIterable {
+        case nt = "NT"
+        case nn = "NN"
+        case tn = "TN"
+    }
+
+    /// sgemm of one product on tiles of rows × rows.
+    package struct Tile: Codable, Equatable, Sendable {
+        package var product: Product
+        package var rows: Int
+        package var depth: Int
+        package var gflops: Rate
+
+        package init(product: Product, rows: Int, depth: Int, gflops: Rate) {
+            self.product = product
+            self.rows = rows
+            self.depth = depth
+            self.gflops = gflops
+        }
+    }
+
+    /// A cache, or memory.
+    package struct Level: Codable, Equatable, Sendable {
+        /// "L1", "L2", "L3" or "memory".
+        package var name: String
+        /// What one core can hold in it; nil for memory.
+        package var capacity: Int?
+        /// GB/s of reading alone.
+        package var read: Rate
+        /// GB/s, read and written together, of reading one array and writing another.
+        package var readWrite: Rate
+
+        package init(name: String, capacity: Int?, read: Rate, readWrite: Rate) {
+            self.name = name
+            self.capacity = capacity
+            self.read = read
+            self.readWrite = readWrite
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case name, read
+            case capacity = "capacity_bytes"
+            case readWrite = "read_write"
+        }
+    }
+
+    package var workers: Int
+    /// GFLOP/s of multiply-adds in registers.
+    package var multiplyAdd: Rate
+    package var tiles: [Tile]
+    /// From the smallest cache to memory, which is always there.
+    package var levels: [Level]
+
+    package init(workers: Int, multiplyAdd: Rate, tiles: [Tile], levels: [Level]) {
+        self.workers = workers
+        self.multiplyAdd = multiplyAdd
+        self.tiles = tiles
+        self.levels = levels
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case workers
+        case multiplyAdd = "multiply_add_gflops"
+        case tiles = "sgemm"
+        case levels = "bandwidth_gb_per_s"
+    }
+}
+
+/// The ceiling of one row, and how near the row comes.
+package struct CeilingShare: Equatable, Sendable {
+    /// "sgemm D=512", "L3 read" or "memory read+write".
+    package let name: String
+    /// The ceiling, in GFLOP/s or GB/s.
+    package let rate: Ceilings.Rate
+    /// The row's rate over what all workers reach, and over what one reaches.
+    package let ofAllWorkers: Double
+    package let ofOneWorker: Double
+}
+
+extension Ceilings {
+    /// The share of its ceiling that FastLoss reaches in a row.
+    package func share(of measurement: Measurement) -> CeilingShare {
+        let (work, time) = (measurement.fastloss.work, measurement.fastloss.time.p50)
+        let (name, rate, reached) =
+            switch work.limit {
+            case .arithmetic: sgemm(depth: measurement.shape.depth, reached: Double(work.flops) / time)
+            case .memory: bandwidth(of: work, mode: measurement.mode, reached: Double(work.bytes) / time)
+            }
+        return CeilingShare(
+            name: name, rate: rate, ofAllWorkers: reached / rate.allWorkers, ofOneWorker: reached / rate.oneWorker)
+    }
+
+    private func sgemm(depth: Int, reached: Double) -> (String, Rate, Double) {
+        func distance(_ other: Int) -> Double { max(Double(other) / Double(depth), Double(depth) / Double(other)) }
+        let nearest = tiles.map(\.depth).min { distance($0) < distance($1) } ?? depth
+        return ("sgemm D=\(nearest)", sgemmThroughput(depth: nearest), reached)
+    }
+
+    /// GFLOP/s of the three products of a tile together, for the faster tile size.
+    package func sgemmThroughput(depth: Int) -> Rate {
+        let ofDepth = tiles.filter { $0.depth == depth }
+        func together(_ rate: KeyPath<Rate, Double>) -> Double {
+            // Equal FLOPs one after the other: the harmonic mean of the rates.
+            Set(ofDepth.map(\.rows)).map { rows in
+                let products = ofDepth.filter { $0.rows == rows }
+                return Double(products.count) / products.reduce(0) { $0 + 1 / $1.gflops[keyPath: rate] }
+            }.max() ?? .nan
+        }
+        return Rate(oneWorker: together(\.oneWorker), allWorkers: together(\.allWorkers))
+    }
+
+    private func bandwidth(of work: Work, mode: Mode, reached: Double) -> (String, Rate, Double) {
+        let level = levels.first { $0.capacity.map { work.bytes <= $0 } ?? true } ?? levels[levels.count - 1]
+        return switch mode {
+        case .value: ("\(level.name) read", level.read, reached)
+        case .valueAndGradient: ("\(level.name) read+write", level.readWrite, reached)
+        }
+    }
+}
+
+extension Ceilings: CustomStringConvertible {
+    /// Three lines: arithmetic, sgemm, bandwidth.
+    package var description: String {
+        func pair(_ rate: Rate) -> String {
+            workers == 1
+                ? significant(rate.allWorkers) : "\(significant(rate.oneWorker)) / \(significant(rate.allWorkers))"
+        }
+        let depths = Set(tiles.map(\.depth)).sorted(by: >)
+        return """
+            Ceilings\(workers == 1 ? "" : ", one worker / all \(workers)"): \
+            multiply-add \(pair(multiplyAdd)) GFLOP/s; \
+            \(depths.map { "sgemm D=\($0) \(pair(sgemmThroughput(depth: $0)))" }.joined(separator: ", ")) GFLOP/s
+            read \(levels.map { "\($0.name) \(pair($0.read))" }.joined(separator: ", ")) GB/s
+            read+write \(levels.map { "\($0.name) \(pair($0.readWrite))" }.joined(separator: ", ")) GB/s
+            """
+    }
+}
