@@ -35,7 +35,8 @@ extension Report {
             data = try Data(contentsOf: URL(filePath: path))
         } catch {
             let exists = FileManager.default.fileExists(atPath: path)
-            throw .unreadable(path: path, reason: exists ? error.localizedDescription : "there is no such file")
+            throw .unreadable(
+                path: path, reason: exists ? error.localizedDescription : "there is no such file")
         }
         do {
             try self.init(json: data)

@@ -6,10 +6,13 @@ import Foundation
 struct ResultsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "results",
-        abstract: "Commit a full run: store its report in Benchmarks/Results, and renew its chart and README's table.",
+        abstract:
+            "Commit a full run: store its report in Benchmarks/Results, and renew its chart and README's table.",
         discussion: "scripts/update-results runs the benchmarks and this command.")
 
-    @Argument(help: ArgumentHelp("The report of a full run, as 'Benchmarks --json' wrote it.", valueName: "file.json"))
+    @Argument(
+        help: ArgumentHelp(
+            "The report of a full run, as 'Benchmarks --json' wrote it.", valueName: "file.json"))
     var input: String
 
     @Option(help: ArgumentHelp("The package whose files are renewed.", valueName: "folder"))
@@ -24,7 +27,8 @@ struct ResultsCommand: ParsableCommand {
         // Every file is checked before the first is written.
         let (json, chart, page) = (
             try ReportFile(path: folder.appending(path: results.reportPath).path),
-            try ReportFile(path: folder.appending(path: results.chartPath).path), try ReportFile(path: readme.path)
+            try ReportFile(path: folder.appending(path: results.chartPath).path),
+            try ReportFile(path: readme.path)
         )
         let text = try MarkedText(try String(contentsOf: readme, encoding: .utf8)).replacing(results.markdown)
         try json.write(report)
@@ -56,7 +60,8 @@ package enum IncompleteReport: Error, Equatable, CustomStringConvertible {
         switch self {
         case .quick: "the report is of a quick run; results are those of a full one"
         case .failed(let benchmark): "\(benchmark) failed in this run"
-        case .missing(let benchmark): "the report has no \(benchmark); results are those of a full run, unfiltered"
+        case .missing(let benchmark):
+            "the report has no \(benchmark); results are those of a full run, unfiltered"
         }
     }
 }

@@ -30,8 +30,9 @@ enum { CHAINS = 12 };
     attribute static float isa##_read(const float *x, size_t count, size_t passes) {                              \
         isa##_vector sums[8] = {};                                                                                \
         for (size_t pass = 0; pass < passes; ++pass)                                                              \
-            for (size_t i = 0; i < count; i += 8 * isa##_lanes)                                                   \
-                for (int k = 0; k < 8; ++k) sums[k] += *(const isa##_vector *)(x + i + k * isa##_lanes);          \
+            for (size_t i = 0; i < count / 4; i += 2 * isa##_lanes)                                               \
+                for (int k = 0; k < 8; ++k)                                                                       \
+                    sums[k] += *(const isa##_vector *)(x + k / 2 * (count / 4) + i + k % 2 * isa##_lanes);        \
         for (int k = 1; k < 8; ++k) sums[0] += sums[k];                                                           \
         float sum = 0;                                                                                            \
         for (int lane = 0; lane < isa##_lanes; ++lane) sum += sums[0][lane];                                      \

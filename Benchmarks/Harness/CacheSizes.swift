@@ -17,7 +17,8 @@ package struct CacheSize: Equatable, Sendable {
 
     /// The caches of the first processor, from the smallest; empty where the system does not tell.
     ///
-    /// - Parameter folder: one folder `index<n>` per cache, each with the files level, type, size and shared_cpu_list.
+    /// - Parameter folder: one folder `index<n>` per cache, each with the files level, type, size and
+    ///   shared_cpu_list.
     package static func all(in folder: String = "/sys/devices/system/cpu/cpu0/cache") -> [CacheSize] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
         return names.compactMap { name -> CacheSize? in

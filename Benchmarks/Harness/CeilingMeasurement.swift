@@ -44,10 +44,12 @@ extension Ceilings {
         }
         let levels = caches.map { cache in
             // Half of it: an array of the full size shares the cache with everything else.
-            meter.level("L\(cache.level)", capacity: cache.bytes, arrayBytes: cache.bytes / 2, isShared: cache.isShared)
+            meter.level(
+                "L\(cache.level)", capacity: cache.bytes, arrayBytes: cache.bytes / 2,
+                isShared: cache.isShared)
         }
-        // Four times the largest cache leaves a quarter of each pass in it at the most, and none with its usual
-        // replacement; 128 MiB where no cache is known.
+        // Four times the largest cache leaves a quarter of each pass in it at the most, and none with its
+        // usual replacement; 128 MiB where no cache is known.
         let beyond = 4 * (caches.map(\.bytes).max() ?? 32 << 20)
         return Ceilings(
             workers: workers, multiplyAdd: meter.multiplyAdd(), tiles: tiles,
@@ -106,7 +108,9 @@ private struct CeilingMeter {
         let read = rate { count in
             let floats = floats(count)
             let arrays = Arrays(count: count, floats: floats)
-            return Load(work: Double(4 * floats)) { task, passes in _ = loops.read(arrays[task], floats, passes) }
+            return Load(work: Double(4 * floats)) { task, passes in
+                _ = loops.read(arrays[task], floats, passes)
+            }
         }
         func readWrite(streaming: Bool) -> Ceilings.Rate {
             rate { count in
@@ -121,7 +125,8 @@ private struct CeilingMeter {
         guard capacity == nil else {
             return Ceilings.Level(name: name, capacity: capacity, read: read, readWrite: cached)
         }
-        // FastLoss may write past the caches where that is faster, so memory's ceiling is the better of the two.
+        // FastLoss may write past the caches where that is faster, so memory's ceiling is the better of the
+        // two.
         let streamed = readWrite(streaming: true)
         return Ceilings.Level(
             name: name, capacity: nil, read: read,
@@ -150,7 +155,8 @@ private struct CeilingMeter {
         let clock = ContinuousClock()
         func elapsed(_ passes: Int) -> Duration {
             clock.measure {
-                workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in load.run(task, passes) }
+                workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in load.run(task, passes)
+                }
             }
         }
         let start = clock.now

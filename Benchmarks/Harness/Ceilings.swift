@@ -2,15 +2,17 @@
 //
 // Which ceiling a row is held against
 //
-//   - Arithmetic (`Work.Limit.arithmetic`): the throughput of sgemm on tiles of the depth nearest to the row's third
-//     side. Throughput is FLOPs over time of the three products that a tile goes through together — NT (similarities),
-//     NN and TN (gradients) —, of the faster tile size. FLOPs are the row's formula, not what is executed.
-//   - Bytes (`Work.Limit.memory`): the bandwidth of the smallest cache that holds all the row's bytes, or of memory where
-//     none does; reading alone for rows of the value, reading and writing for rows with the gradient. Bytes are the row's
-//     inputs and outputs once each; a cache line that is read only to be written counts nowhere.
+//   - Arithmetic (`Work.Limit.arithmetic`): the throughput of sgemm on tiles of the depth nearest to the
+//     row's third side. Throughput is FLOPs over time of the three products that a tile goes through together
+//     — NT (similarities), NN and TN (gradients) —, of the faster tile size. FLOPs are the row's formula, not
+//     what is executed.
+//   - Bytes (`Work.Limit.memory`): the bandwidth of the smallest cache that holds all the row's bytes, or of
+//     memory where none does; reading alone for rows of the value, reading and writing for rows with the
+//     gradient. Bytes are the row's inputs and outputs once each; a cache line that is read only to be
+//     written counts nowhere.
 //
-// Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than one
-// worker's part of it, hence the second figure, against the ceiling of one worker.
+// Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than
+// one worker's part of it, hence the second figure, against the ceiling of one worker.
 //
 // Multiply-adds in registers are the peak above all that; no row is held against it.
 
@@ -115,19 +117,23 @@ extension Ceilings {
     /// The share of its ceiling that FastLoss reaches in a row.
     package func share(of measurement: Measurement) -> CeilingShare {
         let (work, time) = (measurement.fastloss.work, measurement.fastloss.time.p50)
-        let (name, rate, reached) =
+        let (name, rate) =
             switch work.limit {
-            case .arithmetic: sgemm(depth: measurement.shape.depth, reached: Double(work.flops) / time)
-            case .memory: bandwidth(of: work, mode: measurement.mode, reached: Double(work.bytes) / time)
+            case .arithmetic: sgemm(depth: measurement.shape.depth)
+            case .memory: bandwidth(of: work, mode: measurement.mode)
             }
+        let reached = Double(work.limit == .arithmetic ? work.flops : work.bytes) / time
         return CeilingShare(
-            name: name, rate: rate, ofAllWorkers: reached / rate.allWorkers, ofOneWorker: reached / rate.oneWorker)
+            name: name, rate: rate, ofAllWorkers: reached / rate.allWorkers,
+            ofOneWorker: reached / rate.oneWorker)
     }
 
-    private func sgemm(depth: Int, reached: Double) -> (String, Rate, Double) {
-        func distance(_ other: Int) -> Double { max(Double(other) / Double(depth), Double(depth) / Double(other)) }
+    private func sgemm(depth: Int) -> (String, Rate) {
+        func distance(_ other: Int) -> Double {
+            max(Double(other) / Double(depth), Double(depth) / Double(other))
+        }
         let nearest = tiles.map(\.depth).min { distance($0) < distance($1) } ?? depth
-        return ("sgemm D=\(nearest)", sgemmThroughput(depth: nearest), reached)
+        return ("sgemm D=\(nearest)", sgemmThroughput(depth: nearest))
     }
 
     /// GFLOP/s of the three products of a tile together, for the faster tile size.
@@ -143,11 +149,11 @@ extension Ceilings {
         return Rate(oneWorker: together(\.oneWorker), allWorkers: together(\.allWorkers))
     }
 
-    private func bandwidth(of work: Work, mode: Mode, reached: Double) -> (String, Rate, Double) {
+    private func bandwidth(of work: Work, mode: Mode) -> (String, Rate) {
         let level = levels.first { $0.capacity.map { work.bytes <= $0 } ?? true } ?? levels[levels.count - 1]
         return switch mode {
-        case .value: ("\(level.name) read", level.read, reached)
-        case .valueAndGradient: ("\(level.name) read+write", level.readWrite, reached)
+        case .value: ("\(level.name) read", level.read)
+        case .valueAndGradient: ("\(level.name) read+write", level.readWrite)
         }
     }
 }
@@ -157,7 +163,8 @@ extension Ceilings: CustomStringConvertible {
     package var description: String {
         func pair(_ rate: Rate) -> String {
             workers == 1
-                ? significant(rate.allWorkers) : "\(significant(rate.oneWorker)) / \(significant(rate.allWorkers))"
+                ? significant(rate.allWorkers)
+                : "\(significant(rate.oneWorker)) / \(significant(rate.allWorkers))"
         }
         let depths = Set(tiles.map(\.depth)).sorted(by: >)
         return """

@@ -5,7 +5,8 @@ import Foundation
 
 /// A run of the benchmarks, as `--json` writes it.
 package struct Report: Codable, Equatable, Sendable {
-    /// Raised whenever a field that readers need comes, changes its meaning or goes. 2: ceilings, scratch memory.
+    /// Raised whenever a field that readers need comes, changes its meaning or goes. 2: ceilings, scratch
+    /// memory.
     package static let currentSchema = 2
 
     package var schema = Report.currentSchema

@@ -5,8 +5,8 @@ import Foundation
 /// The committed form of a report.
 package struct CommittedResults {
     private let report: Report
-    /// The rows shown: of each kernel the smallest and the largest shape at which the naive loop was timed, with the
-    /// gradient where there is one; and whatever is slower than the naive loop.
+    /// The rows shown: of each kernel the smallest and the largest shape at which the naive loop was timed,
+    /// with the gradient where there is one; and whatever is slower than the naive loop.
     private let records: [Record]
 
     package init(_ report: Report) {
@@ -28,7 +28,8 @@ package struct CommittedResults {
     /// The text between README's markers.
     package var markdown: String {
         let naive = Dictionary(
-            report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) }, uniquingKeysWith: { $1 })
+            report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) },
+            uniquingKeysWith: { $1 })
         let rows = records.map { record in
             let interval = record.intervalText.map { " (\($0))" } ?? ""
             let cells: [String] = [
@@ -39,8 +40,8 @@ package struct CommittedResults {
             return "| \(cells.joined(separator: " | ")) |"
         }
         return """
-            \(report.machine.summary); kernels \(report.runtime.instructionSet), \(report.runtime.workers) workers. \
-            Ratio: naive time over FastLoss's, with its 95 % interval. Of ceiling: the share of what the machine gave at most \
+            Measured on \(report.day): \(report.machine.summary); kernels \(report.runtime.instructionSet), \
+            \(report.runtime.workers) workers. Ratio: naive time over FastLoss's, with its 95 % interval. Of ceiling: the share of what the machine gave at most \
             in the same run. Error: the largest relative one against the reference in double precision. Of each loss the \
             smallest and the largest shape that the naive loop was timed at, and whatever is slower than it; \
             [all rows](\(reportPath)).
@@ -57,7 +58,9 @@ package struct CommittedResults {
         let shown = records.grouped(by: \.title).flatMap { group -> [String] in
             let withGradient = group.elements.filter { $0.mode == .valueAndGradient }
             let rows = withGradient.isEmpty ? group.elements : withGradient
-            let ends = [rows.min { $0.shape.count < $1.shape.count }, rows.max { $0.shape.count < $1.shape.count }]
+            let ends = [
+                rows.min { $0.shape.count < $1.shape.count }, rows.max { $0.shape.count < $1.shape.count },
+            ]
             return ends.compactMap { $0?.name }
         }
         return records.filter { shown.contains($0.name) || $0.ratioToNaive ?? 1 < 1 }

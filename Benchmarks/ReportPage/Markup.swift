@@ -25,7 +25,8 @@ struct Drawing {
     /// - Parameter anchor: the point of the text at x: "start", "middle" or "end".
     mutating func text(_ text: String, x: Double, y: Double, anchor: String = "start", style: String = "") {
         elements.append(
-            "<text x=\"\(px(x))\" y=\"\(px(y))\" text-anchor=\"\(anchor)\" class=\"\(style)\">\(escaped(text))</text>")
+            "<text x=\"\(px(x))\" y=\"\(px(y))\" text-anchor=\"\(anchor)\" class=\"\(style)\">\(escaped(text))</text>"
+        )
     }
 
     mutating func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, style: String) {
@@ -56,10 +57,13 @@ struct Drawing {
     ///   - label: what someone who does not see the drawing is told.
     ///   - style: CSS; empty in a page, which has the style itself.
     func svg(height: Double, label: String, style: String = "") -> String {
-        """
-        <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height.rounded(.up)))" \
+        // A page has margins of its own.
+        let margin = style.isEmpty ? 0 : 16
+        let size = "\(Int(width) + 2 * margin) \(Int(height.rounded(.up)))"
+        return """
+        <svg xmlns="http://www.w3.org/2000/svg" viewBox="\(-margin) 0 \(size)" \
         role="img" aria-label="\(escaped(label))">
-        \(style.isEmpty ? "" : "<style>\(style)</style>\n<rect width=\"100%\" height=\"100%\" class=\"paper\"/>\n")\
+        \(style.isEmpty ? "" : "<style>\(style)</style>\n<rect x=\"\(-margin)\" width=\"100%\" height=\"100%\" class=\"paper\"/>\n")\
         \(elements.joined(separator: "\n"))
         </svg>
         """
@@ -111,8 +115,8 @@ struct Axis {
 
 /// The colours and type of all drawings: dark where the reader prefers it.
 enum ChartStyle {
-    /// Contrast of text at least 4.5 : 1, of marks at least 3 : 1, on both papers. FastLoss blue and naive orange stay
-    /// apart for readers who do not tell red from green.
+    /// Contrast of text at least 4.5 : 1, of marks at least 3 : 1, on both papers. FastLoss blue and naive
+    /// orange stay apart for readers who do not tell red from green.
     static let colours = """
         :root{color-scheme:light dark;--paper:#ffffff;--ink:#1c2430;--quiet:#5a6675;--grid:#dfe4ea;--fast:#1f5fbf;\
         --fast-soft:#8db4ea;--naive:#b4510c;--limit:#7a2f8f}

@@ -36,7 +36,8 @@ extension Record {
     /// In the unit of the row's ceiling.
     var rateText: String? {
         ceiling?.hasPrefix("sgemm") == true
-            ? gflops.map { "\(significant($0)) GFLOP/s" } : gigabytesPerSecond.map { "\(significant($0)) GB/s" }
+            ? gflops.map { "\(significant($0)) GFLOP/s" }
+            : gigabytesPerSecond.map { "\(significant($0)) GB/s" }
     }
 
     /// The share with the name of the ceiling.

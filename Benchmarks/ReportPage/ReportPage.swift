@@ -13,7 +13,7 @@ package struct ReportPage {
     package var html: String {
         let fastloss = report.measurements.filter { $0.provider == .fastloss }
         let charts = ScalingChart.all(of: report.measurements)
-        let date = report.date.formatted(.iso8601.year().month().day())
+        let date = report.day
         return """
             <!DOCTYPE html>
             <html lang="en">
@@ -64,8 +64,13 @@ package struct ReportPage {
         let errors = records.compactMap(\.maxRelativeError)
         var tiles: [(number: String, text: String)] = []
         if let least = ratios.min(), let greatest = ratios.max() {
-            tiles.append(("\(significant(quantile(0.5, of: ratios)))×", "as fast as the naive loop, median of the rows"))
-            tiles.append(("\(significant(least))× – \(significant(greatest))×", "the least and the greatest ratio"))
+            tiles.append(
+                (
+                    "\(significant(quantile(0.5, of: ratios)))×",
+                    "as fast as the naive loop, median of the rows"
+                ))
+            tiles.append(
+                ("\(significant(least))× – \(significant(greatest))×", "the least and the greatest ratio"))
             tiles.append(("\(ratios.count { $0 < 1 })", "of \(ratios.count) rows slower than the naive loop"))
         }
         if let greatest = errors.max() {
@@ -93,9 +98,11 @@ package struct ReportPage {
 
     private func table(_ records: [Record]) -> String {
         let naive = Dictionary(
-            report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) }, uniquingKeysWith: { $1 })
+            report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) },
+            uniquingKeysWith: { $1 })
         let header = [
-            "kernel", "mode", "shape", "FastLoss", "naive", "ratio", "95 % interval", "rate", "of ceiling", "scratch",
+            "kernel", "mode", "shape", "FastLoss", "naive", "ratio", "95 % interval", "rate", "of ceiling",
+            "scratch",
             "error",
         ]
         let rows = records.map { record -> String in
@@ -126,11 +133,16 @@ package struct ReportPage {
             """
         }
         let products = ceilings.tiles.map {
-            row("sgemm \($0.product.rawValue), tile \($0.rows)×\($0.rows), D = \($0.depth)", $0.gflops, "GFLOP/s")
+            row(
+                "sgemm \($0.product.rawValue), tile \($0.rows)×\($0.rows), D = \($0.depth)", $0.gflops,
+                "GFLOP/s")
         }
         let levels = ceilings.levels.flatMap { level in
             let name = level.name + (level.capacity.map { " (\(byteText(Double($0))))" } ?? "")
-            return [row("\(name): read", level.read, "GB/s"), row("\(name): read and write", level.readWrite, "GB/s")]
+            return [
+                row("\(name): read", level.read, "GB/s"),
+                row("\(name): read and write", level.readWrite, "GB/s"),
+            ]
         }
         return """
             <p>\(escaped(report.machine.summary)), \(byteText(Double(report.machine.memoryBytes))) of memory. \
@@ -157,7 +169,7 @@ package struct ReportPage {
         .tiles b{display:block;font-size:1.5rem;line-height:1.2;color:var(--ink);font-variant-numeric:tabular-nums}
         figure{margin:0}figure svg{display:block;width:100%;height:auto}
         section>figure{max-width:60rem}
-        .pairs{display:grid;gap:1.5rem 2.5rem;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr))}
+        .pairs{display:grid;gap:1.5rem 2.5rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
         .pairs figure{max-width:33rem}
         .scroll{overflow-x:auto}
         table{border-collapse:collapse;font-size:.8125rem;font-variant-numeric:tabular-nums}
@@ -169,7 +181,14 @@ package struct ReportPage {
         """
 }
 
+extension Report {
+    /// The date of the run, in UTC: "2026-05-31".
+    var day: String { date.formatted(.iso8601.year().month().day()) }
+}
+
 extension MachineDescription {
     /// "Some CPU, 2 cores (x86_64); Debian 12; Swift 6.3".
-    var summary: String { "\(cpu), \(cores) cores (\(architecture)); \(operatingSystem); Swift \(swiftVersion)" }
+    var summary: String {
+        "\(cpu), \(cores) cores (\(architecture)); \(operatingSystem); Swift \(swiftVersion)"
+    }
 }

@@ -1,4 +1,5 @@
-// Kernel by kernel, one line per row of the benchmark: the ratio to the naive loop and the share of the ceiling.
+// Kernel by kernel, one line per row of the benchmark: the ratio to the naive loop and the share of the
+// ceiling.
 
 /// The chart of all rows.
 struct RowChart {
@@ -15,11 +16,13 @@ struct RowChart {
     /// - Parameter style: CSS for a drawing in a file of its own; empty in a page.
     func svg(style: String = "") -> String {
         let groups = records.grouped(by: \.title)
-        let bounds = records.flatMap { [$0.ratioToNaive, $0.ratioLow, $0.ratioHigh].compactMap(\.self) }.filter { $0 > 0 }
+        let bounds = records.flatMap { [$0.ratioToNaive, $0.ratioLow, $0.ratioHigh].compactMap(\.self) }
+            .filter { $0 > 0 }
         // 1 belongs to the axis: it is where the naive loop stands.
         let ratioAxis = Axis(decadesAround: bounds + [1])
         let greatest = records.compactMap(\.shareOfCeiling).max() ?? 1
-        let shareAxis = greatest > 1 ? Axis(to: (greatest * 4).rounded(.up) / 4, step: 0.5) : Axis(to: 1, step: 0.5)
+        let shareAxis =
+            greatest > 1 ? Axis(to: (greatest * 4).rounded(.up) / 4, step: 0.5) : Axis(to: 1, step: 0.5)
         let height =
             Self.top + Self.rowHeight * Double(records.count) + 30 * Double(groups.count) + 10
 
@@ -44,42 +47,49 @@ struct RowChart {
             }
         }
         return drawing.svg(
-            height: height, label: "Ratio to the naive loop and share of the machine's ceiling, row by row", style: style)
+            height: height, label: "Ratio to the naive loop and share of the machine's ceiling, row by row",
+            style: style)
     }
 
     private func grid(
-        _ axis: Axis, in range: Range<Double>, marking limit: Double, height: Double, into drawing: inout Drawing,
+        _ axis: Axis, in range: Range<Double>, marking limit: Double, height: Double,
+        into drawing: inout Drawing,
         label: (Double) -> String
     ) {
         for tick in axis.ticks {
             let x = range.at(axis.position(tick))
             let isLimit = tick == limit
             drawing.line(x, Self.top, x, height - 4, style: isLimit ? "limit" : "grid")
-            drawing.text(label(tick), x: x, y: Self.top - 8, anchor: "middle", style: isLimit ? "limit-text" : "quiet")
+            drawing.text(
+                label(tick), x: x, y: Self.top - 8, anchor: "middle", style: isLimit ? "limit-text" : "quiet")
         }
     }
 
     private func ratio(of record: Record, at y: Double, axis: Axis, into drawing: inout Drawing) {
         guard let ratio = record.ratioToNaive, ratio > 0 else {
-            drawing.text("naive not timed", x: Self.ratios.at(axis.position(1)) + 8, y: y + 13, style: "quiet")
+            drawing.text(
+                "naive not timed", x: Self.ratios.at(axis.position(1)) + 8, y: y + 13, style: "quiet")
             return
         }
         if let low = record.ratioLow, let high = record.ratioHigh, low > 0, high > 0 {
             drawing.line(
-                Self.ratios.at(axis.position(low)), y + 9, Self.ratios.at(axis.position(high)), y + 9, style: "whisker")
+                Self.ratios.at(axis.position(low)), y + 9, Self.ratios.at(axis.position(high)), y + 9,
+                style: "whisker")
         }
         drawing.dot(
             x: Self.ratios.at(axis.position(ratio)), y: y + 9, style: ratio < 1 ? "slower" : "fast",
             title: "\(significant(ratio)) times as fast")
         drawing.text(
-            "\(significant(ratio))×", x: Self.ratios.upperBound + 42, y: y + 13, anchor: "end", style: "quiet")
+            "\(significant(ratio))×", x: Self.ratios.upperBound + 48, y: y + 13, anchor: "end", style: "quiet"
+        )
     }
 
     private func share(of record: Record, at y: Double, axis: Axis, into drawing: inout Drawing) {
         guard let share = record.shareOfCeiling else { return }
         let end = Self.shares.at(axis.position(share))
         drawing.bar(
-            x: Self.shares.lowerBound, y: y + 4, width: end - Self.shares.lowerBound, height: 10, style: "bar",
+            x: Self.shares.lowerBound, y: y + 4, width: end - Self.shares.lowerBound, height: 10,
+            style: "bar",
             title: "\(percent(share)) of \(record.ceiling ?? "its ceiling")")
         drawing.text(percent(share), x: Self.width, y: y + 13, anchor: "end", style: "quiet")
     }

@@ -31,23 +31,29 @@ struct ScalingChart {
         drawing.text(title, x: 0, y: 14, style: "strong")
         for value in y.ticks {
             let height = Self.vertical.at(1 - y.position(value))
-            drawing.line(Self.horizontal.lowerBound, height, Self.horizontal.upperBound, height, style: "grid")
-            drawing.text(tick(value), x: Self.horizontal.lowerBound - 6, y: height + 4, anchor: "end", style: "quiet")
+            drawing.line(
+                Self.horizontal.lowerBound, height, Self.horizontal.upperBound, height, style: "grid")
+            drawing.text(
+                tick(value), x: Self.horizontal.lowerBound - 6, y: height + 4, anchor: "end", style: "quiet")
         }
         for value in x.ticks {
             let place = Self.horizontal.at(x.position(value))
             drawing.line(place, Self.vertical.lowerBound, place, Self.vertical.upperBound, style: "grid")
-            drawing.text(trimmed(value), x: place, y: Self.vertical.upperBound + 17, anchor: "middle", style: "quiet")
+            drawing.text(
+                trimmed(value), x: place, y: Self.vertical.upperBound + 17, anchor: "middle", style: "quiet")
         }
         drawing.text(
-            "B, cells of a batch", x: Self.horizontal.at(0.5), y: Self.vertical.upperBound + 34, anchor: "middle",
+            "B, cells of a batch", x: Self.horizontal.at(0.5), y: Self.vertical.upperBound + 34,
+            anchor: "middle",
             style: "quiet")
         var legend = (x: 0.0, y: Self.height - 10)
         for line in series {
             drawing.polyline(line.points.map(place), style: "\(line.style)-line")
             for point in line.points where line.style != "limit" {
                 let (x, y) = place(point)
-                drawing.dot(x: x, y: y, style: line.style, title: "\(line.name), B = \(Int(point.x)): \(tick(point.y))")
+                drawing.dot(
+                    x: x, y: y, style: line.style,
+                    title: "\(line.name), B = \(Int(point.x)): \(tick(point.y))")
             }
             drawing.line(legend.x, legend.y - 4, legend.x + 18, legend.y - 4, style: "\(line.style)-line")
             drawing.text(line.name, x: legend.x + 23, y: legend.y)

@@ -27,7 +27,8 @@ import Testing
         }
         var ceilings = Ceilings.sample
         ceilings.tiles = [
-            tile(.nt, 128, 60), tile(.nn, 128, 60), tile(.tn, 128, 60), tile(.nt, 256, 100), tile(.nn, 256, 100),
+            tile(.nt, 128, 60), tile(.nn, 128, 60), tile(.tn, 128, 60), tile(.nt, 256, 100),
+            tile(.nn, 256, 100),
             tile(.tn, 256, 50),
         ]
         // Three products in 1/100 + 1/100 + 1/50.
@@ -61,7 +62,8 @@ import Testing
         #expect(ceilings.tiles.map(\.product) == [.nt, .nn, .tn])
         #expect(ceilings.levels.map(\.name) == ["L1", "memory"])
         let rates =
-            [ceilings.multiplyAdd] + ceilings.tiles.map(\.gflops) + ceilings.levels.flatMap { [$0.read, $0.readWrite] }
+            [ceilings.multiplyAdd] + ceilings.tiles.map(\.gflops)
+            + ceilings.levels.flatMap { [$0.read, $0.readWrite] }
         for rate in rates {
             #expect(rate.oneWorker > 0 && rate.oneWorker.isFinite)
             #expect(rate.allWorkers > 0 && rate.allWorkers.isFinite)
@@ -79,7 +81,9 @@ import Testing
         for (name, level, type, size, processors) in caches {
             let cache = folder.appending(path: name)
             try files.createDirectory(at: cache, withIntermediateDirectories: true)
-            for (file, text) in [("level", level), ("type", type), ("size", size), ("shared_cpu_list", processors)] {
+            for (file, text) in [
+                ("level", level), ("type", type), ("size", size), ("shared_cpu_list", processors),
+            ] {
                 try Data("\(text)\n".utf8).write(to: cache.appending(path: file))
             }
         }

@@ -10,7 +10,9 @@ import Testing
         let page = ReportPage(report).html
         // The name of SVG's namespace is the one address, and nothing is loaded from it.
         let content = page.replacing("http://www.w3.org/2000/svg", with: "")
-        for tag in ["http:", "https:", "<script", "<link", "<img", "@import", "url("] { #expect(!content.contains(tag)) }
+        for tag in ["http:", "https:", "<script", "<link", "<img", "@import", "url("] {
+            #expect(!content.contains(tag))
+        }
         #expect(page.contains("3.00×"))
         #expect(page.contains("20 % memory read+write"))
         #expect(page.contains("naive not timed"))
@@ -54,7 +56,8 @@ import Testing
 @Suite struct CommittedResultsTests {
     @Test func `the table shows the smallest and largest shape, with the gradient`() throws {
         let rows = CommittedResults(try sampleReport(pairs: [64, 256, 1024])).markdown
-        #expect(rows.contains("| Pairs, value, gradient | 64×64×512 | 2.00 ms | 6.00 ms | 3.00× (3.00 – 3.00) |"))
+        #expect(
+            rows.contains("| Pairs, value, gradient | 64×64×512 | 2.00 ms | 6.00 ms | 3.00× (3.00 – 3.00) |"))
         #expect(rows.contains("1024×1024×512"))
         #expect(!rows.contains("256×256×512"))
     }
@@ -93,11 +96,17 @@ import Testing
 
     /// README's table is empty exactly as long as no results are committed, and otherwise what they give.
     @Test func `README and the chart are those of the committed results`() throws {
-        let package = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../..").standardizedFileURL
-        let readme = try MarkedText(try String(contentsOf: package.appending(path: "README.md"), encoding: .utf8))
+        let package = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../..")
+            .standardizedFileURL
+        let readme = try MarkedText(
+            try String(contentsOf: package.appending(path: "README.md"), encoding: .utf8))
         let folder = package.appending(path: "Benchmarks/Results")
-        let reports = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".json") }
-        let results = try reports.map { CommittedResults(try Report(reading: folder.appending(path: $0).path)) }
+        let reports = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
+            $0.hasSuffix(".json")
+        }
+        let results = try reports.map {
+            CommittedResults(try Report(reading: folder.appending(path: $0).path))
+        }
         #expect(results.isEmpty == readme.marked.isEmpty)
         // Several instruction sets may have results; the table is that of one of them.
         #expect(results.isEmpty || results.contains { $0.markdown == readme.marked })
@@ -114,12 +123,18 @@ import Testing
 private func sampleReport(pairs: [Int] = []) throws -> Report {
     let clock = ManualClock()
     let benchmarks =
-        pairs.map { sampleBenchmark(kernel: "Pairs", shape: ProblemShape($0, $0, 512), workspaceBytes: 4096, clock: clock) }
+        pairs.map {
+            sampleBenchmark(
+                kernel: "Pairs", shape: ProblemShape($0, $0, 512), workspaceBytes: 4096, clock: clock)
+        }
         + [
             sampleBenchmark(clock: clock),
-            sampleBenchmark(shape: ProblemShape(512, 1200), naiveTimedAt: ProblemShape(64, 1201), clock: clock),
+            sampleBenchmark(
+                shape: ProblemShape(512, 1200), naiveTimedAt: ProblemShape(64, 1201), clock: clock),
         ]
-    let measurements = try benchmarks.map { try $0.run(in: .test, plan: .test, clock: clock, stage: { _ in }) }
+    let measurements = try benchmarks.map {
+        try $0.run(in: .test, plan: .test, clock: clock, stage: { _ in })
+    }
     return Report(
         date: Date(timeIntervalSince1970: 1_700_000_000), quick: true, machine: .current(),
         runtime: RuntimeFacts(.current), ceilings: .sample, measurements: measurements,
