@@ -15,7 +15,9 @@ struct BenchmarksCommand: ParsableCommand {
             """,
         discussion: "OPTIONS OF RUN:\n\(optionsOfRun)",
         version: RuntimeDescription.current.version,
-        subcommands: [RunCommand.self],
+        subcommands: [
+            RunCommand.self, BaselineCommand.self, CheckCommand.self, CompareCommand.self, WorkloadCommand.self,
+        ],
         defaultSubcommand: RunCommand.self)
 
     /// The options of the default subcommand, which people look for in the help of the program itself.
