@@ -5,17 +5,17 @@ import ArgumentParser
 struct WorkloadCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "workload",
-        abstract: "Call one row's FastLoss function a fixed number of times: work to count instructions of.",
+        abstract: "Call FastLoss a fixed number of times per row: work to count instructions of.",
         discussion: """
-            Nothing is checked or timed, and one worker is used. The inputs and one call to settle the \
-            workspace come first; they cost the same whatever --repeat says, so that the counts of two runs \
-            differ by the repeated calls alone. scripts/count-instructions does that under valgrind.
+            Nothing is checked or timed, and one worker is used. The repeated calls of each row lie between \
+            two calls of the function workloadBoundary, so that an emulator can tell them from the inputs' \
+            preparation. scripts/count-instructions runs this under valgrind.
             """)
 
-    @Argument(help: "The whole name of a row, as --list shows it.")
-    var name: String?
+    @Argument(help: "Whole names of rows, as --list shows them.")
+    var names: [String] = []
 
-    @Option(name: .customLong("repeat"), help: "The number of calls.")
+    @Option(name: .customLong("repeat"), help: "The number of calls per row.")
     var times = 1
 
     @Flag(help: "Show the rows whose instructions are counted: the smallest of each kernel and mode.")
@@ -23,7 +23,7 @@ struct WorkloadCommand: ParsableCommand {
 
     func validate() throws {
         guard times >= 0 else { throw ValidationError("--repeat \(times) is negative") }
-        guard list || name != nil else { throw ValidationError("name a row, or ask for --list") }
+        guard list || !names.isEmpty else { throw ValidationError("name a row, or ask for --list") }
     }
 
     func run() throws {
@@ -31,10 +31,17 @@ struct WorkloadCommand: ParsableCommand {
             for benchmark in Suites.all.workloads { print(benchmark.name) }
             return
         }
-        guard let benchmark = Suites.all.first(where: { $0.name == name }) else {
-            throw ValidationError("there is no row '\(name ?? "")'; 'Benchmarks --list' shows all")
+        let benchmarks = try names.map { name in
+            guard let benchmark = Suites.all.first(where: { $0.name == name }) else {
+                throw ValidationError("there is no row '\(name)'; 'Benchmarks --list' shows all")
+            }
+            return benchmark
         }
         try ReleaseBuild.handOverIfDebug()
-        print(try benchmark.callFastLoss(times: times, cells: try RealCells.bundled()))
+        let cells = try RealCells.bundled()
+        for benchmark in benchmarks {
+            try benchmark.callFastLoss(times: times, cells: cells)
+            print(benchmark.name)
+        }
     }
 }

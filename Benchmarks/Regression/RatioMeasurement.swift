@@ -9,6 +9,13 @@ package struct RatioMeasurement: Equatable, Sendable {
     package let control: Slowdown
     /// Pairs of samples, of the ratio and of the control each at least.
     package let pairs: Int
+
+    package init(benchmark: String, ratio: SpeedRatio, control: Slowdown, pairs: Int) {
+        self.benchmark = benchmark
+        self.ratio = ratio
+        self.control = control
+        self.pairs = pairs
+    }
 }
 
 extension Benchmark {
