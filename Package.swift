@@ -53,7 +53,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Benchmarks",
-            exclude: ["CMachineCeilings", "Results"],
+            exclude: ["Baselines", "CMachineCeilings", "Results"],
             resources: [.copy("Data/pbmc68k")],
             swiftSettings: swiftSettings
         ),

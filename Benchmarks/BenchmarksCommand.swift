@@ -15,7 +15,10 @@ struct BenchmarksCommand: ParsableCommand {
             """,
         discussion: "OPTIONS OF RUN:\n\(optionsOfRun)",
         version: RuntimeDescription.current.version,
-        subcommands: [RunCommand.self, ReportCommand.self, ResultsCommand.self],
+        subcommands: [
+            RunCommand.self, ReportCommand.self, ResultsCommand.self, BaselineCommand.self, CheckCommand.self,
+            CompareCommand.self, WorkloadCommand.self,
+        ],
         defaultSubcommand: RunCommand.self)
 
     /// The options of the default subcommand, which people look for in the help of the program itself.

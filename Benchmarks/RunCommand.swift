@@ -35,10 +35,7 @@ struct RunCommand: ParsableCommand {
             return
         }
         let reportFile = try json.map { try ReportFile(path: $0) }
-        if ReleaseBuild.isDebug {
-            Terminal.warn("This is a debug build: building and running the release configuration instead.")
-            try ReleaseBuild.replaceProcess(arguments: Array(CommandLine.arguments.dropFirst()))
-        }
+        try ReleaseBuild.handOverIfDebug()
         try measure(benchmarks, reportFile: reportFile)
     }
 

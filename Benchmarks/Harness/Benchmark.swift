@@ -80,6 +80,10 @@ package struct Benchmark {
     /// The row's name on the command line: "MaskedMSE/value/64x1201", or with a variant
     /// "BernoulliNLL(logits)/value/64x1201".
     package var name: String {
+        Self.name(kernel: kernel, variant: variant, mode: mode, shape: shape)
+    }
+
+    package static func name(kernel: String, variant: String?, mode: Mode, shape: ProblemShape) -> String {
         "\(kernel)\(variant.map { "(\($0))" } ?? "")/\(mode.rawValue)/\(shape)"
     }
 }

@@ -14,6 +14,13 @@ package enum ReleaseBuild {
         #endif
     }
 
+    /// Hands over to a release build, saying so, if this program was built without optimisation.
+    package static func handOverIfDebug() throws {
+        guard isDebug else { return }
+        Terminal.warn("This is a debug build: building and running the release configuration instead.")
+        try replaceProcess(arguments: Array(CommandLine.arguments.dropFirst()))
+    }
+
     /// Becomes `swift run -c release` with the same arguments. Returns by throwing only.
     ///
     /// The process is replaced, not a child started: signals, exit code and standard streams need no

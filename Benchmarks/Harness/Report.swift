@@ -296,7 +296,12 @@ package struct ReportFile: Sendable {
 
     /// Writes the report, whole or not at all.
     package func write(_ report: Report) throws {
-        try report.encoded().write(to: url, options: .atomic)
+        try write(try report.encoded())
+    }
+
+    /// Writes `data`, whole or not at all.
+    package func write(_ data: Data) throws {
+        try data.write(to: url, options: .atomic)
     }
 
     /// Writes the text, whole or not at all.

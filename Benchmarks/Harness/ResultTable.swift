@@ -83,7 +83,7 @@ package func duration(nanoseconds: Double) -> String {
 }
 
 /// Rows of cells, aligned.
-private struct TextTable {
+struct TextTable {
     let header: [String]
     /// The number of first columns that are aligned to the left.
     let leading: Int

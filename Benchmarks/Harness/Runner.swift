@@ -71,15 +71,7 @@ extension Benchmark {
     package func run<TheClock: Clock>(
         in context: BenchmarkContext, plan: TimingPlan, clock: TheClock, stage: (String) -> Void
     ) throws -> Measurement where TheClock.Duration == Duration {
-        stage("preparing")
-        let prepared = try prepare(context)
-        guard prepared.naive != nil || naiveTimedAt != nil else { throw BenchmarkError.noNaiveLoop }
-
-        stage("checking")
-        let error = try prepared.maxRelativeError()
-        // Stated so that NaN, which compares false with everything, fails too.
-        guard error <= tolerance else { throw BenchmarkError.inaccurate(error: error, tolerance: tolerance) }
-
+        let (prepared, error) = try prepareAndCheck(in: context, stage: stage)
         stage("timing")
         let samples = try timeInterleaved(
             prepared.fastloss.call, against: prepared.naive?.call, plan: plan, clock: clock)
@@ -94,6 +86,23 @@ extension Benchmark {
             workspaceBytes: prepared.workspace?.byteCount,
             note: prepared.naive == nil
                 ? naiveTimedAt.map { "naive loop too slow here; see its ratio at \($0)" } : nil)
+    }
+
+    /// Prepares the row, and checks its result: what is wrong is not timed.
+    ///
+    /// - Throws: ``BenchmarkError``, or what the row's closures throw.
+    func prepareAndCheck(
+        in context: BenchmarkContext, stage: (String) -> Void
+    ) throws -> (prepared: Prepared, maxRelativeError: Double) {
+        stage("preparing")
+        let prepared = try prepare(context)
+        guard prepared.naive != nil || naiveTimedAt != nil else { throw BenchmarkError.noNaiveLoop }
+
+        stage("checking")
+        let error = try prepared.maxRelativeError()
+        // Stated so that NaN, which compares false with everything, fails too.
+        guard error <= tolerance else { throw BenchmarkError.inaccurate(error: error, tolerance: tolerance) }
+        return (prepared, error)
     }
 }
 

@@ -1,0 +1,44 @@
+// Fixed work for counting instructions: the same calls on the same inputs every time, and nothing that
+// depends on a clock or on the machine's cores.
+
+import Foundation
+
+extension [Benchmark] {
+    /// The smallest row of each kernel, variant and mode: a counting emulator is some fifty times slower than
+    /// the machine, and the instructions per element are the same at every size.
+    package var workloads: [Benchmark] {
+        var smallest: [String: Benchmark] = [:]
+        for benchmark in self {
+            let other = smallest[benchmark.family]
+            if benchmark.shape.count < other?.shape.count ?? .max { smallest[benchmark.family] = benchmark }
+        }
+        return filter { smallest[$0.family]?.name == $0.name }
+    }
+}
+
+extension Benchmark {
+    fileprivate var family: String { "\(kernel)/\(variant ?? "")/\(mode.rawValue)" }
+
+    /// Calls FastLoss once to settle its workspace, then `times` times between two calls of
+    /// ``workloadBoundary()``, on one worker.
+    package func callFastLoss(times: Int, cells: RealCells) throws {
+        let prepared = try prepare(BenchmarkContext(cells: cells, workers: 1))
+        let first = try prepared.fastloss.call()
+        workloadBoundary()
+        for _ in 0..<times {
+            let value = try prepared.fastloss.call()
+            guard value.bitPattern == first.bitPattern else {
+                throw TimingError.unstableValue(first: first, later: value)
+            }
+        }
+        workloadBoundary()
+    }
+}
+
+/// What an emulator is told to write its counts at, by this function's name.
+///
+/// It has an effect, flushing what is printed, because calls of a function without one may be left out.
+@inline(never)
+package func workloadBoundary() {
+    fflush(nil)
+}
