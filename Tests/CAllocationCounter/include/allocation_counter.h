@@ -1,4 +1,4 @@
-// Counts the heap allocations of a stretch of code, whoever makes them: Swift, Dispatch, OpenBLAS or the C library.
+// Counts the heap allocations of a stretch of code, whoever makes them: Swift, OpenBLAS or the C library.
 
 #ifndef ALLOCATION_COUNTER_H
 #define ALLOCATION_COUNTER_H

@@ -1,6 +1,7 @@
 // Tasks and workers: each task once, whatever the number of workers, and no two at one place of scratch
 // memory.
 
+import Dispatch
 import FastLoss
 import Synchronization
 import Testing
@@ -37,6 +38,24 @@ import Testing
         #expect(places.value == 0)
     }
 
+    /// The helpers serve one caller at a time; the others must neither wait for them nor lose a task.
+    @Test func callersOnManyThreadsAllFinish() {
+        let (callers, rounds, tasks) = (8, 50, 20)
+        let runs = Counter()
+        DispatchQueue.concurrentPerform(iterations: callers) { _ in
+            let workspace = Workspace(workers: 4)
+            for _ in 0..<rounds {
+                let inThisCall = Counter()
+                workspace.forEachTask(tasks, estimatedNanoseconds: Self.worthSharing) { _, _ in
+                    inThisCall.increment()
+                }
+                // Every task has ended when the call returns.
+                runs.add(inThisCall.value)
+            }
+        }
+        #expect(runs.value == callers * rounds * tasks)
+    }
+
     @Test func defaultIsWhatTheProcessMayUse() {
         #expect(Workspace.defaultWorkers >= 1)
         #expect(Workspace().workers == Workspace.defaultWorkers)
@@ -49,6 +68,7 @@ import Testing
         /// Returns what the number was before.
         @discardableResult
         func increment() -> Int { count.add(1, ordering: .sequentiallyConsistent).oldValue }
+        func add(_ other: Int) { count.add(other, ordering: .sequentiallyConsistent) }
         func decrement() { count.subtract(1, ordering: .sequentiallyConsistent) }
     }
 }
