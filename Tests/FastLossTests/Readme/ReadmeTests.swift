@@ -27,13 +27,11 @@ import Testing
         let shape = MatrixShape(rows: 8, columns: 30)
         var random = RandomInputs(seed: 11)
         let batch = ExampleBatch(
-            shape: shape, targets: random.targets(240), mask: random.mask(240),
-            labels: random.labels(8, classes: 2))
+            shape: shape, targets: random.targets(240), mask: random.mask(240))
         var model = ExampleModel(
-            width: 6, batchCount: 2,
+            width: 6,
             parameters: ExampleOutput(
-                genes: random.predictions(240), embedding: random.embeddings(rows: 8, columns: 6),
-                batchLogits: random.normals(16)))
+                genes: random.predictions(240), embedding: random.embeddings(rows: 8, columns: 6)))
         var losses: [ObjectiveValue] = []
         try trainExample(&model, on: [ExampleBatch](repeating: batch, count: 50)) { losses.append($0) }
         #expect(losses.count == 50)

@@ -6,7 +6,6 @@ import FastLoss
 struct ExampleOutput {
     var genes: [Float]
     var embedding: [Float]
-    var batchLogits: [Float]
 }
 
 /// One batch of cells.
@@ -14,25 +13,22 @@ struct ExampleBatch {
     let shape: MatrixShape
     let targets: [Float]
     let mask: [Bool]
-    let labels: [Int32]
 }
 
 /// A stand-in for a model: its outputs are its parameters, so that a step down the gradient is all of its
 /// backward pass.
 struct ExampleModel {
     let width: Int
-    let batchCount: Int
     var parameters: ExampleOutput
 
     func forward(_ batch: ExampleBatch) -> ExampleOutput { parameters }
 
-    mutating func backward(_ genes: [Float], _ embedding: [Float], _ batchLogits: [Float]) {
+    mutating func backward(_ genes: [Float], _ embedding: [Float]) {
         func descend(_ parameters: inout [Float], _ gradient: [Float]) {
             for index in parameters.indices { parameters[index] -= 0.05 * gradient[index] }
         }
         descend(&parameters.genes, genes)
         descend(&parameters.embedding, embedding)
-        descend(&parameters.batchLogits, batchLogits)
     }
 }
 
@@ -40,22 +36,17 @@ func trainExample(
     _ model: inout ExampleModel, on batches: [ExampleBatch], report: (ObjectiveValue) -> Void
 ) throws(LossError) {
     // readme:begin
-    let objective = TotalObjective.integration(explicitZeroProbability: false, cellEmbeddingPrediction: false)
+    let objective = TotalObjective(weights: TermValues(maskedGene: 1, elastic: 10))  // MSE + 10 ECS
     let workspace = Workspace()
     for batch in batches {
         let output = model.forward(batch)
         let inputs = ObjectiveInputs(
             shape: batch.shape, targets: batch.targets.span, mask: batch.mask.span,
-            genePredictions: output.genes.span, width: model.width, cellEmbedding: output.embedding.span,
-            batches: Classification(
-                logits: output.batchLogits.span, labels: batch.labels.span, classes: model.batchCount))
-        var (genes, embedding, batchLogits) = (output.genes, output.embedding, output.batchLogits)
-        var gradients = ObjectiveGradients(
-            genePredictions: genes.mutableSpan, cellEmbedding: embedding.mutableSpan,
-            batchLogits: batchLogits.mutableSpan)
-        let loss = try objective.valueAndGradient(inputs, gradients: &gradients, workspace: workspace)
-        report(loss)  // loss.total, loss.logged.elastic, loss.relativeError, …
-        model.backward(genes, embedding, batchLogits)  // now the gradients
+            genePredictions: output.genes.span, width: model.width, cellEmbedding: output.embedding.span)
+        var (genes, embedding) = (output.genes, output.embedding)
+        var gradients = ObjectiveGradients(genePredictions: genes.mutableSpan, cellEmbedding: embedding.mutableSpan)
+        report(try objective.valueAndGradient(inputs, gradients: &gradients, workspace: workspace))
+        model.backward(genes, embedding)  // now the gradients
     }
     // readme:end
 }
