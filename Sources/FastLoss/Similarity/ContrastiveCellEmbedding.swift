@@ -113,7 +113,10 @@ extension ContrastiveCellEmbedding {
     package func check(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, gradients: Outputs
     ) throws(LossError) {
-        try checkParameter("temperature", temperature, "above 0 and finite") { $0 > 0 && $0.isFinite }
+        // A subnormal temperature would have an infinite reciprocal.
+        try checkParameter("temperature", temperature, "above 0 and finite") {
+            $0 >= .leastNormalMagnitude && $0.isFinite
+        }
         try checkEmbeddings(first, named: "first", shape: shape)
         try checkEmbeddings(second, named: "second", shape: shape)
         if let gradient = gradients.first {
