@@ -111,3 +111,26 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     pthread_mutex_unlock(&door);
     pthread_mutex_unlock(&engaged);
 }
+
+/// The tasks of one call, taken one after the other by whichever worker is free.
+typedef struct {
+    fastloss_swift_body *body;
+    void *context;
+    size_t tasks;
+    atomic_size_t next;
+} task_queue;
+
+static void take_tasks(void *queue_memory, size_t worker) {
+    task_queue *const queue = queue_memory;
+    for (;;) {
+        const size_t task = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
+        if (task >= queue->tasks) return;
+        queue->body(task, worker, queue->context);
+    }
+}
+
+FASTLOSS_SWIFTCALL void fastloss_share_tasks(
+    size_t tasks, size_t workers, fastloss_swift_body *body, void *body_context) {
+    task_queue queue = {.body = body, .context = body_context, .tasks = tasks, .next = 0};
+    fastloss_share_work(workers, take_tasks, &queue);
+}
