@@ -74,9 +74,9 @@ struct RunCommand: ParsableCommand {
             \(ResultTable(measurements, ceilings: ceilings).rendered(width: Terminal.width))
 
             fastloss, naive: median time per call. ratio: naive / fastloss, the median over interleaved pairs
-            of samples, with its 95 % interval. of ceiling: the row's rate over what all workers reach together of
-            what limits it. error: largest relative error against the reference in double
-            precision.
+            of samples, with its 95 % interval. 1 worker: the time on one worker over that on all. of ceiling: the
+            row's rate over what all workers reach together of what limits it; for arithmetic sgemm, and the peak of
+            multiply-adds in registers. error: largest relative error against the reference in double precision.
             """)
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(

@@ -17,7 +17,6 @@ extension Suites {
             let batch = context.cells.batch(cells: shape.rows, tokens: 1)
             let labels = batch.cellTypes
             let logits = batch.classLogits(labels: labels, classes: classes)
-            let workspace = Workspace(workers: context.workers)
             let loss = CrossEntropy()
             var gradient = [Float](repeating: 0, count: shape.count)
             var naiveGradient = gradient
@@ -26,7 +25,7 @@ extension Suites {
             let work = Work(
                 flops: (withGradient ? 4 : 3) * shape.count, bytes: (withGradient ? 8 : 4) * shape.count,
                 limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
                         try loss.value(
@@ -48,16 +47,17 @@ extension Suites {
                         logits: logits, labels: labels, rows: shape.rows, classes: classes)
             }
             return Prepared(
-                maxRelativeError: {
+                work: work,
+                maxRelativeError: { workspace in
                     var truth = [Double](repeating: 0, count: shape.count)
                     let value = Reference.CrossEntropy.valueAndGradient(
                         logits: logits.map(Double.init), labels: labels, rows: shape.rows, classes: classes,
                         gradient: &truth)
-                    let error = relativeError(of: try fastloss(), to: value)
+                    let error = relativeError(of: try fastloss(workspace), to: value)
                     return withGradient ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work, call: naive), workspace: workspace)
+                fastloss: fastloss,
+                naive: naive)
         }
     }
 }

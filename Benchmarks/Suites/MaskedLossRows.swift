@@ -45,10 +45,9 @@ extension Suites {
             ) { context in
                 let batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
                 let x = predictions(batch)
-                let workspace = Workspace(workers: context.workers)
                 // Predictions and targets are read as Float, the mask as Bool.
                 let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
-                let fastloss = {
+                let fastloss: (Workspace) throws -> Float = { workspace in
                     Float(
                         try loss.value(
                             predictions: x.span, targets: batch.targets.span, mask: batch.mask.span,
@@ -56,13 +55,13 @@ extension Suites {
                         ).value)
                 }
                 return Prepared(
-                    maxRelativeError: {
+                    work: work,
+                    maxRelativeError: { workspace in
                         let truth = R.value(x.map(Double.init), batch.targets.map(Double.init), batch.mask)
-                        return relativeError(of: try fastloss(), to: truth)
+                        return relativeError(of: try fastloss(workspace), to: truth)
                     },
-                    fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                    naive: Implementation(work: work) { R.value(x, batch.targets, batch.mask) },
-                    workspace: workspace)
+                    fastloss: fastloss,
+                    naive: { R.value(x, batch.targets, batch.mask) })
             }
         }
     }
@@ -79,12 +78,11 @@ extension Suites {
             ) { context in
                 let batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
                 let x = predictions(batch)
-                let workspace = Workspace(workers: context.workers)
                 var gradient = [Float](repeating: 0, count: shape.count)
                 var naiveGradient = gradient
                 // As for the value, and the gradient is written.
                 let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 13 * shape.count, limitedBy: .memory)
-                let fastloss = {
+                let fastloss: (Workspace) throws -> Float = { workspace in
                     var span = gradient.mutableSpan
                     return Float(
                         try loss.valueAndGradient(
@@ -93,18 +91,18 @@ extension Suites {
                         ).value)
                 }
                 return Prepared(
-                    maxRelativeError: {
+                    work: work,
+                    maxRelativeError: { workspace in
                         var truth = [Double](repeating: 0, count: shape.count)
                         let value = R.valueAndGradient(
                             x.map(Double.init), batch.targets.map(Double.init), batch.mask, gradient: &truth)
                         return max(
-                            relativeError(of: try fastloss(), to: value), largestRelativeError(of: gradient, to: truth, floor: 1e-12))
+                            relativeError(of: try fastloss(workspace), to: value), largestRelativeError(of: gradient, to: truth, floor: 1e-12))
                     },
-                    fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                    naive: Implementation(work: work) {
+                    fastloss: fastloss,
+                    naive: {
                         R.valueAndGradient(x, batch.targets, batch.mask, gradient: &naiveGradient)
-                    },
-                    workspace: workspace)
+                    })
             }
         }
     }

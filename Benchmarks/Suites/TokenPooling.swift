@@ -18,7 +18,6 @@ extension Suites {
         ) { context in
             let states = tokenStates(shape, context)
             let tokens = TokenShape(cells: shape.rows, tokens: shape.columns, width: shape.depth)
-            let workspace = Workspace(workers: context.workers)
             let withGradient = mode == .valueAndGradient
             let upstream = context.cells.embeddings(cells: shape.rows, depth: shape.depth)
             var embeddings = [Float](repeating: 0, count: shape.rows * shape.depth)
@@ -26,7 +25,7 @@ extension Suites {
             var naiveGradient = gradient
             // One sum per state; the states are read, and their gradients written.
             let work = Work(flops: shape.count, bytes: (withGradient ? 8 : 4) * shape.count, limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 var span = embeddings.mutableSpan
                 try TokenPooling.average.value(
                     states: states.span, shape: tokens, embeddings: &span, workspace: workspace)
@@ -39,8 +38,9 @@ extension Suites {
                 return embeddings[0]
             }
             return Prepared(
-                maxRelativeError: {
-                    _ = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    _ = try fastloss(workspace)
                     let truth = Reference.TokenPooling.average(
                         states: states.map(Double.init), cells: shape.rows, tokens: shape.columns, width: shape.depth)
                     let error = normwiseRelativeError(of: embeddings, to: truth)
@@ -51,8 +51,8 @@ extension Suites {
                         width: shape.depth, gradient: &truthGradient)
                     return max(error, largestRelativeError(of: gradient, to: truthGradient, floor: 1e-12))
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work) {
+                fastloss: fastloss,
+                naive: {
                     let embeddings = Reference.TokenPooling.average(
                         states: states, cells: shape.rows, tokens: shape.columns, width: shape.depth)
                     if withGradient {
@@ -61,8 +61,7 @@ extension Suites {
                             gradient: &naiveGradient)
                     }
                     return embeddings[0]
-                },
-                workspace: workspace)
+                })
         }
     }
 
@@ -75,12 +74,11 @@ extension Suites {
             let states = tokenStates(shape, context)
             let weights = context.cells.batch(cells: shape.rows, tokens: shape.columns).targets
             let tokens = TokenShape(cells: shape.rows, tokens: shape.columns, width: shape.depth)
-            let workspace = Workspace(workers: context.workers)
             var embeddings = [Float](repeating: 0, count: shape.rows * shape.depth)
             var norms = [Double](repeating: 0, count: shape.rows)
             // A product and a sum per state.
             let work = Work(flops: 2 * shape.count, bytes: 4 * shape.count, limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 var embeddingsSpan = embeddings.mutableSpan
                 var normsSpan = norms.mutableSpan
                 try NormalizedWeightedTokenPooling().value(
@@ -89,20 +87,20 @@ extension Suites {
                 return embeddings[0]
             }
             return Prepared(
-                maxRelativeError: {
-                    _ = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    _ = try fastloss(workspace)
                     let truth = Reference.TokenPooling.weighted(
                         states: states.map(Double.init), weights: weights.map(Double.init), cells: shape.rows,
                         tokens: shape.columns, width: shape.depth, normalized: true)
                     return normwiseRelativeError(of: embeddings, to: truth)
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work) {
+                fastloss: fastloss,
+                naive: {
                     Reference.TokenPooling.weighted(
                         states: states, weights: weights, cells: shape.rows, tokens: shape.columns,
                         width: shape.depth, normalized: true)[0]
-                },
-                workspace: workspace)
+                })
         }
     }
 
