@@ -27,12 +27,15 @@ extension Suites {
             var naiveSecond = firstGradient
             // A, dN₁ and dN₂ are products of 2·B²·D each; both encodings are read, both gradients written.
             let work = Work(
-                flops: (withGradient ? 6 : 2) * rows * rows * depth, bytes: (withGradient ? 16 : 8) * rows * depth,
+                flops: (withGradient ? 6 : 2) * rows * rows * depth,
+                bytes: (withGradient ? 16 : 8) * rows * depth,
                 limitedBy: .arithmetic)
             let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
-                        try loss.value(first: first.span, second: second.span, shape: matrix, workspace: workspace).value)
+                        try loss.value(
+                            first: first.span, second: second.span, shape: matrix, workspace: workspace
+                        ).value)
                 }
                 var firstSpan = firstGradient.mutableSpan
                 var secondSpan = secondGradient.mutableSpan
@@ -82,9 +85,11 @@ extension Suites {
                     return max(
                         relativeError(of: value, to: truth.value),
                         normwiseRelativeError(
-                            of: firstGradient, to: truth.firstGradient, scale: euclideanNorm(truth.firstNormsBeforeProjection)),
+                            of: firstGradient, to: truth.firstGradient,
+                            scale: euclideanNorm(truth.firstNormsBeforeProjection)),
                         normwiseRelativeError(
-                            of: secondGradient, to: truth.secondGradient, scale: euclideanNorm(truth.secondNormsBeforeProjection)))
+                            of: secondGradient, to: truth.secondGradient,
+                            scale: euclideanNorm(truth.secondNormsBeforeProjection)))
                 },
                 fastloss: fastloss,
                 naive: shape.naivePairs == nil ? naive : nil)

@@ -7,7 +7,8 @@ extension Suites {
     static var cosineSimilarity: [Benchmark] {
         ProblemShape.pairs.map { shape in
             Benchmark(
-                kernel: "CosineSimilarity", mode: .value, shape: shape, tolerance: 1e-6, naiveTimedAt: shape.naivePairs,
+                kernel: "CosineSimilarity", mode: .value, shape: shape, tolerance: 1e-6,
+                naiveTimedAt: shape.naivePairs,
                 isQuick: shape.isQuickPairs
             ) { context in
                 let (rows, depth) = (shape.rows, shape.depth)
@@ -44,7 +45,8 @@ extension Suites {
                     fastloss: fastloss,
                     naive: shape.naivePairs == nil
                         ? {
-                            Reference.CosineSimilarity.matrix(embeddings: embeddings, rows: rows, columns: depth)[rows - 1]
+                            Reference.CosineSimilarity.matrix(
+                                embeddings: embeddings, rows: rows, columns: depth)[rows - 1]
                         } : nil,
                     rival: Rival(.sgemm) { workspace in
                         plainProduct(embeddings, shape: matrix, into: &product, workspace)
@@ -66,8 +68,10 @@ extension Suites {
                 workspace.forEachTask(workspace.workers, estimatedNanoseconds: .max) { task, _ in
                     let start = min(task * share, shape.rows)
                     let part = MatrixPointer(
-                        base + start * shape.columns, rows: min(share, shape.rows - start), columns: shape.columns)
-                    BLAS.multiplyTransposedRight(part, all, into: result + start * shape.rows, stride: shape.rows)
+                        base + start * shape.columns, rows: min(share, shape.rows - start),
+                        columns: shape.columns)
+                    BLAS.multiplyTransposedRight(
+                        part, all, into: result + start * shape.rows, stride: shape.rows)
                 }
             }
         }

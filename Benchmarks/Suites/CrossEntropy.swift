@@ -7,12 +7,16 @@ extension Suites {
     static var crossEntropy: [Benchmark] {
         // The real cells have 10 types; the others stand for a fine annotation and for labels of an atlas.
         [(700, 10), (32, 50), (4096, 1000)].flatMap { rows, classes in
-            [crossEntropy(ProblemShape(rows, classes), .value), crossEntropy(ProblemShape(rows, classes), .valueAndGradient)]
+            [
+                crossEntropy(ProblemShape(rows, classes), .value),
+                crossEntropy(ProblemShape(rows, classes), .valueAndGradient),
+            ]
         }
     }
 
     private static func crossEntropy(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
-        Benchmark(kernel: "CrossEntropy", mode: mode, shape: shape, tolerance: elementwiseTolerance) { context in
+        Benchmark(kernel: "CrossEntropy", mode: mode, shape: shape, tolerance: elementwiseTolerance) {
+            context in
             let classes = shape.columns
             let batch = context.cells.batch(cells: shape.rows, tokens: 1)
             let labels = batch.cellTypes
@@ -42,7 +46,8 @@ extension Suites {
             let naive: () throws -> Float = {
                 withGradient
                     ? Reference.CrossEntropy.valueAndGradient(
-                        logits: logits, labels: labels, rows: shape.rows, classes: classes, gradient: &naiveGradient)
+                        logits: logits, labels: labels, rows: shape.rows, classes: classes,
+                        gradient: &naiveGradient)
                     : Reference.CrossEntropy.value(
                         logits: logits, labels: labels, rows: shape.rows, classes: classes)
             }
@@ -54,7 +59,8 @@ extension Suites {
                         logits: logits.map(Double.init), labels: labels, rows: shape.rows, classes: classes,
                         gradient: &truth)
                     let error = relativeError(of: try fastloss(workspace), to: value)
-                    return withGradient ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
+                    return withGradient
+                        ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
                 },
                 fastloss: fastloss,
                 naive: naive)

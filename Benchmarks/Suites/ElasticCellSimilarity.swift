@@ -5,7 +5,9 @@ import FastLossReference
 
 extension Suites {
     static var elasticCellSimilarity: [Benchmark] {
-        ProblemShape.pairs.flatMap { [elasticCellSimilarity($0, .value), elasticCellSimilarity($0, .valueAndGradient)] }
+        ProblemShape.pairs.flatMap {
+            [elasticCellSimilarity($0, .value), elasticCellSimilarity($0, .valueAndGradient)]
+        }
             // In 64 MiB beside the embeddings and their gradient, 32 MiB each: a promise of the library.
             + [elasticCellSimilarity(.hugePairs, .valueAndGradient, mostScratch: 64 << 20)]
     }
@@ -26,12 +28,14 @@ extension Suites {
             var naiveGradient = gradient
             // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D.
             let work = Work(
-                flops: (withGradient ? 3 : 1) * rows * rows * depth, bytes: (withGradient ? 8 : 4) * rows * depth,
+                flops: (withGradient ? 3 : 1) * rows * rows * depth,
+                bytes: (withGradient ? 8 : 4) * rows * depth,
                 limitedBy: .arithmetic)
             let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
-                        try loss.value(embeddings: embeddings.span, shape: matrix, workspace: workspace).value)
+                        try loss.value(embeddings: embeddings.span, shape: matrix, workspace: workspace).value
+                    )
                 }
                 var span = gradient.mutableSpan
                 return Float(
@@ -75,7 +79,8 @@ extension Suites {
                     return max(
                         relativeError(of: value, to: truth.value),
                         normwiseRelativeError(
-                            of: gradient, to: truth.gradient, scale: euclideanNorm(truth.normsBeforeProjection)))
+                            of: gradient, to: truth.gradient,
+                            scale: euclideanNorm(truth.normsBeforeProjection)))
                 },
                 fastloss: fastloss,
                 naive: shape.naivePairs == nil ? naive : nil)

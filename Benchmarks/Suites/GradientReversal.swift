@@ -6,7 +6,8 @@ import FastLossReference
 extension Suites {
     static var gradientReversal: [Benchmark] {
         [ProblemShape(64, 512), ProblemShape(4096, 512)].map { shape in
-            Benchmark(kernel: "GradientReversal", mode: .valueAndGradient, shape: shape, tolerance: 0) { context in
+            Benchmark(kernel: "GradientReversal", mode: .valueAndGradient, shape: shape, tolerance: 0) {
+                context in
                 let gradient = context.cells.embeddings(cells: shape.rows, depth: shape.columns)
                 var reversed = [Float](repeating: 0, count: shape.count)
                 var naiveReversed = reversed
@@ -22,7 +23,8 @@ extension Suites {
                     maxRelativeError: { workspace in
                         _ = try fastloss(workspace)
                         return largestRelativeError(
-                            of: reversed, to: Reference.GradientReversal.reversed(gradient: gradient.map(Double.init)),
+                            of: reversed,
+                            to: Reference.GradientReversal.reversed(gradient: gradient.map(Double.init)),
                             floor: 1e-12)
                     },
                     fastloss: fastloss,

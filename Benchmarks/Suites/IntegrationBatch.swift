@@ -101,7 +101,8 @@ struct IntegrationBatch {
             mask: batch.mask.span, genePredictions: genePredictions.span, geneNonzero: geneNonzero.span,
             cellPredictions: cellPredictions.span, cellNonzero: cellNonzero.span, width: shape.depth,
             cellEmbedding: cellEmbedding.span,
-            batches: Classification(logits: batchLogits.span, labels: batch.gemWells.span, classes: batchCount))
+            batches: Classification(
+                logits: batchLogits.span, labels: batch.gemWells.span, classes: batchCount))
         guard let gradients else { return try objective.value(inputs, workspace: workspace) }
         var buffers = ObjectiveGradients(
             genePredictions: gradients.span(.genePredictions), geneNonzero: gradients.span(.geneNonzero),
@@ -127,7 +128,8 @@ struct IntegrationBatch {
     }
 
     func referenceInputs<T: ReferenceScalar>(_ type: T.Type) -> Reference.TotalObjective.Inputs<T> {
-        var inputs = Reference.TotalObjective.Inputs<T>(cells: shape.rows, tokens: shape.columns, width: shape.depth)
+        var inputs = Reference.TotalObjective.Inputs<T>(
+            cells: shape.rows, tokens: shape.columns, width: shape.depth)
         inputs.targets = batch.targets.map { T($0) }
         inputs.mask = batch.mask
         inputs.genePredictions = genePredictions.map { T($0) }

@@ -35,7 +35,8 @@ extension Suites {
     ///   - flopsPerElement: of one selected element, as the guide in Harness/Benchmark.swift counts.
     ///   - predictions: what a model would output for a batch.
     static func valueRows<R: MaskedReference>(
-        kernel: String, variant: String? = nil, loss: some MaskedMetric, reference: R.Type, flopsPerElement: Int,
+        kernel: String, variant: String? = nil, loss: some MaskedMetric, reference: R.Type,
+        flopsPerElement: Int,
         predictions: @escaping (TrainingBatch) -> [Float]
     ) -> [Benchmark] {
         ProblemShape.maskedValues.map { shape in
@@ -46,7 +47,8 @@ extension Suites {
                 let batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
                 let x = predictions(batch)
                 // Predictions and targets are read as Float, the mask as Bool.
-                let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
+                let work = Work(
+                    flops: flopsPerElement * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
                 let fastloss: (Workspace) throws -> Float = { workspace in
                     Float(
                         try loss.value(
@@ -68,7 +70,8 @@ extension Suites {
 
     /// Rows of value and gradient.
     static func gradientRows<R: MaskedGradientReference>(
-        kernel: String, variant: String? = nil, loss: some MaskedLoss, reference: R.Type, flopsPerElement: Int,
+        kernel: String, variant: String? = nil, loss: some MaskedLoss, reference: R.Type,
+        flopsPerElement: Int,
         predictions: @escaping (TrainingBatch) -> [Float]
     ) -> [Benchmark] {
         ProblemShape.maskedValues.map { shape in
@@ -81,12 +84,14 @@ extension Suites {
                 var gradient = [Float](repeating: 0, count: shape.count)
                 var naiveGradient = gradient
                 // As for the value, and the gradient is written.
-                let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 13 * shape.count, limitedBy: .memory)
+                let work = Work(
+                    flops: flopsPerElement * batch.maskedCount, bytes: 13 * shape.count, limitedBy: .memory)
                 let fastloss: (Workspace) throws -> Float = { workspace in
                     var span = gradient.mutableSpan
                     return Float(
                         try loss.valueAndGradient(
-                            predictions: x.span, targets: batch.targets.span, mask: batch.mask.span, gradient: &span,
+                            predictions: x.span, targets: batch.targets.span, mask: batch.mask.span,
+                            gradient: &span,
                             workspace: workspace
                         ).value)
                 }
@@ -97,7 +102,8 @@ extension Suites {
                         let value = R.valueAndGradient(
                             x.map(Double.init), batch.targets.map(Double.init), batch.mask, gradient: &truth)
                         return max(
-                            relativeError(of: try fastloss(workspace), to: value), largestRelativeError(of: gradient, to: truth, floor: 1e-12))
+                            relativeError(of: try fastloss(workspace), to: value),
+                            largestRelativeError(of: gradient, to: truth, floor: 1e-12))
                     },
                     fastloss: fastloss,
                     naive: {

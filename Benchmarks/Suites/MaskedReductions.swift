@@ -16,7 +16,8 @@ extension Suites {
             let (rows, columns, maskCount) = (shape.rows, shape.columns, shape.depth)
             let values = context.cells.batch(cells: rows, tokens: columns).targets
             var generator = SeededGenerator(seed: 9)
-            let masks = (0..<maskCount * columns).map { _ in Float.random(in: 0..<1, using: &generator) < 0.3 }
+            let masks = (0..<maskCount * columns).map { _ in Float.random(in: 0..<1, using: &generator) < 0.3
+            }
             let upstream = (0..<rows * maskCount).map { _ in generator.normal() }
             let matrix = MatrixShape(rows: rows, columns: columns)
             let reductions = MaskedReductions()
@@ -32,7 +33,8 @@ extension Suites {
             let fastloss: (Workspace) throws -> Float = { workspace in
                 var meansSpan = means.mutableSpan
                 try reductions.value(
-                    values: values.span, masks: masks.span, shape: matrix, maskCount: maskCount, outputs: &meansSpan,
+                    values: values.span, masks: masks.span, shape: matrix, maskCount: maskCount,
+                    outputs: &meansSpan,
                     workspace: workspace)
                 if withGradient {
                     var gradientSpan = gradient.mutableSpan
@@ -47,7 +49,8 @@ extension Suites {
                     values: values, rows: rows, columns: columns, masks: masks, maskCount: maskCount)
                 if withGradient {
                     Reference.MaskedReductions.meansGradient(
-                        outputGradient: upstream, rows: rows, columns: columns, masks: masks, maskCount: maskCount,
+                        outputGradient: upstream, rows: rows, columns: columns, masks: masks,
+                        maskCount: maskCount,
                         gradient: &naiveGradient)
                 }
                 return means[0]

@@ -71,7 +71,8 @@ extension PairTruth {
         for (index, row) in sample.enumerated() {
             for j in 0..<rows {
                 let similarity = factors[index * rows + j]
-                factors[index * rows + j] = j == row || similarity <= 0 ? 0 : -4 / pairs * (similarity - threshold)
+                factors[index * rows + j] =
+                    j == row || similarity <= 0 ? 0 : -4 / pairs * (similarity - threshold)
             }
         }
         let (gradient, norms) = backward(factors, unit, belowFloor: .constantDenominator)
@@ -81,11 +82,16 @@ extension PairTruth {
     /// The loss of this encoding against another, and the gradients of both samples with their sizes before the projection.
     package func contrastive(
         with second: PairTruth, temperature: Double
-    ) -> (value: Double, first: (gradient: [Double], norms: [Double]), second: (gradient: [Double], norms: [Double])) {
+    ) -> (
+        value: Double, first: (gradient: [Double], norms: [Double]),
+        second: (gradient: [Double], norms: [Double])
+    ) {
         var logNormalisers: [Double] = []
         var value = 0.0
         for panel in panels {
-            let logits = product(Array(unit[elements(panel)]), panel.count, second.unit[...], rows).map { $0 / temperature }
+            let logits = product(Array(unit[elements(panel)]), panel.count, second.unit[...], rows).map {
+                $0 / temperature
+            }
             for i in 0..<panel.count {
                 let row = logits[i * rows..<(i + 1) * rows]
                 let largest = row.max() ?? 0
@@ -118,7 +124,8 @@ extension PairTruth {
     ) -> (gradient: [Double], norms: [Double]) {
         var unitGradient = [Double](repeating: 0, count: sample.count * columns)
         cblas_dgemm(
-            CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(sample.count), Int32(columns), Int32(rows), 1, factors,
+            CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(sample.count), Int32(columns), Int32(rows), 1,
+            factors,
             Int32(rows), others, Int32(columns), 0, &unitGradient, Int32(columns))
         var gradient = unitGradient
         let norms = Reference.CosineSimilarity.gradientThroughNormalization(
@@ -139,7 +146,8 @@ extension PairTruth {
         [Double](unsafeUninitializedCapacity: firstRows * secondRows) { result, count in
             second.withUnsafeBufferPointer { second in
                 cblas_dgemm(
-                    CblasRowMajor, CblasNoTrans, CblasTrans, Int32(firstRows), Int32(secondRows), Int32(columns), 1,
+                    CblasRowMajor, CblasNoTrans, CblasTrans, Int32(firstRows), Int32(secondRows),
+                    Int32(columns), 1,
                     first, Int32(columns), second.baseAddress, Int32(columns), 0, result.baseAddress,
                     Int32(secondRows))
             }

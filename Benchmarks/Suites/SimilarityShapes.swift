@@ -4,7 +4,8 @@ extension ProblemShape {
     /// B cells × B cells × D: batches of training up to 512 and the large ones of contrastive learning, at the widths of scGPT's
     /// models.
     static let pairs =
-        [64, 256, 1024, 4096].map { ProblemShape($0, $0, 512) } + [64, 1024, 4096].map { ProblemShape($0, $0, 128) }
+        [64, 256, 1024, 4096].map { ProblemShape($0, $0, 512) }
+        + [64, 1024, 4096].map { ProblemShape($0, $0, 128) }
 
     /// A batch whose similarity matrix would take 1 GiB.
     static let hugePairs = ProblemShape(16_384, 16_384, 512)

@@ -24,7 +24,8 @@ extension Suites {
             var gradient = [Float](repeating: 0, count: withGradient ? shape.count : 0)
             var naiveGradient = gradient
             // One sum per state; the states are read, and their gradients written.
-            let work = Work(flops: shape.count, bytes: (withGradient ? 8 : 4) * shape.count, limitedBy: .memory)
+            let work = Work(
+                flops: shape.count, bytes: (withGradient ? 8 : 4) * shape.count, limitedBy: .memory)
             let fastloss: (Workspace) throws -> Float = { workspace in
                 var span = embeddings.mutableSpan
                 try TokenPooling.average.value(
@@ -42,7 +43,8 @@ extension Suites {
                 maxRelativeError: { workspace in
                     _ = try fastloss(workspace)
                     let truth = Reference.TokenPooling.average(
-                        states: states.map(Double.init), cells: shape.rows, tokens: shape.columns, width: shape.depth)
+                        states: states.map(Double.init), cells: shape.rows, tokens: shape.columns,
+                        width: shape.depth)
                     let error = normwiseRelativeError(of: embeddings, to: truth)
                     guard withGradient else { return error }
                     var truthGradient = [Double](repeating: 0, count: shape.count)
@@ -57,7 +59,8 @@ extension Suites {
                         states: states, cells: shape.rows, tokens: shape.columns, width: shape.depth)
                     if withGradient {
                         Reference.TokenPooling.averageGradient(
-                            outputGradient: upstream, cells: shape.rows, tokens: shape.columns, width: shape.depth,
+                            outputGradient: upstream, cells: shape.rows, tokens: shape.columns,
+                            width: shape.depth,
                             gradient: &naiveGradient)
                     }
                     return embeddings[0]

@@ -7,22 +7,26 @@ extension Suites {
     static var totalObjective: [Benchmark] {
         // Two MSE, two NLL and the relative error in one pass over target and mask: integration, pretraining's global
         // batch, and 182 MB that only memory can hold.
-        let values = [ProblemShape(64, 1201), ProblemShape(512, 1200), ProblemShape(4096, 1201)].flatMap { shape in
+        let values = [ProblemShape(64, 1201), ProblemShape(512, 1200), ProblemShape(4096, 1201)].flatMap {
+            shape in
             Mode.allCases.map { valueTerms(shape, $0) }
         }
         // Integration with the pretrained model and from scratch; pretraining's global batch.
-        let whole = [ProblemShape(64, 1201, 512), ProblemShape(64, 1201, 128), ProblemShape(512, 1200, 512)].flatMap { shape in
-            Mode.allCases.map { integration(shape, $0) }
-        }
+        let whole = [ProblemShape(64, 1201, 512), ProblemShape(64, 1201, 128), ProblemShape(512, 1200, 512)]
+            .flatMap { shape in
+                Mode.allCases.map { integration(shape, $0) }
+            }
         return values + whole
     }
 
     private static func integration(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
         let batches = { (context: BenchmarkContext) in IntegrationBatch(context, shape) }
         return objective(
-            variant: "integration", shape, mode, isQuick: shape.rows == 64, batch: batches, objective: .integration(),
+            variant: "integration", shape, mode, isQuick: shape.rows == 64, batch: batches,
+            objective: .integration(),
             // The naive loop's ECS goes block by block, as it would otherwise be most of its time.
-            reference: .blockedIntegration, work: { $0.work(withGradient: mode == .valueAndGradient, pairs: true) },
+            reference: .blockedIntegration,
+            work: { $0.work(withGradient: mode == .valueAndGradient, pairs: true) },
             hasParts: mode == .valueAndGradient)
     }
 
@@ -39,7 +43,8 @@ extension Suites {
         reference: ReferenceTerms, work: @escaping (IntegrationBatch) -> Work, hasParts: Bool
     ) -> Benchmark {
         Benchmark(
-            kernel: "TotalObjective", variant: variant, mode: mode, shape: shape, tolerance: 5e-6, isQuick: isQuick
+            kernel: "TotalObjective", variant: variant, mode: mode, shape: shape, tolerance: 5e-6,
+            isQuick: isQuick
         ) { context in
             let batch = batch(context)
             let inputs = batch.referenceInputs(Float.self)
@@ -56,7 +61,9 @@ extension Suites {
                 fastloss: { Float(try batch.evaluate(objective, into: gradients, $0).total) },
                 // The reference always computes the gradients too, so they stand beside the value alone as well.
                 naive: {
-                    Reference.TotalObjective.evaluate(inputs: inputs, configuration: reference.configuration()).total
+                    Reference.TotalObjective.evaluate(
+                        inputs: inputs, configuration: reference.configuration()
+                    ).total
                 },
                 rival: gradients.flatMap { gradients in
                     hasParts ? Rival(.parts) { Float(try batch.evaluateParts(into: gradients, $0)) } : nil

@@ -17,6 +17,12 @@ import Testing
         #expect(share.name == name)
         #expect(abs(share.ofAllWorkers - ofAll) < 1e-6)
         #expect(abs(share.ofOneWorker - ofOne) < 1e-6)
+        // Beyond sgemm there is the peak of 4 GFLOP/s, whatever the depth.
+        #expect(abs(try #require(share.ofPeak) - 0.375) < 1e-6)
+    }
+
+    @Test func `bytes have no peak of arithmetic`() throws {
+        #expect(Ceilings.sample.share(of: try measurement()).ofPeak == nil)
     }
 
     @Test func `sgemm's throughput is all products over all time, with the faster tile`() {

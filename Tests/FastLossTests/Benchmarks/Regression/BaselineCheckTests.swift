@@ -198,16 +198,14 @@ private func sampleBaseline(_ ratios: [String: Double]) -> RatioBaseline {
 
 /// Calls that advance `clock` by so many milliseconds.
 private func implementations(candidate: Int, naive: Int, clock: ManualClock) -> Prepared {
-    func implementation(_ milliseconds: Int) -> Implementation {
-        Implementation(work: .none) {
-            clock.advance(by: .milliseconds(milliseconds))
+    Prepared(
+        work: Work(flops: 0, bytes: 0, limitedBy: .memory), maxRelativeError: { _ in 0 },
+        fastloss: { _ in
+            clock.advance(by: .milliseconds(candidate))
             return 0
-        }
-    }
-    return Prepared(
-        maxRelativeError: { 0 }, fastloss: implementation(candidate), naive: implementation(naive))
-}
-
-extension Work {
-    fileprivate static let none = Work(flops: 0, bytes: 0, limitedBy: .memory)
+        },
+        naive: {
+            clock.advance(by: .milliseconds(naive))
+            return 0
+        })
 }
