@@ -65,6 +65,6 @@ import Testing
         #expect(actual.count == expected.count, sourceLocation: sourceLocation)
         let scale = max(expected.reduce(0) { max($0, abs($1)) }, 1e-3)
         let largest = zip(actual, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
-        #expect(largest <= 1e-12 * scale, "\(largest) beside \(scale)", sourceLocation: sourceLocation)
+        #expect(largest <= 1e-11 * scale, "\(largest) beside \(scale)", sourceLocation: sourceLocation)
     }
 }

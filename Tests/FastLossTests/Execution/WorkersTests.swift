@@ -81,7 +81,7 @@ import Testing
     @Test func slowDownByNoMoreThanTheirShare() throws {
         let (callers, rounds) = (4, 40)
         let call = PublicCall.all.first { $0.name.hasPrefix("BernoulliNLL, gradient, overwrite, 203") }!
-        func run(_ workers: Int, rounds: Int) {
+        @Sendable func run(_ workers: Int, rounds: Int) {
             let (memory, workspace) = (CallMemory(call), Workspace(workers: workers))
             for _ in 0..<rounds { try? call.run(memory, workspace) }
         }

@@ -52,13 +52,13 @@ import Testing
         ) { [clock] _ in
             var calls = 0
             return Prepared(
-                maxRelativeError: { 0 },
-                fastloss: Implementation(work: .none) {
+                work: Work(flops: 0, bytes: 0, limitedBy: .memory), maxRelativeError: { _ in 0 },
+                fastloss: { _ in
                     calls += 1
                     clock.advance(by: .milliseconds(calls.isMultiple(of: 2) ? 4 : 1))
                     return 0
                 },
-                naive: Implementation(work: .none) {
+                naive: {
                     clock.advance(by: .milliseconds(6))
                     return 0
                 })
