@@ -305,9 +305,9 @@ package enum ReportFormatError: Error, Equatable, CustomStringConvertible {
 
 extension DecodingError {
     /// What is wrong, and where.
-    fileprivate var sentence: String {
+    var sentence: String {
         func place(_ path: [any CodingKey]) -> String {
-            path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+            path.isEmpty ? "it" : path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
         }
         return switch self {
         case .keyNotFound(let key, let context): "\(place(context.codingPath + [key])) is missing"

@@ -50,13 +50,7 @@ extension Record {
 
     /// How the row stands against what it is to beat besides the naive loop.
     var rivalText: String? {
-        func text(_ ratio: Double?, _ low: Double?, _ high: Double?, _ rival: String) -> String? {
-            guard let ratio else { return nil }
-            let interval = low.flatMap { low in high.map { " (\(significant(low)) – \(significant($0)))" } }
-            return "\(significant(ratio))×\(interval ?? "") \(rival)"
-        }
-        return text(sgemmRatio, sgemmRatioLow, sgemmRatioHigh, "a plain sgemm")
-            ?? text(partsRatio, partsRatioLow, partsRatioHigh, "its parts")
+        sgemmRatio.map { "\(significant($0))× sgemm" } ?? partsRatio.map { "\(significant($0))× parts" }
     }
 
     var scratchText: String? { workspaceBytes.map { byteText(Double($0)) } }

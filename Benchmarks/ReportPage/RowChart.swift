@@ -9,7 +9,7 @@ struct RowChart {
     /// FastLoss's records, in the report's order.
     let records: [Record]
 
-    private static let width = 930.0
+    private static let width = 940.0
     private static let rowHeight = 20.0
     private static let top = 62.0
     private static let labels = 0.0..<224.0
@@ -37,10 +37,9 @@ struct RowChart {
         drawing.text("All workers", x: Self.speedups.lowerBound - 6, y: 18, style: "strong")
         drawing.text("against one", x: Self.speedups.lowerBound - 6, y: 34, style: "quiet")
         drawing.text("Share of the machine’s peak", x: Self.shares.lowerBound, y: 18, style: "strong")
-        drawing.text("multiply-adds, with sgemm as", x: Self.shares.lowerBound, y: 34, style: "quiet")
-        drawing.line(
-            Self.shares.lowerBound + 170, 23, Self.shares.lowerBound + 170, 37, style: "mark")
-        drawing.text("; or bandwidth", x: Self.shares.lowerBound + 174, y: 34, style: "quiet")
+        drawing.text("of multiply-adds or of bandwidth", x: Self.shares.lowerBound, y: 34, style: "quiet")
+        drawing.line(Self.shares.upperBound + 34, 43, Self.shares.upperBound + 34, 57, style: "mark")
+        drawing.text("where sgemm stands", x: Self.shares.upperBound + 40, y: 54, style: "quiet")
         grid(ratioAxis, in: Self.ratios, marking: 1, height: height, into: &drawing) { "\(trimmed($0))×" }
         grid(speedupAxis, in: Self.speedups, marking: 1, height: height, into: &drawing) { "\(trimmed($0))×" }
         grid(shareAxis, in: Self.shares, marking: 1, height: height, into: &drawing) { "\(Int(100 * $0)) %" }

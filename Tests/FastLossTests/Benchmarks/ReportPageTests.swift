@@ -31,7 +31,7 @@ import Testing
 
     @Test(arguments: [
         ("{", "it is no report of the benchmarks: it is not JSON"),
-        ("[]", "it is no report of the benchmarks:  is not of type Dictionary<String, Any>"),
+        ("[]", "it is no report of the benchmarks: it is not of type Dictionary<String, Any>"),
         ("{}", "it is no report of the benchmarks: .schema is missing"),
         (
             #"{"schema": 1}"#,

@@ -163,6 +163,18 @@ import Testing
             ])
     }
 
+    @Test func `a file that cannot be read says why`() throws {
+        #expect(throws: BaselineError.unreadable(reason: "there is no such file")) {
+            try RatioBaseline(reading: "/nowhere.json")
+        }
+        let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).json").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        for (text, reason) in [("{", "it is not JSON"), ("{}", ".schema is missing")] {
+            try Data(text.utf8).write(to: URL(filePath: path))
+            #expect(throws: BaselineError.malformed(reason: reason)) { try RatioBaseline(reading: path) }
+        }
+    }
+
     @Test func `what is no baseline is refused`() throws {
         #expect(throws: BaselineError.otherSchema(99)) { try RatioBaseline(json: Data(#"{"schema": 99}"#.utf8)) }
         for text in ["", "[]", "{}", #"{"schema": 1}"#] {
