@@ -163,6 +163,27 @@ extension Ceilings {
     }
 }
 
+extension Ceilings {
+    /// The better of two measurements of one machine, rate by rate: what disturbed one of them is no limit of the machine.
+    package func better(_ other: Ceilings) -> Ceilings {
+        func better(_ one: Rate, _ another: Rate) -> Rate {
+            Rate(
+                oneWorker: max(one.oneWorker, another.oneWorker), allWorkers: max(one.allWorkers, another.allWorkers))
+        }
+        precondition(tiles.count == other.tiles.count && levels.count == other.levels.count)
+        var result = self
+        result.multiplyAdd = better(multiplyAdd, other.multiplyAdd)
+        for index in tiles.indices {
+            result.tiles[index].gflops = better(tiles[index].gflops, other.tiles[index].gflops)
+        }
+        for index in levels.indices {
+            result.levels[index].read = better(levels[index].read, other.levels[index].read)
+            result.levels[index].readWrite = better(levels[index].readWrite, other.levels[index].readWrite)
+        }
+        return result
+    }
+}
+
 extension Ceilings: CustomStringConvertible {
     /// Three lines: arithmetic, sgemm, bandwidth.
     package var description: String {

@@ -39,7 +39,7 @@ package struct ReportPage {
             <section>
             <h2>Every kernel</h2>
             <p>Each row was checked against the reference in double precision before it was timed. A ring marks rows that are \
-            slower than the naive loop, or on all workers than on one. The machine was measured in the same run: multiply-adds in \
+            slower than the naive loop, or on all workers than on one by more than 2 %. The machine was measured in the same run: multiply-adds in \
             registers, which nothing exceeds, and OpenBLAS’s products on tiles of the same depth for rows that arithmetic limits; the \
             bandwidth of the memory or cache that holds the row’s data for the rest.</p>
             <figure>\(RowChart(records: fastloss).svg())</figure>
@@ -170,7 +170,7 @@ package struct ReportPage {
         .tiles li{border-left:3px solid var(--fast);padding-left:.75rem;font-size:.875rem;color:var(--quiet)}
         .tiles b{display:block;font-size:1.5rem;line-height:1.2;color:var(--ink);font-variant-numeric:tabular-nums}
         figure{margin:0}figure svg{display:block;width:100%;height:auto}
-        section>figure{max-width:60rem}
+        section>figure{max-width:64rem}
         .pairs{display:grid;gap:1.5rem 2.5rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
         .pairs figure{max-width:33rem}
         .scroll{overflow-x:auto}
