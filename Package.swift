@@ -48,6 +48,7 @@ let package = Package(
             name: "Benchmarks",
             dependencies: [
                 "CMachineCeilings",
+                "COpenBLAS",
                 "FastLoss",
                 "FastLossReference",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -42,6 +42,7 @@
     DO(bernoulli_nll_logits, isa)         \
     DO(masked_relative_error, isa)        \
     DO(softmax_cross_entropy, isa)        \
+    DO(softmax_cross_entropy_rows, isa)   \
     DO(sum_of_squares, isa)               \
     DO(dot, isa)                          \
     DO(scale, isa)                        \
