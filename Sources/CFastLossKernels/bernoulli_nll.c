@@ -79,7 +79,8 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         const size_t left = (count - i) / FASTLOSS_LANES;
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
-            if (prefetches) fastloss_prefetch_round(predictions + i, targets + i, mask + i);
+            if (prefetches)
+                fastloss_prefetch_round(predictions + i, targets + i, mask + i, gradient + i, mode);
             one_round(form, &state, predictions + i, targets + i, mask + i, scale, gradient + i, mode);
         }
         fastloss_log_product_normalise(&state.product);

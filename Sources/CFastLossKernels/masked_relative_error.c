@@ -8,7 +8,9 @@ FASTLOSS_BODY fastloss_partial masked_relative_error(
     double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
-        if (prefetches) fastloss_prefetch_block(predictions + start, targets + start, mask + start);
+        if (prefetches)
+            fastloss_prefetch_block(
+                predictions + start, targets + start, mask + start, NULL, FASTLOSS_GRADIENT_NONE);
         FASTLOSS_TERMS(errors);
         for (size_t k = 0; k < size; ++k) {
             const float x = predictions[start + k], t = targets[start + k];
