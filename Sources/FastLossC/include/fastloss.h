@@ -162,10 +162,11 @@ typedef struct fastloss_workspace fastloss_workspace;
 
 /// Makes a workspace.
 ///
-/// \param workers    how many threads a call may use, the calling one among them; 0 is the environment variable
-///                   FASTLOSS_THREADS or else the number of processors that the process may use. Results do not depend on it.
+/// \param workers    how many threads a call may use, the calling one among them, at most 4096; 0 is the environment
+///                   variable FASTLOSS_THREADS or else the number of processors that the process may use. Results
+///                   do not depend on it.
 /// \param workspace  receives the handle, to be given to `fastloss_workspace_destroy`.
-/// \return FASTLOSS_ERROR_NULL_POINTER; FASTLOSS_ERROR_INVALID_PARAMETER for negative workers.
+/// \return NULL_POINTER; INVALID_PARAMETER for workers out of range. Nothing is written then.
 FASTLOSS_API fastloss_status fastloss_workspace_create(int64_t workers, fastloss_workspace **workspace);
 
 /// Frees a workspace, which no call may be using. NULL is ignored.
