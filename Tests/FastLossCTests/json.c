@@ -56,8 +56,10 @@ static const char *read_members(const char *at, json *value, char close) {
         }
         at = skip_space(read_value(at, &value->members[value->count]));
         value->count++;
-        if (*at == ',') at = skip_space(at + 1);
-        else if (*at != close) fail("a comma or the end was expected");
+        if (*at == ',')
+            at = skip_space(at + 1);
+        else if (*at != close)
+            fail("a comma or the end was expected");
     }
     return at + 1;
 }

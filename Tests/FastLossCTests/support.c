@@ -38,14 +38,15 @@ void check(int holds, const char *file, int line, const char *format, ...) {
     pthread_mutex_unlock(&counting);
 }
 
-void check_status(fastloss_status actual, fastloss_status expected, const char *message, const char *file, int line) {
+void check_status(
+    fastloss_status actual, fastloss_status expected, const char *message, const char *file, int line) {
     check(
         actual == expected, file, line, "%s instead of %s: %s", fastloss_status_name(actual),
         fastloss_status_name(expected), actual == FASTLOSS_OK ? "" : fastloss_last_error());
     if (message != NULL && actual == expected) {
         check(
-            strcmp(fastloss_last_error(), message) == 0, file, line, "the message is\n    %s\ninstead of\n    %s",
-            fastloss_last_error(), message);
+            strcmp(fastloss_last_error(), message) == 0, file, line,
+            "the message is\n    %s\ninstead of\n    %s", fastloss_last_error(), message);
     }
 }
 
@@ -169,8 +170,10 @@ const float *gather(const float *matrix, int64_t rows, int64_t columns, int64_t 
     float *result = (float *)remember((size_t)(rows * columns) * sizeof(float));
     int untouched = 1;
     for (int64_t i = 0; i < rows * stride; i++) {
-        if (i % stride < columns) result[i / stride * columns + i % stride] = matrix[i];
-        else if (matrix[i] != gap_value) untouched = 0;
+        if (i % stride < columns)
+            result[i / stride * columns + i % stride] = matrix[i];
+        else if (matrix[i] != gap_value)
+            untouched = 0;
     }
     check(untouched, __FILE__, __LINE__, "a gap was written to");
     return result;
@@ -185,8 +188,8 @@ static int is_close(double actual, double expected, double relative, double scal
 }
 
 void check_close(
-    const float *actual, const double *expected, int64_t count, double relative, double scale, const char *file,
-    int line) {
+    const float *actual, const double *expected, int64_t count, double relative, double scale,
+    const char *file, int line) {
     for (int64_t i = 0; i < count; i++) {
         if (is_close(actual[i], expected[i], relative, scale)) continue;
         check(0, file, line, "element %ld is %.9g instead of %.17g", (long)i, (double)actual[i], expected[i]);
@@ -196,7 +199,8 @@ void check_close(
 }
 
 void check_number(double actual, double expected, double relative, const char *file, int line) {
-    check(is_close(actual, expected, relative, 1e-12), file, line, "%.17g instead of %.17g", actual, expected);
+    check(
+        is_close(actual, expected, relative, 1e-12), file, line, "%.17g instead of %.17g", actual, expected);
 }
 
 void check_same(const float *a, const float *b, int64_t count, const char *file, int line) {

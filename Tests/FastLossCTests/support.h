@@ -15,7 +15,8 @@
 #define CHECK(condition) check((condition), __FILE__, __LINE__, "%s", #condition)
 
 /// The same with a text of printf's kind.
-void check(int holds, const char *file, int line, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void check(int holds, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /// Checks that a call succeeded.
 #define CHECK_OK(call) check_status((call), FASTLOSS_OK, NULL, __FILE__, __LINE__)
@@ -23,7 +24,8 @@ void check(int holds, const char *file, int line, const char *format, ...) __att
 /// Checks that a call failed with a status and a message.
 #define CHECK_FAILS(call, status, message) check_status((call), (status), (message), __FILE__, __LINE__)
 
-void check_status(fastloss_status actual, fastloss_status expected, const char *message, const char *file, int line);
+void check_status(
+    fastloss_status actual, fastloss_status expected, const char *message, const char *file, int line);
 
 /// What the checks from now on are about, for messages.
 void now_testing(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -60,7 +62,8 @@ const double *truth(const json *golden, const char *name);
 
 // ---- Matrices with gaps
 
-/// A copy of a matrix with `gap` elements after each row. The gaps hold NaN (masks: true), so that nobody may use them.
+/// A copy of a matrix with `gap` elements after each row. The gaps hold NaN (masks: true), so that nobody may
+/// use them.
 const float *spread(const float *dense, int64_t rows, int64_t columns, int64_t gap);
 const bool *spread_mask(const bool *dense, int64_t rows, int64_t columns, int64_t gap);
 
@@ -77,15 +80,17 @@ const float *gather(const float *matrix, int64_t rows, int64_t columns, int64_t 
 /// Results of products: errors relative to the size of what was summed.
 #define PRODUCT 2e-6
 
-/// Checks |actual - expected| <= relative * (|expected| + scale) for each element; NaN and infinity have to agree.
+/// Checks |actual - expected| <= relative * (|expected| + scale) for each element; NaN and infinity have to
+/// agree.
 #define CHECK_CLOSE(actual, expected, count, relative, scale) \
     check_close((actual), (expected), (count), (relative), (scale), __FILE__, __LINE__)
 void check_close(
-    const float *actual, const double *expected, int64_t count, double relative, double scale, const char *file,
-    int line);
+    const float *actual, const double *expected, int64_t count, double relative, double scale,
+    const char *file, int line);
 
 /// The same for one number.
-#define CHECK_NUMBER(actual, expected, relative) check_number((actual), (expected), (relative), __FILE__, __LINE__)
+#define CHECK_NUMBER(actual, expected, relative) \
+    check_number((actual), (expected), (relative), __FILE__, __LINE__)
 void check_number(double actual, double expected, double relative, const char *file, int line);
 
 /// Checks that two arrays have the same bits.

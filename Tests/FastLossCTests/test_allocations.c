@@ -70,8 +70,8 @@ static fastloss_status step(fastloss_workspace *workspace, int64_t gap) {
     fastloss_loss_value loss;
     fastloss_gradient gradient = FASTLOSS_GRADIENT(gradient_memory[0], genes + gap);
     return fastloss_masked_mse(
-        cells, genes, predictions, genes + gap, targets, genes + 2 * gap, mask, genes, NULL, &gradient, workspace,
-        &loss);
+        cells, genes, predictions, genes + gap, targets, genes + 2 * gap, mask, genes, NULL, &gradient,
+        workspace, &loss);
 }
 
 void test_allocations(void) {

@@ -52,7 +52,8 @@ static void test_elastic_cell_similarity(void) {
             CHECK_OK(fastloss_cosine_similarity(
                 rows, columns, embeddings, columns + gap, similarities, rows + gap, NULL));
             CHECK_CLOSE(
-                gather(similarities, rows, rows, gap), truth(golden, "similarities"), rows * rows, PRODUCT, 1);
+                gather(similarities, rows, rows, gap), truth(golden, "similarities"), rows * rows, PRODUCT,
+                1);
 
             // Twice the gradient, added to what was there, is a different call with the same result.
             float *sum = blank(rows, columns, gap, 0);
@@ -95,7 +96,8 @@ static void test_contrastive_cell_embedding(void) {
                 rows, columns, first, columns + gap, second, columns + 2 * gap, &options, &first_gradient,
                 &second_gradient, NULL, &value));
             CHECK_OK(fastloss_contrastive_cell_embedding(
-                rows, columns, first, columns + gap, second, columns + 2 * gap, &options, NULL, NULL, NULL, &again));
+                rows, columns, first, columns + gap, second, columns + 2 * gap, &options, NULL, NULL, NULL,
+                &again));
             CHECK(memcmp(&again.value, &value.value, sizeof value.value) == 0);
             CHECK(
                 fabs(value.value - truth(golden, "value")[0])
@@ -104,14 +106,15 @@ static void test_contrastive_cell_embedding(void) {
             const float *of_first = gather(memory, rows, columns, gap);
             const float *of_second = gather(second_memory, rows, columns, gap);
             check_rows(of_first, truth(golden, "firstGradient"), dense, rows, columns, 1e-8, derivative);
-            check_rows(of_second, truth(golden, "secondGradient"), second_dense, rows, columns, 1e-8, derivative);
+            check_rows(
+                of_second, truth(golden, "secondGradient"), second_dense, rows, columns, 1e-8, derivative);
 
             // One gradient alone is the same.
             float *alone = blank(rows, columns, gap, 7);
             second_gradient.data = alone;
             CHECK_OK(fastloss_contrastive_cell_embedding(
-                rows, columns, first, columns + gap, second, columns + 2 * gap, &options, NULL, &second_gradient,
-                NULL, &again));
+                rows, columns, first, columns + gap, second, columns + 2 * gap, &options, NULL,
+                &second_gradient, NULL, &again));
             CHECK_SAME(gather(alone, rows, columns, gap), of_second, rows * columns);
         }
         forget();

@@ -31,8 +31,9 @@ static void test_cross_entropy(void) {
                 CHECK_NUMBER(value.value, truth(golden, is_mean ? "mean" : "sum")[0], ELEMENTWISE);
                 CHECK(value.selected_count == selected);
                 CHECK_CLOSE(
-                    gather(memory, rows, classes, gap), truth(golden, is_mean ? "meanGradient" : "sumGradient"),
-                    rows * classes, ELEMENTWISE, 1e-2);
+                    gather(memory, rows, classes, gap),
+                    truth(golden, is_mean ? "meanGradient" : "sumGradient"), rows * classes, ELEMENTWISE,
+                    1e-2);
             }
         }
         labels = NULL;
@@ -77,7 +78,8 @@ static void test_domain_adversarial(void) {
             fastloss_gradient embedding = FASTLOSS_GRADIENT(reversed_memory, classes + gap);
             fastloss_loss_value value;
             CHECK_OK(fastloss_domain_adversarial(
-                rows, classes, logits, classes + gap, labels, &options, &discriminator, &embedding, NULL, &value));
+                rows, classes, logits, classes + gap, labels, &options, &discriminator, &embedding, NULL,
+                &value));
             CHECK_NUMBER(value.value, truth(golden, "value")[0], PRODUCT);
             const float *actual = gather(memory, rows, classes, gap);
             const float *reversed = gather(reversed_memory, rows, classes, gap);
@@ -87,7 +89,8 @@ static void test_domain_adversarial(void) {
             for (int64_t j = 0; j < rows * columns; j++) {
                 double sum = 0;
                 for (int64_t k = 0; k < classes; k++) {
-                    sum += (double)reversed[j / columns * classes + k] * (double)weights[k * columns + j % columns];
+                    sum += (double)reversed[j / columns * classes + k]
+                           * (double)weights[k * columns + j % columns];
                 }
                 embeddings[j] = (float)sum;
             }
@@ -111,7 +114,8 @@ static void test_domain_adversarial(void) {
             float *turned = blank(rows, classes, 2 * gap, 7);
             fastloss_gradient output = FASTLOSS_GRADIENT(turned, classes + 2 * gap);
             CHECK_OK(fastloss_gradient_reversal(
-                rows, classes, spread(actual, rows, classes, gap), classes + gap, (float)lambda, &output, NULL));
+                rows, classes, spread(actual, rows, classes, gap), classes + gap, (float)lambda, &output,
+                NULL));
             CHECK_SAME(gather(turned, rows, classes, 2 * gap), reversed, rows * classes);
         }
     }

@@ -41,10 +41,10 @@ static void untouched(int line) {
     reset();
 }
 
-#define FAILS(call, status, message)            \
-    do {                                        \
-        CHECK_FAILS(call, status, message);     \
-        untouched(__LINE__);                    \
+#define FAILS(call, status, message)        \
+    do {                                    \
+        CHECK_FAILS(call, status, message); \
+        untouched(__LINE__);                \
     } while (0)
 
 static fastloss_status mse(int64_t rows, int64_t columns, int64_t xs, int64_t ts, int64_t ms) {
@@ -54,11 +54,11 @@ static fastloss_status mse(int64_t rows, int64_t columns, int64_t xs, int64_t ts
 static void test_pointers(void) {
     now_testing("pointers");
     FAILS(
-        fastloss_masked_mse(2, 3, NULL, 3, t, 3, m, 3, NULL, &gradient, NULL, &loss), FASTLOSS_ERROR_NULL_POINTER,
-        "predictions is NULL, but it must have 6 elements");
+        fastloss_masked_mse(2, 3, NULL, 3, t, 3, m, 3, NULL, &gradient, NULL, &loss),
+        FASTLOSS_ERROR_NULL_POINTER, "predictions is NULL, but it must have 6 elements");
     FAILS(
-        fastloss_masked_mse(2, 3, x, 3, NULL, 3, m, 3, NULL, &gradient, NULL, &loss), FASTLOSS_ERROR_NULL_POINTER,
-        "targets is NULL, but it must have 6 elements");
+        fastloss_masked_mse(2, 3, x, 3, NULL, 3, m, 3, NULL, &gradient, NULL, &loss),
+        FASTLOSS_ERROR_NULL_POINTER, "targets is NULL, but it must have 6 elements");
     FAILS(
         fastloss_masked_mse(2, 3, x, 3, t, 3, m, 3, NULL, &gradient, NULL, NULL), FASTLOSS_ERROR_NULL_POINTER,
         "loss is NULL");
@@ -70,10 +70,12 @@ static void test_pointers(void) {
     FAILS(
         fastloss_cross_entropy(2, 2, x, 2, NULL, NULL, NULL, NULL, &loss), FASTLOSS_ERROR_NULL_POINTER,
         "labels is NULL, but it must have 2 elements");
-    FAILS(fastloss_gradient_reversal(2, 2, x, 2, 1, NULL, NULL), FASTLOSS_ERROR_NULL_POINTER, "reversed is NULL");
     FAILS(
-        fastloss_masked_reductions_gradient(2, 3, 1, x, 1, m, 3, NULL, NULL, NULL), FASTLOSS_ERROR_NULL_POINTER,
-        "gradient is NULL");
+        fastloss_gradient_reversal(2, 2, x, 2, 1, NULL, NULL), FASTLOSS_ERROR_NULL_POINTER,
+        "reversed is NULL");
+    FAILS(
+        fastloss_masked_reductions_gradient(2, 3, 1, x, 1, m, 3, NULL, NULL, NULL),
+        FASTLOSS_ERROR_NULL_POINTER, "gradient is NULL");
     FAILS(
         fastloss_token_pooling_gradient(FASTLOSS_POOLING_CLS, 1, 2, 3, x, 3, NULL, NULL),
         FASTLOSS_ERROR_NULL_POINTER, "gradient is NULL");
@@ -88,8 +90,12 @@ static void test_pointers(void) {
         FASTLOSS_ERROR_NULL_POINTER, "norms is NULL, but it must have 1 elements");
     FAILS(fastloss_workspace_create(0, NULL), FASTLOSS_ERROR_NULL_POINTER, "workspace is NULL");
     FAILS(fastloss_objective_annotation(NULL), FASTLOSS_ERROR_NULL_POINTER, "objective is NULL");
-    FAILS(fastloss_objective_enable(NULL, FASTLOSS_TERM_BATCH, 1), FASTLOSS_ERROR_NULL_POINTER, "objective is NULL");
-    FAILS(fastloss_objective_disable(NULL, FASTLOSS_TERM_BATCH), FASTLOSS_ERROR_NULL_POINTER, "objective is NULL");
+    FAILS(
+        fastloss_objective_enable(NULL, FASTLOSS_TERM_BATCH, 1), FASTLOSS_ERROR_NULL_POINTER,
+        "objective is NULL");
+    FAILS(
+        fastloss_objective_disable(NULL, FASTLOSS_TERM_BATCH), FASTLOSS_ERROR_NULL_POINTER,
+        "objective is NULL");
     // Nothing may be nowhere.
     fastloss_masked_options zero = FASTLOSS_MASKED_OPTIONS;
     zero.when_empty = FASTLOSS_EMPTY_ZERO;
@@ -109,8 +115,9 @@ static void test_pointers(void) {
 
 static void test_shapes_and_strides(void) {
     now_testing("shapes and strides");
-    const char *impossible = "a shape of -1 rows and 3 columns is not possible: sides must be at least 0 and their "
-                             "product must fit an Int";
+    const char *impossible =
+        "a shape of -1 rows and 3 columns is not possible: sides must be at least 0 and their "
+        "product must fit an Int";
     FAILS(mse(-1, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_SHAPE, impossible);
     CHECK(mse(2, -3, 3, 3, 3) == FASTLOSS_ERROR_INVALID_SHAPE);
     CHECK(mse(INT64_MAX, 2, 2, 2, 2) == FASTLOSS_ERROR_INVALID_SHAPE);
@@ -141,7 +148,8 @@ static void test_shapes_and_strides(void) {
         FASTLOSS_ERROR_INVALID_STRIDE,
         "the token stride of states is 1, but it must be at least 2, the number of columns");
     FAILS(
-        fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 2, 2, x, 2, 3, out, 2, NULL), FASTLOSS_ERROR_INVALID_STRIDE,
+        fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 2, 2, x, 2, 3, out, 2, NULL),
+        FASTLOSS_ERROR_INVALID_STRIDE,
         "the cell stride of states is 3, but it must be at least 4, what the tokens of a cell take");
     FAILS(
         fastloss_cosine_similarity(2, 3, x, 3, out, 1, NULL), FASTLOSS_ERROR_INVALID_STRIDE,
@@ -153,8 +161,10 @@ static void test_shapes_and_strides(void) {
         fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 0, 2, NULL, 2, 0, out, 2, NULL),
         FASTLOSS_ERROR_INVALID_PARAMETER, "shape.tokens is 0.0, but it must be at least 1");
     FAILS(
-        fastloss_weighted_token_pooling(1, 2, 3, -1, x, 3, 6, t, 2, out, 3, NULL), FASTLOSS_ERROR_INVALID_SHAPE,
-        "a shape of 1 rows and -1 columns is not possible: sides must be at least 0 and their product must fit an "
+        fastloss_weighted_token_pooling(1, 2, 3, -1, x, 3, 6, t, 2, out, 3, NULL),
+        FASTLOSS_ERROR_INVALID_SHAPE,
+        "a shape of 1 rows and -1 columns is not possible: sides must be at least 0 and their product must "
+        "fit an "
         "Int");
     // No element, and yet a side that BLAS cannot take.
     FAILS(
@@ -165,10 +175,13 @@ static void test_shapes_and_strides(void) {
 static void test_overlap(void) {
     now_testing("overlap");
     gradient.data = x;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with predictions");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
+        "output gradient shares memory with predictions");
     // The last element of the targets, and the first.
     gradient.data = t + 5;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with targets");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with targets");
     gradient.data = (float *)(void *)m;
     FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with mask");
     FAILS(
@@ -177,8 +190,8 @@ static void test_overlap(void) {
     gradient.data = (float *)(void *)labels;
     gradient.stride = 2;
     FAILS(
-        fastloss_cross_entropy(2, 2, x, 2, labels, NULL, &gradient, NULL, &loss), FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
-        "output gradient shares memory with labels");
+        fastloss_cross_entropy(2, 2, x, 2, labels, NULL, &gradient, NULL, &loss),
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with labels");
     fastloss_gradient second = gradient;
     second.data = out + 4;
     FAILS(
@@ -186,7 +199,8 @@ static void test_overlap(void) {
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output secondGradient shares memory with firstGradient");
     FAILS(
         fastloss_domain_adversarial(2, 3, x, 3, labels, NULL, &gradient, &gradient, NULL, &loss),
-        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output embeddingGradient shares memory with discriminatorGradient");
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
+        "output embeddingGradient shares memory with discriminatorGradient");
     FAILS(
         fastloss_cosine_similarity(2, 3, x, 3, x + 4, 2, NULL), FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
         "output similarities shares memory with embeddings");
@@ -196,25 +210,72 @@ static void test_overlap(void) {
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output embeddings shares memory with states");
     double norms[2] = { 42, 42 };
     FAILS(
-        fastloss_normalized_weighted_token_pooling(1, 2, 2, 1, x, 2, 4, t, 2, (float *)(void *)norms, 2, norms, NULL),
+        fastloss_normalized_weighted_token_pooling(
+            1, 2, 2, 1, x, 2, 4, t, 2, (float *)(void *)norms, 2, norms, NULL),
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output norms shares memory with embeddings");
     CHECK(norms[0] == 42 && norms[1] == 42);
+}
+
+/// Which bytes of `bytes` the rows of a matrix take.
+static void mark(unsigned char *bytes, int64_t start, int64_t rows, int64_t columns, int64_t stride) {
+    memset(bytes, 0, sizeof out);
+    for (int64_t row = 0; row < rows; row++) {
+        memset(bytes + (size_t)(start + row * stride) * sizeof(float), 1, (size_t)columns * sizeof(float));
+    }
+}
+
+/// Matrices of the same shape anywhere in one buffer, with any strides: an error exactly where a byte is
+/// shared.
+static void test_interleaved_rows(void) {
+    now_testing("interleaved rows");
+    enum { size = (int)(sizeof out / sizeof out[0]) };
+    static unsigned char read[sizeof out], written[sizeof out];
+    uint32_t state = 7;
+    int shared_count = 0;
+    for (int trial = 0; trial < 20000; trial++) {
+        int64_t random[6];
+        for (int i = 0; i < 6; i++) {
+            state = state * 1664525u + 1013904223u;
+            random[i] = (int64_t)(state >> 16);
+        }
+        int64_t rows = 1 + random[0] % 4, columns = 1 + random[1] % 5;
+        int64_t stride = columns + random[2] % 8, other_stride = columns + random[3] % 8;
+        int64_t start = random[4] % (size - (rows - 1) * stride - columns + 1);
+        int64_t other_start = random[5] % (size - (rows - 1) * other_stride - columns + 1);
+        mark(read, start, rows, columns, stride);
+        mark(written, other_start, rows, columns, other_stride);
+        int shares = 0;
+        for (size_t i = 0; i < sizeof out; i++) shares = shares || (read[i] && written[i]);
+        shared_count += shares;
+        fastloss_gradient reversed = FASTLOSS_GRADIENT(out + other_start, other_stride);
+        fastloss_status status = fastloss_gradient_reversal(
+            rows, columns, out + start, stride, 0, &reversed, NULL);
+        CHECK(status == (shares ? FASTLOSS_ERROR_OVERLAPPING_BUFFERS : FASTLOSS_OK));
+    }
+    CHECK(shared_count > 1000 && shared_count < 19000);
+    reset();
 }
 
 static void test_enumerations(void) {
     now_testing("enumerations");
     options.reduction = 2;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION, "reduction is 2, which is none of its values");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "reduction is 2, which is none of its values");
     options.when_empty = -1;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION, "when_empty is -1, which is none of its values");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "when_empty is -1, which is none of its values");
     gradient.update = 9;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION, "gradient.update is 9, which is none of its values");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "gradient.update is 9, which is none of its values");
     FAILS(
         fastloss_token_pooling(2, 1, 1, 3, x, 3, 3, out, 3, NULL), FASTLOSS_ERROR_INVALID_ENUMERATION,
         "pooling is 2, which is none of its values");
     FAILS(
-        fastloss_token_pooling_gradient(-1, 1, 1, 3, x, 3, &gradient, NULL), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "pooling is -1, which is none of its values");
+        fastloss_token_pooling_gradient(-1, 1, 1, 3, x, 3, &gradient, NULL),
+        FASTLOSS_ERROR_INVALID_ENUMERATION, "pooling is -1, which is none of its values");
 }
 
 static void test_values(void) {
@@ -222,16 +283,19 @@ static void test_values(void) {
     for (int i = 0; i < 8; i++) m[i] = false;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedMSE has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get a value "
+        "MaskedMSE has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get a "
+        "value "
         "instead)");
     m[0] = m[1] = m[2] = false;
     FAILS(
         fastloss_masked_mse_per_cell(2, 3, x, 3, t, 3, m, 3, NULL, &gradient, NULL, out + 32, NULL),
         FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedMSE has nothing to average in row 0: no element is selected (choose whenEmpty: .zero or .nan to get "
+        "MaskedMSE has nothing to average in row 0: no element is selected (choose whenEmpty: .zero or .nan "
+        "to get "
         "a value instead)");
     gradient.scale = INFINITY;
-    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_PARAMETER, "gradientScale is inf, but it must be finite");
+    FAILS(
+        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_PARAMETER, "gradientScale is inf, but it must be finite");
     FAILS(
         fastloss_gradient_reversal(2, 3, x, 3, NAN, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
         "lambda is nan, but it must be finite");
@@ -241,16 +305,20 @@ static void test_values(void) {
         "gradientScale is nan, but it must be finite");
     labels[1] = 3;
     FAILS(
-        fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss), FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
+        fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),
+        FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
         "label 3 in row 1 is neither a class (0 to 2) nor the ignored label");
     labels[0] = -1;
     FAILS(
         fastloss_domain_adversarial(2, 3, x, 3, labels, NULL, &gradient, NULL, NULL, &loss),
-        FASTLOSS_ERROR_LABEL_OUT_OF_RANGE, "label -1 in row 0 is neither a class (0 to 2) nor the ignored label");
+        FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
+        "label -1 in row 0 is neither a class (0 to 2) nor the ignored label");
     labels[0] = labels[1] = FASTLOSS_IGNORED_LABEL;
     FAILS(
-        fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "CrossEntropy has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get a value "
+        fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),
+        FASTLOSS_ERROR_EMPTY_SELECTION,
+        "CrossEntropy has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get "
+        "a value "
         "instead)");
     fastloss_domain_adversarial_options reversal = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
     reversal.lambda = -INFINITY;
@@ -263,8 +331,10 @@ static void test_values(void) {
         fastloss_elastic_cell_similarity(2, 3, x, 3, &elastic, &gradient, NULL, &loss),
         FASTLOSS_ERROR_INVALID_PARAMETER, "threshold is 1.5, but it must be between -1 and 1");
     FAILS(
-        fastloss_elastic_cell_similarity(0, 3, NULL, 3, NULL, NULL, NULL, &loss), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "ElasticCellSimilarity has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to "
+        fastloss_elastic_cell_similarity(0, 3, NULL, 3, NULL, NULL, NULL, &loss),
+        FASTLOSS_ERROR_EMPTY_SELECTION,
+        "ElasticCellSimilarity has nothing to average: no element is selected (choose whenEmpty: .zero or "
+        ".nan to "
         "get a value instead)");
     fastloss_contrastive_options contrastive = FASTLOSS_CONTRASTIVE_OPTIONS;
     contrastive.temperature = 0;
@@ -274,7 +344,8 @@ static void test_values(void) {
     m[3] = m[4] = m[5] = false;
     FAILS(
         fastloss_masked_reductions(2, 3, 2, x, 3, m, 3, NULL, out, 2, NULL), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedReductions.masks has nothing to average in row 1: no element is selected (choose whenEmpty: .zero or "
+        "MaskedReductions.masks has nothing to average in row 1: no element is selected (choose whenEmpty: "
+        ".zero or "
         ".nan to get a value instead)");
 
     // The one error after which outputs are unspecified.
@@ -282,7 +353,8 @@ static void test_values(void) {
     CHECK_FAILS(
         fastloss_bernoulli_nll(2, 3, p, 3, t, 3, m, 3, NULL, &gradient, NULL, &loss),
         FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE,
-        "probability 1.5 at element 4 of predictions is not in [0, 1]; output buffers of this call hold unspecified "
+        "probability 1.5 at element 4 of predictions is not in [0, 1]; output buffers of this call hold "
+        "unspecified "
         "values (use the logit form for logits)");
     CHECK(loss.value == 42);
     reset();
@@ -355,12 +427,15 @@ static void test_objective(void) {
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_MISSING_INPUT, "the objective's term mse is on, but genePredictions was not given");
     inputs.targets.data = NULL;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_MISSING_INPUT, "the objective's term mse is on, but targets was not given");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term mse is on, but targets was not given");
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 10));
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term cce is on, but secondCellEmbedding was not given");
+        FASTLOSS_ERROR_MISSING_INPUT,
+        "the objective's term cce is on, but secondCellEmbedding was not given");
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_BATCH, 1));
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_MISSING_INPUT, "the objective's term dab is on, but batches was not given");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term dab is on, but batches was not given");
     inputs.batch_logits.data = x;
     inputs.batch_logits.stride = inputs.batch_count = 2;
     OBJECTIVE_FAILS(FASTLOSS_ERROR_NULL_POINTER, "batches.labels is NULL, but it must have 2 elements");
@@ -376,7 +451,8 @@ static void test_objective(void) {
     OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "gradients.update is 2, which is none of its values");
     objective.terms |= FASTLOSS_TERM_BIT(FASTLOSS_TERM_COUNT);
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_INVALID_ENUMERATION, "objective.terms has the bits 1010000001, but only the lowest 9 are terms");
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "objective.terms has the bits 1010000001, but only the lowest 9 are terms");
     objective.nonzero_form = 2;
     OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "nonzero_form is 2, which is none of its values");
     objective.batch_reduction = 2;
@@ -393,7 +469,8 @@ static void test_objective(void) {
         "the stride of gradients.cellEmbedding is 2, but it must be at least 3, the number of columns");
     inputs.cells = -2;
     CHECK(
-        fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value) == FASTLOSS_ERROR_INVALID_SHAPE);
+        fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value)
+        == FASTLOSS_ERROR_INVALID_SHAPE);
     reset_objective();
     CHECK_FAILS(
         fastloss_objective_enable(&objective, FASTLOSS_TERM_COUNT, 1), FASTLOSS_ERROR_INVALID_ENUMERATION,
@@ -411,6 +488,7 @@ void test_errors(void) {
     test_pointers();
     test_shapes_and_strides();
     test_overlap();
+    test_interleaved_rows();
     test_enumerations();
     test_values();
     test_objective();

@@ -1,11 +1,13 @@
-// The masked losses against PyTorch: mean, sum and cell by cell, without gaps and with, overwriting and adding.
+// The masked losses against PyTorch: mean, sum and cell by cell, without gaps and with, overwriting and
+// adding.
 
 #include <math.h>
 #include <string.h>
 
 #include "support.h"
 
-/// Below it, times the tolerance, a gradient counts as 0: a difference of nearly equal numbers has no relative accuracy to lose.
+/// Below it, times the tolerance, a gradient counts as 0: a difference of nearly equal numbers has no
+/// relative accuracy to lose.
 #define SMALLEST_GRADIENT 1e-6
 
 typedef fastloss_status (*masked_loss)(
@@ -25,8 +27,10 @@ typedef struct problem {
     fastloss_workspace *workspace;
 } problem;
 
-/// A golden as the arguments of a call, with `gap` elements after each row, more of them for the targets and the mask.
-static problem problem_of(const json *golden, const char *predictions, int64_t gap, fastloss_workspace *workspace) {
+/// A golden as the arguments of a call, with `gap` elements after each row, more of them for the targets and
+/// the mask.
+static problem problem_of(
+    const json *golden, const char *predictions, int64_t gap, fastloss_workspace *workspace) {
     problem p;
     p.golden = golden;
     p.rows = (int64_t)parameter(golden, "rows");
@@ -56,18 +60,18 @@ static fastloss_masked_options options_for(fastloss_reduction reduction, fastlos
 }
 
 static fastloss_status call(
-    masked_loss loss, const problem *p, const fastloss_masked_options *options, const fastloss_gradient *gradient,
-    fastloss_loss_value *value) {
+    masked_loss loss, const problem *p, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_loss_value *value) {
     return loss(
-        p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap, p->mask,
-        p->columns + 3 * p->gap, options, gradient, p->workspace, value);
+        p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap,
+        p->mask, p->columns + 3 * p->gap, options, gradient, p->workspace, value);
 }
 
 static void test_reduction(masked_loss loss, const problem *p, fastloss_reduction reduction) {
     int is_mean = reduction == FASTLOSS_REDUCTION_MEAN;
     // PyTorch's mean of nothing is NaN, its sum is 0.
-    fastloss_masked_options options =
-        options_for(reduction, is_mean ? FASTLOSS_EMPTY_NAN : FASTLOSS_EMPTY_ZERO);
+    fastloss_masked_options options = options_for(
+        reduction, is_mean ? FASTLOSS_EMPTY_NAN : FASTLOSS_EMPTY_ZERO);
     double expected = truth(p->golden, is_mean ? "mean" : "sum")[0];
     const double *expected_gradient = truth(p->golden, is_mean ? "meanGradient" : "sumGradient");
 
@@ -92,7 +96,8 @@ static void test_reduction(masked_loss loss, const problem *p, fastloss_reductio
         CHECK(again.value == 0);
     }
     CHECK_CLOSE(
-        gather(memory, p->rows, p->columns, p->gap), expected_gradient, count, ELEMENTWISE, SMALLEST_GRADIENT);
+        gather(memory, p->rows, p->columns, p->gap), expected_gradient, count, ELEMENTWISE,
+        SMALLEST_GRADIENT);
 
     // -0.5 times the gradient on top of 3.
     double *sum = (double *)remember((size_t)count * sizeof(double));
@@ -123,8 +128,9 @@ static void test_per_cell(masked_loss_per_cell loss, const problem *p) {
     int64_t selected = -1;
     for (int wants_gradient = 0; wants_gradient < 2; wants_gradient++) {
         CHECK_OK(loss(
-            p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap, p->mask,
-            p->columns + 3 * p->gap, &options, wants_gradient ? &gradient : NULL, p->workspace, values, &selected));
+            p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap,
+            p->mask, p->columns + 3 * p->gap, &options, wants_gradient ? &gradient : NULL, p->workspace,
+            values, &selected));
         CHECK(selected == p->selected);
         CHECK_CLOSE(values, truth(p->golden, "perCell"), p->rows, ELEMENTWISE, 1e-12);
         // The goldens' gradient of an empty row is 0.
@@ -132,17 +138,18 @@ static void test_per_cell(masked_loss_per_cell loss, const problem *p) {
     }
     if (p->has_empty_row) {
         CHECK_OK(loss(
-            p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap, p->mask,
-            p->columns + 3 * p->gap, &options, &gradient, p->workspace, values, NULL));
+            p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap,
+            p->mask, p->columns + 3 * p->gap, &options, &gradient, p->workspace, values, NULL));
     }
     CHECK_CLOSE(
-        gather(memory, p->rows, p->columns, p->gap), truth(p->golden, "perCellGradient"), p->rows * p->columns,
-        ELEMENTWISE, SMALLEST_GRADIENT);
+        gather(memory, p->rows, p->columns, p->gap), truth(p->golden, "perCellGradient"),
+        p->rows * p->columns, ELEMENTWISE, SMALLEST_GRADIENT);
     if (p->has_empty_row) {
-        CHECK(loss(
-                  p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap,
-                  p->mask, p->columns + 3 * p->gap, NULL, NULL, p->workspace, values, NULL)
-              == FASTLOSS_ERROR_EMPTY_SELECTION);
+        CHECK(
+            loss(
+                p->rows, p->columns, p->predictions, p->columns + p->gap, p->targets, p->columns + 2 * p->gap,
+                p->mask, p->columns + 3 * p->gap, NULL, NULL, p->workspace, values, NULL)
+            == FASTLOSS_ERROR_EMPTY_SELECTION);
     }
 }
 
@@ -209,8 +216,8 @@ static void test_without_mask(void) {
     CHECK(value.value == 91.0 / 6 && value.selected_count == 6);
 }
 
-/// The predictions in the left half of the columns of one buffer and the gradient in the right half: rows of the two
-/// interleave and share nothing.
+/// The predictions in the left half of the columns of one buffer and the gradient in the right half: rows of
+/// the two interleave and share nothing.
 static void test_halves_of_one_buffer(void) {
     now_testing("two halves of one buffer");
     float both[12] = { 1, 2, 3, 9, 9, 9, 4, 5, 6, 9, 9, 9 }, targets[6] = { 0, 0, 0, 0, 0, 0 };
@@ -232,9 +239,11 @@ void test_masked_losses(void) {
     fastloss_workspace *workspace = NULL;
     CHECK_OK(fastloss_workspace_create(2, &workspace));
     test_loss("MaskedMSE", "predictions", fastloss_masked_mse, fastloss_masked_mse_per_cell, workspace);
-    test_loss("BernoulliNLL", "probabilities", fastloss_bernoulli_nll, fastloss_bernoulli_nll_per_cell, workspace);
     test_loss(
-        "BernoulliNLL", "logits", fastloss_bernoulli_nll_logits, fastloss_bernoulli_nll_logits_per_cell, workspace);
+        "BernoulliNLL", "probabilities", fastloss_bernoulli_nll, fastloss_bernoulli_nll_per_cell, workspace);
+    test_loss(
+        "BernoulliNLL", "logits", fastloss_bernoulli_nll_logits, fastloss_bernoulli_nll_logits_per_cell,
+        workspace);
     test_relative_error(workspace);
     fastloss_workspace_destroy(workspace);
     test_without_mask();

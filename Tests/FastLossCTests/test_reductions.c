@@ -21,21 +21,21 @@ static void test_masked_reductions(void) {
                 const bool *selections = spread_mask(bools(golden, "masks"), masks, columns, 2 * gap);
                 float *outputs = blank(rows, masks, gap, 7);
                 CHECK_OK(fastloss_masked_reductions(
-                    rows, columns, masks, values, columns + gap, selections, columns + 2 * gap, &options, outputs,
-                    masks + gap, NULL));
+                    rows, columns, masks, values, columns + gap, selections, columns + 2 * gap, &options,
+                    outputs, masks + gap, NULL));
                 CHECK_CLOSE(
-                    gather(outputs, rows, masks, gap), truth(golden, is_mean ? "means" : "sums"), rows * masks,
-                    PRODUCT, 1);
+                    gather(outputs, rows, masks, gap), truth(golden, is_mean ? "means" : "sums"),
+                    rows * masks, PRODUCT, 1);
 
                 const float *upstream = spread(floats(golden, "outputGradient"), rows, masks, gap);
                 float *memory = blank(rows, columns, gap, 7);
                 fastloss_gradient gradient = FASTLOSS_GRADIENT(memory, columns + gap);
                 CHECK_OK(fastloss_masked_reductions_gradient(
-                    rows, columns, masks, upstream, masks + gap, selections, columns + 2 * gap, &options, &gradient,
-                    NULL));
+                    rows, columns, masks, upstream, masks + gap, selections, columns + 2 * gap, &options,
+                    &gradient, NULL));
                 CHECK_CLOSE(
-                    gather(memory, rows, columns, gap), truth(golden, is_mean ? "meansGradient" : "sumsGradient"),
-                    rows * columns, PRODUCT, 1);
+                    gather(memory, rows, columns, gap),
+                    truth(golden, is_mean ? "meansGradient" : "sumsGradient"), rows * columns, PRODUCT, 1);
             }
         }
         forget();
@@ -51,13 +51,16 @@ typedef struct states_layout {
 static int64_t token_stride(const states_layout *s) { return s->width + s->gap; }
 static int64_t cell_stride(const states_layout *s) { return s->tokens * token_stride(s) + 2 * s->gap; }
 
-static float *blank_states(const states_layout *s, float value) { return blank(s->cells, cell_stride(s), 0, value); }
+static float *blank_states(const states_layout *s, float value) {
+    return blank(s->cells, cell_stride(s), 0, value);
+}
 
 static const float *spread_states(const float *dense, const states_layout *s) {
     float *result = blank_states(s, NAN);
     for (int64_t i = 0; i < s->cells * s->tokens * s->width; i++) {
         int64_t token = i / s->width;
-        result[token / s->tokens * cell_stride(s) + token % s->tokens * token_stride(s) + i % s->width] = dense[i];
+        result[token / s->tokens * cell_stride(s) + token % s->tokens * token_stride(s) + i % s->width] =
+            dense[i];
     }
     return result;
 }
@@ -89,14 +92,15 @@ static void test_token_pooling(const json *golden, const states_layout *s) {
             pooling, s->cells, s->tokens, s->width, states, token_stride(s), cell_stride(s), embeddings,
             s->width + s->gap, NULL));
         CHECK_CLOSE(
-            gather(embeddings, s->cells, s->width, s->gap), truth(golden, names[pooling][0]), s->cells * s->width,
-            PRODUCT, 1);
+            gather(embeddings, s->cells, s->width, s->gap), truth(golden, names[pooling][0]),
+            s->cells * s->width, PRODUCT, 1);
         float *memory = blank_states(s, 7);
         fastloss_gradient gradient = FASTLOSS_STATES_GRADIENT(memory, token_stride(s), cell_stride(s));
         CHECK_OK(fastloss_token_pooling_gradient(
             pooling, s->cells, s->tokens, s->width, upstream, s->width + s->gap, &gradient, NULL));
         CHECK_CLOSE(
-            gather_states(memory, s), truth(golden, names[pooling][1]), s->cells * s->tokens * s->width, PRODUCT, 1);
+            gather_states(memory, s), truth(golden, names[pooling][1]), s->cells * s->tokens * s->width,
+            PRODUCT, 1);
     }
 }
 
@@ -118,8 +122,8 @@ static void test_weighted_pooling(const json *golden, const states_layout *s) {
         s->cells, s->tokens, s->width, weightings, upstream, s->width + s->gap, weights, s->tokens + s->gap,
         &gradient, NULL));
     CHECK_CLOSE(
-        gather_states(memory, s), truth(golden, "weightedStatesGradient"), s->cells * s->tokens * s->width, PRODUCT,
-        1);
+        gather_states(memory, s), truth(golden, "weightedStatesGradient"), s->cells * s->tokens * s->width,
+        PRODUCT, 1);
 
     float *weights_memory = blank(sums, s->tokens, s->gap, 7);
     fastloss_gradient weights_gradient = FASTLOSS_GRADIENT(weights_memory, s->tokens + s->gap);
@@ -167,15 +171,16 @@ static void test_normalized_pooling(const json *golden, const states_layout *s) 
     // Cell by cell: a sum below the floor has a gradient of the size of 1e12.
     for (int64_t cell = 0; cell < s->cells; cell++) {
         double scale = 4;
-        for (int64_t k = 0; k < weightings; k++) scale = fmax(scale, 4 / fmax(norms[cell * weightings + k], 1e-12));
+        for (int64_t k = 0; k < weightings; k++)
+            scale = fmax(scale, 4 / fmax(norms[cell * weightings + k], 1e-12));
         int64_t start = cell * s->tokens * s->width;
         CHECK_CLOSE(
-            of_states + start, truth(golden, "normalizedStatesGradient") + start, s->tokens * s->width, PRODUCT,
-            scale);
+            of_states + start, truth(golden, "normalizedStatesGradient") + start, s->tokens * s->width,
+            PRODUCT, scale);
         start = cell * weightings * s->tokens;
         CHECK_CLOSE(
-            of_weights + start, truth(golden, "normalizedWeightsGradient") + start, weightings * s->tokens, PRODUCT,
-            scale);
+            of_weights + start, truth(golden, "normalizedWeightsGradient") + start, weightings * s->tokens,
+            PRODUCT, scale);
     }
 }
 

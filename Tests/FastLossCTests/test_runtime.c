@@ -15,10 +15,14 @@ static void test_description(void) {
     CHECK(fastloss_describe(text, length + 1) == length);
     CHECK(strlen(text) == length);
     char expected[64];
-    snprintf(expected, sizeof expected, "{\"version\": \"%s\", \"abiVersion\": %d, ", fastloss_version(), FASTLOSS_ABI_VERSION);
+    snprintf(
+        expected, sizeof expected, "{\"version\": \"%s\", \"abiVersion\": %d, ", fastloss_version(),
+        FASTLOSS_ABI_VERSION);
     CHECK(strncmp(text, expected, strlen(expected)) == 0);
-    static const char *keys[7] = { "instructionSet", "requestedInstructionSet", "workers", "blasConfiguration",
-                                   "blasCore",       "blasThreads",             "blasLibrary" };
+    static const char *keys[7] = { "instructionSet", "requestedInstructionSet",
+                                   "workers",        "blasConfiguration",
+                                   "blasCore",       "blasThreads",
+                                   "blasLibrary" };
     for (int i = 0; i < 7; i++) {
         snprintf(expected, sizeof expected, "\"%s\": ", keys[i]);
         CHECK(strstr(text, expected) != NULL);
@@ -47,8 +51,10 @@ static void test_names(void) {
     for (fastloss_status status = 100; status <= FASTLOSS_ERROR_WORKSPACE_BUSY; status++) {
         CHECK(strncmp(fastloss_status_name(status), "FASTLOSS_ERROR_", 15) == 0);
     }
-    static const char *terms[FASTLOSS_TERM_COUNT] = { "mse", "nzlp", "mvc", "mvc_nzlp", "gen", "cls", "cce", "ecs", "dab" };
-    for (int term = 0; term < FASTLOSS_TERM_COUNT; term++) CHECK(strcmp(fastloss_term_name(term), terms[term]) == 0);
+    static const char *terms[FASTLOSS_TERM_COUNT] = { "mse", "nzlp", "mvc", "mvc_nzlp", "gen",
+                                                      "cls", "cce",  "ecs", "dab" };
+    for (int term = 0; term < FASTLOSS_TERM_COUNT; term++)
+        CHECK(strcmp(fastloss_term_name(term), terms[term]) == 0);
     CHECK(fastloss_term_name(FASTLOSS_TERM_COUNT) == NULL && fastloss_term_name(-1) == NULL);
 }
 

@@ -26,12 +26,13 @@ static void test_options(void) {
     newer.unknown = 1;
     CHECK_FAILS(
         mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT,
-        "fastloss_masked_options has 24 bytes, of which this library knows 16; what it does not know must be 0");
+        "fastloss_masked_options has 24 bytes, of which this library knows 16; what it does not know must be "
+        "0");
     // Of a struct that says it ends before, the rest is not looked at.
     newer.known.size = sizeof newer.known;
     CHECK_OK(mse(&newer.known));
-    static const char *too_small =
-        "the size of fastloss_masked_options is 15, but it must be 16: start with the initialiser of fastloss.h";
+    static const char *too_small = "the size of fastloss_masked_options is 15, but it must be 16: start with "
+                                   "the initialiser of fastloss.h";
     newer.known.size = 15;
     CHECK_FAILS(mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT, too_small);
     newer.known.size = 0;
@@ -44,8 +45,8 @@ static void test_options(void) {
     int32_t labels[2] = { 0, 1 };
     fastloss_loss_value loss;
     CHECK_FAILS(
-        fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss), FASTLOSS_ERROR_INVALID_STRUCT,
-        "reserved is 5, but it must be 0");
+        fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss),
+        FASTLOSS_ERROR_INVALID_STRUCT, "reserved is 5, but it must be 0");
 }
 
 typedef struct newer_value {
@@ -69,16 +70,19 @@ static void test_objective(void) {
     CHECK(value.known.total == 7.5 && value.known.size == sizeof value && value.unknown == 0);
     value.known.size = 8;
     CHECK(
-        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known) == FASTLOSS_ERROR_INVALID_STRUCT);
+        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known)
+        == FASTLOSS_ERROR_INVALID_STRUCT);
     value.known.size = sizeof value.known;
     objective.size = 0;
     CHECK(
-        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known) == FASTLOSS_ERROR_INVALID_STRUCT);
+        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known)
+        == FASTLOSS_ERROR_INVALID_STRUCT);
     CHECK(fastloss_objective_annotation(&objective) == FASTLOSS_ERROR_INVALID_STRUCT);
     objective.size = sizeof objective;
     inputs.size = 16;
     CHECK(
-        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known) == FASTLOSS_ERROR_INVALID_STRUCT);
+        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value.known)
+        == FASTLOSS_ERROR_INVALID_STRUCT);
     inputs.size = sizeof inputs;
     fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
     gradients.size = 1;

@@ -20,8 +20,8 @@ static void *make_null_errors(void *unused) {
     CHECK(strcmp(fastloss_last_error(), "") == 0);
     for (int i = 0; i < 100; i++) {
         CHECK_FAILS(
-            fastloss_masked_mse(2, 2, NULL, 2, t, 2, NULL, 0, NULL, NULL, NULL, &loss), FASTLOSS_ERROR_NULL_POINTER,
-            null_message);
+            fastloss_masked_mse(2, 2, NULL, 2, t, 2, NULL, 0, NULL, NULL, NULL, &loss),
+            FASTLOSS_ERROR_NULL_POINTER, null_message);
         pthread_barrier_wait(&barrier);
         // The other thread has failed differently by now.
         CHECK(strcmp(fastloss_last_error(), null_message) == 0);
@@ -37,8 +37,8 @@ static void *make_stride_errors(void *unused) {
     CHECK(strcmp(fastloss_last_error(), "") == 0);
     for (int i = 0; i < 100; i++) {
         CHECK_FAILS(
-            fastloss_elastic_cell_similarity(2, 2, e, 1, NULL, NULL, NULL, &loss), FASTLOSS_ERROR_INVALID_STRIDE,
-            stride_message);
+            fastloss_elastic_cell_similarity(2, 2, e, 1, NULL, NULL, NULL, &loss),
+            FASTLOSS_ERROR_INVALID_STRIDE, stride_message);
         pthread_barrier_wait(&barrier);
         CHECK(strcmp(fastloss_last_error(), stride_message) == 0);
         // A call that succeeds leaves the message.
@@ -87,8 +87,8 @@ static void *use_shared_workspace(void *result) {
     time_t start = time(NULL);
     while (time(NULL) - start < 5 && (counts->busy == 0 || counts->succeeded == 0)) {
         fastloss_loss_value loss;
-        fastloss_status status =
-            fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, shared, &loss);
+        fastloss_status status = fastloss_elastic_cell_similarity(
+            rows, columns, embeddings, columns, NULL, NULL, shared, &loss);
         if (status == FASTLOSS_OK) {
             counts->succeeded++;
             counts->value = loss.value;
@@ -111,7 +111,8 @@ static void test_busy_workspace(void) {
     tally counts[2];
     memset(counts, 0, sizeof counts);
     pthread_t threads[2];
-    for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, use_shared_workspace, &counts[i]) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_create(&threads[i], NULL, use_shared_workspace, &counts[i]) == 0);
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     CHECK(counts[0].busy + counts[1].busy > 0);
     for (int i = 0; i < 2; i++) {
@@ -127,7 +128,8 @@ static void test_busy_workspace(void) {
 static void *use_own_workspace(void *result) {
     fastloss_loss_value *loss = (fastloss_loss_value *)result;
     for (int i = 0; i < 5; i++) {
-        CHECK_OK(fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, NULL, loss));
+        CHECK_OK(
+            fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, NULL, loss));
     }
     return NULL;
 }
@@ -135,7 +137,8 @@ static void *use_own_workspace(void *result) {
 static void test_own_workspaces(void) {
     now_testing("threads with workspaces of their own");
     fastloss_loss_value losses[4], expected;
-    CHECK_OK(fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, NULL, &expected));
+    CHECK_OK(
+        fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, NULL, &expected));
     pthread_t threads[4];
     for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, use_own_workspace, &losses[i]) == 0);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);

@@ -27,7 +27,8 @@ static void list_members(
         { "generatedPredictions", &inputs->generated_predictions, &gradients->generated_predictions, genes },
         { "cellEmbedding", &inputs->cell_embedding, &gradients->cell_embedding, width },
         { "secondCellEmbedding", &inputs->second_cell_embedding, &gradients->second_cell_embedding, width },
-        { "cellTypeLogits", &inputs->cell_type_logits, &gradients->cell_type_logits, inputs->cell_type_count },
+        { "cellTypeLogits", &inputs->cell_type_logits, &gradients->cell_type_logits,
+          inputs->cell_type_count },
         { "batchLogits", &inputs->batch_logits, &gradients->batch_logits, inputs->batch_count },
     };
     memcpy(members, list, sizeof list);
@@ -77,7 +78,8 @@ static fastloss_objective objective_of(const json *golden) {
     return objective;
 }
 
-static void check_value(const fastloss_objective_value *value, const fastloss_objective *objective, const json *golden) {
+static void check_value(
+    const fastloss_objective_value *value, const fastloss_objective *objective, const json *golden) {
     CHECK_NUMBER(value->total, truth(golden, "total")[0], PRODUCT);
     CHECK(value->terms == objective->terms);
     double total = 0;
@@ -125,12 +127,13 @@ static void test_golden(const json *golden, const fastloss_objective *objective,
         double before = accumulates ? 1 : 0;
         for (int i = 0; i < member_count; i++) {
             if (members[i].input->data == NULL) continue;
-            members[i].gradient->data = blank(inputs.cells, members[i].columns, gap, accumulates ? 1.0f : 7.0f);
+            members[i].gradient->data = blank(
+                inputs.cells, members[i].columns, gap, accumulates ? 1.0f : 7.0f);
             members[i].gradient->stride = members[i].columns + gap;
         }
         if (inputs.batch_logits.data != NULL) {
-            gradients.reversed_batch_logits.data =
-                blank(inputs.cells, inputs.batch_count, gap, accumulates ? 1.0f : 7.0f);
+            gradients.reversed_batch_logits.data = blank(
+                inputs.cells, inputs.batch_count, gap, accumulates ? 1.0f : 7.0f);
             gradients.reversed_batch_logits.stride = inputs.batch_count + gap;
         }
         fastloss_objective_value again = FASTLOSS_OBJECTIVE_VALUE;
@@ -155,8 +158,8 @@ static void test_golden(const json *golden, const fastloss_objective *objective,
         if (inputs.batch_logits.data != NULL) {
             int64_t count = inputs.cells * inputs.batch_count;
             const float *forward = gather(gradients.batch_logits.data, inputs.cells, inputs.batch_count, gap);
-            const float *reversed =
-                gather(gradients.reversed_batch_logits.data, inputs.cells, inputs.batch_count, gap);
+            const float *reversed = gather(
+                gradients.reversed_batch_logits.data, inputs.cells, inputs.batch_count, gap);
             double *mirrored = (double *)remember((size_t)count * sizeof(double));
             for (int64_t j = 0; j < count; j++) mirrored[j] = 2 * before - (double)forward[j];
             CHECK_CLOSE(reversed, mirrored, count, PRODUCT, before);
@@ -191,7 +194,8 @@ static int set_preset(fastloss_objective *objective, const char *name) {
 static void test_options_of_presets(void) {
     now_testing("options of presets");
     fastloss_objective objective = FASTLOSS_OBJECTIVE;
-    uint32_t mse = FASTLOSS_TERM_BIT(FASTLOSS_TERM_MASKED_GENE), zero = FASTLOSS_TERM_BIT(FASTLOSS_TERM_MASKED_GENE_ZERO);
+    uint32_t mse = FASTLOSS_TERM_BIT(FASTLOSS_TERM_MASKED_GENE),
+             zero = FASTLOSS_TERM_BIT(FASTLOSS_TERM_MASKED_GENE_ZERO);
     uint32_t mvc = FASTLOSS_TERM_BIT(FASTLOSS_TERM_CELL_GENE), ecs = FASTLOSS_TERM_BIT(FASTLOSS_TERM_ELASTIC);
     uint32_t dab = FASTLOSS_TERM_BIT(FASTLOSS_TERM_BATCH), cls = FASTLOSS_TERM_BIT(FASTLOSS_TERM_CELL_TYPE);
     uint32_t cce = FASTLOSS_TERM_BIT(FASTLOSS_TERM_CONTRASTIVE);
@@ -203,7 +207,8 @@ static void test_options_of_presets(void) {
     CHECK_OK(fastloss_objective_generative_pretraining(&objective, false));
     CHECK(objective.terms == (mse | mvc));
     CHECK_OK(fastloss_objective_scformer(&objective, true, true));
-    CHECK((objective.terms & (cls | cce)) == (cls | cce) && objective.weights[FASTLOSS_TERM_CONTRASTIVE] == 10);
+    CHECK(
+        (objective.terms & (cls | cce)) == (cls | cce) && objective.weights[FASTLOSS_TERM_CONTRASTIVE] == 10);
     CHECK_OK(fastloss_objective_disable(&objective, FASTLOSS_TERM_CONTRASTIVE));
     CHECK((objective.terms & (cls | cce)) == cls);
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CELL_TYPE, 0.25f));
@@ -217,7 +222,8 @@ static void test_logits(void) {
     float expected[6], actual[6];
     fastloss_gradient gradient = FASTLOSS_GRADIENT(expected, 3);
     fastloss_loss_value loss;
-    CHECK_OK(fastloss_bernoulli_nll_logits(2, 3, logits, 3, targets, 3, NULL, 0, NULL, &gradient, NULL, &loss));
+    CHECK_OK(
+        fastloss_bernoulli_nll_logits(2, 3, logits, 3, targets, 3, NULL, 0, NULL, &gradient, NULL, &loss));
     fastloss_objective objective = FASTLOSS_OBJECTIVE;
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CELL_GENE_ZERO, 1));
     objective.nonzero_form = FASTLOSS_NONZERO_LOGITS;

@@ -9,7 +9,7 @@
 int batch_loss(
     int64_t B, int64_t L, int64_t D, const float *targets, const bool *mask, const float *genes,
     const float *embedding, float *genes_gradient, float *embedding_gradient, double *total) {
-    fastloss_objective objective = FASTLOSS_OBJECTIVE;  // MSE + 10 ECS
+    fastloss_objective objective = FASTLOSS_OBJECTIVE; // MSE + 10 ECS
     fastloss_objective_enable(&objective, FASTLOSS_TERM_MASKED_GENE, 1);
     fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10);
 
@@ -29,14 +29,16 @@ int batch_loss(
         fprintf(stderr, "%s\n", fastloss_last_error());
         return 1;
     }
-    *total = value.total;  // value.logged[FASTLOSS_TERM_ELASTIC] and its siblings: each term as upstream logs it
+    *total =
+        value.total; // value.logged[FASTLOSS_TERM_ELASTIC] and its siblings: each term as upstream logs it
     return 0;
 }
 // readme:end
 
 enum { cells = 8, genes = 30, width = 6, steps = 20 };
 
-/// A stand-in for a model: its outputs are its parameters, so that a step down the gradient is all of its backward pass.
+/// A stand-in for a model: its outputs are its parameters, so that a step down the gradient is all of its
+/// backward pass.
 int main(void) {
     static float targets[cells * genes], predictions[cells * genes], genes_gradient[cells * genes];
     static float embedding[cells * width], embedding_gradient[cells * width];
@@ -50,8 +52,8 @@ int main(void) {
     for (int step = 0; step < steps; step++) {
         double total;
         if (batch_loss(
-                cells, genes, width, targets, mask, predictions, embedding, genes_gradient, embedding_gradient,
-                &total)) {
+                cells, genes, width, targets, mask, predictions, embedding, genes_gradient,
+                embedding_gradient, &total)) {
             return 1;
         }
         if (!(total < last)) {
