@@ -5,7 +5,7 @@
 // readme:begin
 #include <fastloss.h>
 
-/// The integration objective of one batch: B cells, L genes, D columns; writes the gradients of both outputs.
+/// The objective of one batch: B cells, L genes, D columns; writes the gradients of both outputs.
 int batch_loss(
     int64_t B, int64_t L, int64_t D, const float *targets, const bool *mask, const float *genes,
     const float *embedding, float *genes_gradient, float *embedding_gradient, double *total) {
@@ -29,8 +29,7 @@ int batch_loss(
         fprintf(stderr, "%s\n", fastloss_last_error());
         return 1;
     }
-    *total =
-        value.total; // value.logged[FASTLOSS_TERM_ELASTIC] and its siblings: each term as upstream logs it
+    *total = value.total; // each term, as upstream logs it: value.logged[FASTLOSS_TERM_ELASTIC] and so on
     return 0;
 }
 // readme:end
