@@ -159,7 +159,7 @@ extension Call {
             throw .misalignedPointer(argument: name, address: address, alignment: alignment)
         }
         let layout = try strides.layout(at: address, count: count, size: MemoryLayout<Element>.stride)
-        if role != .input {
+        if role.isWritten {
             for other in handle.operands where layout.sharesMemory(with: other.layout) {
                 throw .loss(.overlappingBuffers(output: name, other: other.name))
             }
@@ -206,7 +206,7 @@ extension WorkspaceHandle {
 
     /// Copies the outputs with gaps to where they belong.
     fileprivate func unpack() {
-        for operand in operands where operand.isToBePacked && operand.role != .input {
+        for operand in operands where operand.isToBePacked && operand.role.isWritten {
             operand.copy(.unpack, workspace: workspace)
         }
     }

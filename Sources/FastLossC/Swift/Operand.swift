@@ -87,6 +87,8 @@ struct Operand {
         /// Only a part of it is read, which is an operand of its own: outputs may not share memory with the
         /// rest either.
         case surroundings
+
+        var isWritten: Bool { self == .output || self == .accumulator }
     }
 
     /// The most that any call has: 13 inputs and 10 gradients of the objective. Room for them is made once.

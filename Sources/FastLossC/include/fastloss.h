@@ -41,15 +41,16 @@
 //   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
 //               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
 //               A workspace of NULL is the calling thread's own, made by its first such call and freed when
-//               the thread ends. Results are bitwise the same for any number of workers. After fork() a child
-//               must not use a workspace that another thread was using.
+//               the thread ends. Results are bitwise the same for any number of workers, on one processor and
+//               OpenBLAS build. After fork() a child must not use a workspace that another thread was using.
 //   Memory      Once a workspace has seen a shape, calls with it allocate nothing. The library's helper
 //               threads live as long as the process: it is never unloaded, dlclose() has no effect.
 //   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
 //               library takes the structs of an earlier header. An earlier library takes those of a later
 //               header as long as what it does not know is zero, which will always mean "the default".
-//               Functions, constants, and the meaning of fields do not change while FASTLOSS_ABI_VERSION is
-//               the same.
+//               Functions, constants, terms and fields may be added; what exists keeps its meaning while
+//               FASTLOSS_ABI_VERSION is the same. Enumerations are int32_t with named constants, so that
+//               their size is certain.
 //
 // In what follows: B cells (rows), L genes or tokens, D embedding columns, C classes, K masks or weightings;
 // m the mask, M the number of selected elements, x predictions, t targets. All counts and strides are in
@@ -793,7 +794,7 @@ enum {
     FASTLOSS_TERM_CONTRASTIVE = 6,       ///< contrastive cell embedding (CCE)
     FASTLOSS_TERM_ELASTIC = 7,           ///< elastic cell similarity (ECS)
     FASTLOSS_TERM_BATCH = 8,             ///< domain-adversarial loss of the batch labels (DAB)
-    FASTLOSS_TERM_COUNT = 9,
+    FASTLOSS_TERM_COUNT = 9,             ///< terms that this header knows
     FASTLOSS_TERM_CAPACITY = 16,         ///< length of arrays over the terms, with room for later ones
 };
 
