@@ -97,7 +97,44 @@ static void test_objective(void) {
         == FASTLOSS_ERROR_INVALID_STRUCT);
 }
 
+/// What the initialisers say is what the library does without options.
+static void test_defaults(void) {
+    now_testing("defaults");
+    static const float e[6] = { 1, 2, 3, -1, 0.5f, 2 }, f[6] = { 0, 2, 1, 1, 1, 1 };
+    static const int32_t labels[3] = { 1, FASTLOSS_IGNORED_LABEL, 0 };
+    fastloss_loss_value with, without;
+    fastloss_elastic_options elastic = FASTLOSS_ELASTIC_OPTIONS;
+    CHECK_OK(fastloss_elastic_cell_similarity(3, 2, e, 2, &elastic, NULL, NULL, &with));
+    CHECK_OK(fastloss_elastic_cell_similarity(3, 2, e, 2, NULL, NULL, NULL, &without));
+    CHECK(with.value == without.value);
+    fastloss_contrastive_options contrastive = FASTLOSS_CONTRASTIVE_OPTIONS;
+    CHECK_OK(fastloss_contrastive_cell_embedding(3, 2, e, 2, f, 2, &contrastive, NULL, NULL, NULL, &with));
+    CHECK_OK(fastloss_contrastive_cell_embedding(3, 2, e, 2, f, 2, NULL, NULL, NULL, NULL, &without));
+    CHECK(with.value == without.value);
+    fastloss_cross_entropy_options cross_entropy = FASTLOSS_CROSS_ENTROPY_OPTIONS;
+    CHECK_OK(fastloss_cross_entropy(3, 2, e, 2, labels, &cross_entropy, NULL, NULL, &with));
+    CHECK_OK(fastloss_cross_entropy(3, 2, e, 2, labels, NULL, NULL, NULL, &without));
+    CHECK(with.value == without.value && with.selected_count == 2 && without.selected_count == 2);
+    fastloss_domain_adversarial_options adversarial = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
+    float first[6], second[6];
+    fastloss_gradient gradient = FASTLOSS_GRADIENT(first, 2);
+    CHECK_OK(fastloss_domain_adversarial(3, 2, e, 2, labels, &adversarial, NULL, &gradient, NULL, &with));
+    gradient.data = second;
+    CHECK_OK(fastloss_domain_adversarial(3, 2, e, 2, labels, NULL, NULL, &gradient, NULL, &without));
+    CHECK(with.value == without.value);
+    CHECK_SAME(first, second, 6);
+
+    // A preset sets every field to the library's default, but for the terms and their weights.
+    fastloss_objective start = FASTLOSS_OBJECTIVE, preset;
+    memset(&preset, 0x5a, sizeof preset);
+    preset.size = sizeof preset;
+    CHECK_OK(fastloss_objective_perturbation(&preset));
+    CHECK_OK(fastloss_objective_enable(&start, FASTLOSS_TERM_MASKED_GENE, 1));
+    CHECK(memcmp(&preset, &start, sizeof start) == 0);
+}
+
 void test_structs(void) {
+    test_defaults();
     test_options();
     test_objective();
 }
