@@ -87,10 +87,12 @@ typedef struct {
         const float *_Nonnull upstream, const float *_Nonnull unit, size_t count, double along, double inverse_norm,
         float *_Nonnull gradient, fastloss_gradient_mode mode);
 
-    /// A tile of elastic cell similarity: returns Σ (relu(s) − threshold)² and, unless `mode` is NONE, replaces s by
-    /// s > 0 ? s − threshold : 0, half the derivative of its term. NaN stays NaN.
+    /// A tile of elastic cell similarity, rows × columns with `stride` elements between rows: returns
+    /// Σ (relu(s) − threshold)² and, unless `mode` is NONE, replaces s by s > 0 ? s − threshold : 0, half the derivative of
+    /// its term. NaN stays NaN.
     double (*_Nonnull elastic_cell_similarity)(
-        float *_Nonnull similarities, size_t count, float threshold, fastloss_gradient_mode mode);
+        float *_Nonnull similarities, size_t rows, size_t columns, size_t stride, float threshold,
+        fastloss_gradient_mode mode);
 
     /// target[j][i] = source[i][j] for a rows × columns source; strides count elements between rows.
     void (*_Nonnull transpose)(

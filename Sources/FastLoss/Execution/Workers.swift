@@ -19,10 +19,11 @@ extension Workspace {
         return Int(fastloss_available_processors())
     }()
 
-    /// Work below this many nanoseconds (estimated by the caller) is not worth waking a second worker for.
+    /// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
     ///
-    /// Measured on a 2-core Zen 4 machine: BernoulliNLL's value at 64×1201, 23 µs on one worker, takes 16 µs on two.
-    static let parallelThreshold = 20_000
+    /// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing where it sleeps;
+    /// see worker_team.c.
+    static let parallelThreshold = 6_000
 
     /// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
     ///
