@@ -34,9 +34,9 @@
 //   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
 //               `fastloss_last_error` has the message. A call that fails has written to no output, with one
 //               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
-//               can return what only C can get wrong (the codes from 100 on). As far as pointers and sizes
-//               are true, no function ends the process because of what it is given; running out of memory
-//               does. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
+//               can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY where it uses
+//               a workspace. As far as pointers and sizes are true, no function ends the process because of
+//               what it is given. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
 //               `gene_predictions`.
 //   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
 //               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
@@ -143,6 +143,8 @@ enum {
     FASTLOSS_ERROR_NOT_FINITE = 11,
     /// LAPACK could not finish. (As before.)
     FASTLOSS_ERROR_FACTORIZATION_FAILED = 12,
+    /// The system did not give the scratch memory that the call needs. The workspace can be used again.
+    FASTLOSS_ERROR_OUT_OF_MEMORY = 13,
 
     // What only C can get wrong.
 

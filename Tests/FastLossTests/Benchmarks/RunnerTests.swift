@@ -74,7 +74,7 @@ private func workspaceHolding(_ bytes: Int) throws -> Workspace {
     let workspace = Workspace(workers: 1)
     var layout = Workspace.Layout()
     _ = try layout.add(bytes, of: UInt8.self)
-    workspace.reserve(layout)
+    try workspace.reserve(layout)
     return workspace
 }
 
