@@ -1,5 +1,5 @@
-// A workspace that has seen a shape allocates no more, with gaps between the rows or without. With one worker:
-// handing work to a helper costs Swift a box of some dozen bytes.
+// A workspace that has seen a shape allocates no more, with gaps between the rows or without. With one
+// worker: handing work to a helper costs Swift a box of some dozen bytes.
 
 #include <string.h>
 

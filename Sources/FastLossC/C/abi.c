@@ -1,7 +1,7 @@
 // The layout of every struct of fastloss.h, pinned: a program that was compiled against this header passes
 // these very bytes. A struct that begins with its size may get fields at its end: then the line with its size
-// changes and the one with its last field stays, as does its `firstSize` in Swift. Any other change is a change
-// of FASTLOSS_ABI_VERSION.
+// changes and the one with its last field stays, as does its `firstSize` in Swift. Any other change is a
+// change of FASTLOSS_ABI_VERSION.
 
 #include "fastloss.h"
 
