@@ -172,3 +172,29 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     }
     pthread_mutex_unlock(&engaged);
 }
+
+/// The tasks of one call, taken by whichever worker is free: by the caller from the front, by its helpers from the back. So a
+/// caller that repeats a call, or goes on with what it has just written, finds most of it in its own core's caches.
+typedef struct {
+    fastloss_swift_body *body;
+    void *context;
+    size_t tasks;
+    atomic_size_t taken;      ///< from either end; a worker that counts beyond `tasks` takes none
+    atomic_size_t from_back;  ///< by helpers
+} task_queue;
+
+static void take_tasks(void *queue_memory, size_t worker) {
+    task_queue *const queue = queue_memory;
+    for (size_t from_front = 0; atomic_fetch_add_explicit(&queue->taken, 1, memory_order_relaxed) < queue->tasks;) {
+        const size_t task =
+            worker == 0 ? from_front++
+                        : queue->tasks - 1 - atomic_fetch_add_explicit(&queue->from_back, 1, memory_order_relaxed);
+        queue->body(task, worker, queue->context);
+    }
+}
+
+FASTLOSS_SWIFTCALL void fastloss_share_tasks(
+    size_t tasks, size_t workers, fastloss_swift_body *body, void *body_context) {
+    task_queue queue = {.body = body, .context = body_context, .tasks = tasks, .taken = 0, .from_back = 0};
+    fastloss_share_work(workers, take_tasks, &queue);
+}
