@@ -43,9 +43,8 @@
 //               A workspace of NULL is the calling thread's own, made by its first such call and freed when
 //               the thread ends. Results are bitwise the same for any number of workers, on one processor and
 //               OpenBLAS build. After fork() a child must not use a workspace that another thread was using.
-//   Memory      Once a workspace has seen a shape, calls with it allocate nothing; with several workers, some
-//               dozen bytes each time that work is handed to a helper. The library's helper threads live as
-//               long as the process: it is never unloaded, dlclose() has no effect.
+//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. The library's helper
+//               threads live as long as the process: it is never unloaded, dlclose() has no effect.
 //   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
 //               library takes the structs of an earlier header. An earlier library takes those of a later
 //               header as long as what it does not know is zero, which will always mean "the default".
