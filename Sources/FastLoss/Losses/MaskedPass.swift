@@ -80,7 +80,7 @@ extension MaskedPass {
         var layout = Workspace.Layout()
         let countScratch = try layout.add(chunks, of: Int.self)
         let partialScratch = try layout.add(chunks * terms.count, of: fastloss_partial.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let selected = countSelected(into: workspace.pointer(countScratch), chunks: chunks, workspace: workspace)
         guard selected > 0 else {
@@ -174,7 +174,7 @@ extension MaskedPass {
         var layout = Workspace.Layout()
         let countScratch = try layout.add(rows, of: Int.self)
         let invalidScratch = try layout.add(tasks, of: Int.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let counts = workspace.pointer(countScratch)
         let invalid = workspace.pointer(invalidScratch)
 
