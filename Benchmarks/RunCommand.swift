@@ -63,8 +63,10 @@ struct RunCommand: ParsableCommand {
             }
         }
         // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised every share.
-        progress.show("measuring the machine's ceilings once more")
-        ceilings = ceilings.better(ceilingsNow())
+        if !quick {
+            progress.show("measuring the machine's ceilings once more")
+            ceilings = ceilings.better(ceilingsNow())
+        }
         progress.clear()
 
         let machine = MachineDescription.current()
