@@ -43,10 +43,11 @@ typedef struct {
 } fastloss_partial;
 
 /// An elementwise masked loss over one chunk of `count` elements, with gradient `scale`·∂element/∂prediction.
-/// `gradient` may not overlap any input.
+/// `gradient` may not overlap any input. With `prefetches`, the inputs are asked for ahead of their use: for inputs that are
+/// not in the first caches.
 typedef fastloss_partial (*fastloss_masked_kernel)(
     const float *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
-    float scale, float *_Nullable gradient, fastloss_gradient_mode mode);
+    float scale, float *_Nullable gradient, fastloss_gradient_mode mode, bool prefetches);
 
 /// The kernels of one instruction set.
 typedef struct {

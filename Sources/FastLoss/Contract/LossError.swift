@@ -42,6 +42,9 @@ public enum LossError: Error, Equatable, Sendable {
 
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
+
+    /// The system did not give the scratch memory that a call needs. The workspace can be used again.
+    case outOfMemory(bytes: Int)
 }
 
 extension LossError: CustomStringConvertible {
@@ -77,6 +80,8 @@ extension LossError: CustomStringConvertible {
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
+        case .outOfMemory(let bytes):
+            "the scratch memory of this call, \(bytes) bytes, could not be had"
         }
     }
 }

@@ -105,7 +105,7 @@ extension CrossEntropy {
         let tasks = (rows + rowsPerTask - 1) / rowsPerTask
         var layout = Workspace.Layout()
         let sumScratch = try layout.add(tasks, of: Double.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let sums = workspace.pointer(sumScratch)
         let logits = logits.pointer

@@ -157,7 +157,7 @@ extension ContrastiveCellEmbedding {
         let lossScratch = try layout.add(rows, of: Double.self)
         let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
         let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let firstUnit = NormalizedRows(
             first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)

@@ -46,7 +46,7 @@ public struct CosineSimilarity: Sendable {
         let tileScratch = try layout.add(tileCount * workers, of: Float.self)
         let panelCount = try NormalizedRows.panelCount(shape)
         let panelScratch = try layout.add(panelCount * workers, of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let unit = NormalizedRows(
             embeddings.pointer, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
             workspace: workspace)

@@ -35,7 +35,7 @@ enum ElasticMatrix {
         let factorScratch = try layout.add(rows * stride, of: Float.self)
         let sumScratch = try layout.add(strips, of: Double.self)
         let asideScratch = try layout.add(asideCount * min(workspace.workers, strips), of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let unit = NormalizedRows(
             embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,

@@ -29,7 +29,7 @@ enum ElasticTiles {
         let sumScratch = try layout.add(mostPairs, of: Double.self)
         let asideScratch = try layout.add(
             accumulatesAside ? shape.rows * shape.columns : 0, of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let unit = NormalizedRows(
             embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,

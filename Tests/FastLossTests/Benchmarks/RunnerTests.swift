@@ -136,7 +136,7 @@ func sampleBenchmark(
             guard let workspaceBytes else { return }
             var layout = Workspace.Layout()
             _ = try layout.add(workspaceBytes, of: UInt8.self)
-            workspace.reserve(layout)
+            try workspace.reserve(layout)
         }
         return Prepared(
             work: Work(flops: 3_000_000, bytes: bytes, limitedBy: limit),
