@@ -32,7 +32,7 @@ extension Suites {
 
     private static func valueTerms(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
         objective(
-            variant: "value terms", shape, mode, isQuick: shape.rows < 4096,
+            variant: "value-terms", shape, mode, isQuick: shape.rows < 4096,
             batch: { IntegrationBatch($0, shape) }, objective: .integrationValueTerms, reference: .valueTerms,
             work: { $0.work(withGradient: mode == .valueAndGradient, pairs: false) }, hasParts: false)
     }
