@@ -62,7 +62,8 @@ struct RunCommand: ParsableCommand {
                 failures.append(Failure(benchmark: benchmark.name, message: "\(error)"))
             }
         }
-        // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised every share.
+        // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised
+        // every share.
         if !quick {
             progress.show("measuring the machine's ceilings once more")
             ceilings = ceilings.better(ceilingsNow())

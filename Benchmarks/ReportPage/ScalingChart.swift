@@ -64,7 +64,8 @@ struct ScalingChart {
 }
 
 extension ScalingChart {
-    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where it has one.
+    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where
+    /// it has one.
     static func all(of records: [Record]) -> [ScalingChart] {
         let withGradient = Set(records.filter { $0.mode == .valueAndGradient }.map(\.title))
         let families = records.filter { $0.depth > 1 && $0.rows == $0.columns }
