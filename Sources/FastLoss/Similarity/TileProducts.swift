@@ -5,9 +5,9 @@
 
 import CFastLossKernels
 
-enum TileProducts {
+package enum TileProducts {
     /// Rows that one packed panel of the right operand of a similarity holds, side by side.
-    static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
+    package static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
 
     /// Products in a nanosecond of one worker, for telling whether a second one pays: what AVX2 and Zen 4 reach. Zen 5 is
     /// twice as fast.
@@ -18,13 +18,13 @@ enum TileProducts {
 
     /// Elements between the rows of scratch matrices with `columns` columns: readable in whole groups of columns, and an odd
     /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
-    static func stride(forColumns columns: Int) -> Int {
+    package static func stride(forColumns columns: Int) -> Int {
         guard tileProduct != nil else { return columns }
         return (columns + panelRows - 1) / panelRows * panelRows + Workspace.alignment / MemoryLayout<Float>.stride
     }
 
     /// C = A·B or C += A·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
-    static func multiply(
+    package static func multiply(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool = false
     ) {
@@ -44,7 +44,7 @@ enum TileProducts {
     }
 
     /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
-    static func multiplyTransposedLeft(
+    package static func multiplyTransposedLeft(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool = false
     ) {
@@ -64,10 +64,10 @@ enum TileProducts {
     }
 
     /// Panels that B rows fill.
-    static func panels(forRows rows: Int) -> Int { (rows + panelRows - 1) / panelRows }
+    package static func panels(forRows rows: Int) -> Int { (rows + panelRows - 1) / panelRows }
 
     /// Writes up to ``panelRows`` rows side by side, ready to be the right operand of similarities.
-    static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
+    package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
         kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
         // Read, though nothing comes of it.
         for column in rows.rows..<panelRows {
@@ -76,7 +76,7 @@ enum TileProducts {
     }
 
     /// C = A·Bᵀ with B as a packed panel of `count` rows.
-    static func multiply(
+    package static func multiply(
         _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
         multiply(

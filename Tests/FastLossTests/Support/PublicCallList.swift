@@ -115,7 +115,7 @@ extension PublicCall {
 
     // MARK: - Pairs of cells
 
-    private static let similarities: [PublicCall] = [(5, 7), (129, 513), (515, 65)].flatMap {
+    private static let similarities: [PublicCall] = [(5, 7), (129, 513), (515, 65), (1_025, 3)].flatMap {
         (rows, columns) -> [PublicCall] in
         let shape = MatrixShape(rows: rows, columns: columns)
         let count = rows * columns
