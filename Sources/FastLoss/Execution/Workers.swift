@@ -21,11 +21,10 @@ extension Workspace {
     /// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
     ///
     /// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing
-    /// where it sleeps (see worker_team.c); what counts more is that each worker's caches have to fetch from
-    /// the other's what the last stretch left there. Measured on two Zen 5 cores, one worker's time over two
-    /// workers': with 6,000 the losses over pairs at 64×64×128 and 64×64×512 have 0.5 to 0.9, with 16,000 and
-    /// more none is slower than alone.
-    static let parallelThreshold = 16_000
+    /// where it sleeps (see worker_team.c). Measured on two quiet Zen 5 cores, one worker's time over two
+    /// workers': CCE with gradients at 64×64×512 has 1.31 with 16,000 and 1.79 with 6,000, MaskedMSE at 64×1201
+    /// 1.00 and 1.83, and no shape of the benchmarks is slower than alone.
+    static let parallelThreshold = 6_000
 
     /// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are
     /// done.
