@@ -1,0 +1,284 @@
+"""The computations behind `fastloss.torch`: tensors in, one call of the library, tensors out."""
+
+import functools
+import math
+from collections.abc import Sequence
+from ctypes import addressof
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _abi, objective
+from .._abi import EMPTY_RULES, REDUCTIONS, sized
+from .._arrays import Matrix
+from .._library import fail, library, masked_options, workspace
+from ..errors import ArrayError, ShapeError
+from ._operators import Operator, Outcome
+from ._tensors import check_float, contiguous, labels, mask_like, matrix
+
+__all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
+
+MEAN = REDUCTIONS["mean"]
+#: Nothing selected is NaN, as PyTorch's own arithmetic has it; for a metric it is an error, as upstream's assertion.
+NAN, ERROR = EMPTY_RULES["nan"], EMPTY_RULES["error"]
+DROP_IN = masked_options(MEAN, NAN)
+METRIC = masked_options(MEAN, ERROR)
+IGNORED_LABEL = -100
+
+
+def scalar(value: float) -> Tensor:
+    return torch.scalar_tensor(value, dtype=torch.float32)
+
+
+def gradient_struct(gradient: Tensor | None, columns: int) -> _abi.Gradient | None:
+    if gradient is None:
+        return None
+    return sized(_abi.Gradient, gradient.data_ptr(), columns, 0, 1.0, 0)
+
+
+def pointer(struct: Any) -> int | None:
+    return None if struct is None else addressof(struct)
+
+
+def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
+    return (first.new_empty(()),)
+
+
+# --- Masked value losses ------------------------------------------------------------------------------------
+
+
+def check_values(input: Tensor, target: Tensor) -> None:
+    check_float("input", input)
+    if target.device.type != "cpu" or target.dtype.is_complex:
+        raise ArrayError(f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu")
+    if target.shape != input.shape:
+        raise ShapeError(f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input")
+
+
+def masked(function: Any, options: int, gradient: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Runs a masked loss over all elements, whatever their shape: they follow each other."""
+    input, target, mask = tensors
+    check_values(input, target)
+    mask = mask_like(mask, input.shape)
+    input, target = contiguous(input), contiguous(target.to(torch.float32))
+    count = input.numel()
+    place = gradient_struct(gradient, count)
+    loss = _abi.LossValue()
+    status = function(
+        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, options,
+        *(() if function is RELATIVE_ERROR else (pointer(place),)), workspace(), addressof(loss),
+    )
+    if status:
+        fail(status)
+    return (scalar(loss.value),)
+
+
+RELATIVE_ERROR = library.fastloss_masked_relative_error
+
+
+def like(tensor: Tensor) -> Tensor:
+    """Memory for a gradient: contiguous, whatever the strides of the tensor."""
+    return torch.empty(tensor.shape, dtype=torch.float32)
+
+
+def compute_mse(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    gradient = like(input) if wanted[0] or wanted[1] else None
+    results = masked(library.fastloss_masked_mse, DROP_IN, gradient, input, target, mask)
+    # The difference is squared, so the target's gradient is the input's with the other sign.
+    target_gradient = gradient.neg() if gradient is not None and wanted[1] else None
+    return results, (gradient if wanted[0] else None, target_gradient)
+
+
+def compute_bernoulli(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    gradient = like(input) if wanted[0] else None
+    return masked(library.fastloss_bernoulli_nll, DROP_IN, gradient, input, target, mask), (gradient,)
+
+
+def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    return masked(RELATIVE_ERROR, METRIC, None, input, target, mask), ()
+
+
+def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    check_values(input, target)
+    return fake_loss(input)
+
+
+VALUES = "Tensor input, Tensor target, Tensor mask"
+mse = Operator("masked_mse", VALUES, (0, 1), compute_mse, fake_masked)
+bernoulli = Operator("bernoulli_nll", VALUES, (0,), compute_bernoulli, fake_masked)
+relative_error = Operator("masked_relative_error", VALUES, (), compute_relative_error, fake_masked)
+
+
+# --- Cell embeddings ----------------------------------------------------------------------------------------
+
+
+def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) -> Outcome:
+    owner, e = matrix("cell_emb", cell_emb)
+    gradient = like(cell_emb) if wanted[0] else None
+    place = gradient_struct(gradient, e.columns)
+    options = sized(_abi.ElasticOptions, threshold, NAN)
+    loss = _abi.LossValue()
+    status = library.fastloss_elastic_cell_similarity(
+        *e, addressof(options), pointer(place), workspace(), addressof(loss)
+    )
+    del owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), (gradient,)
+
+
+def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
+    check_float("cell_emb", cell_emb)
+    return fake_loss(cell_emb)
+
+
+def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, temperature: float) -> Outcome:
+    check_pair(cell1, cell2)
+    first_owner, a = matrix("cell1", cell1)
+    second_owner, b = matrix("cell2", cell2)
+    gradients = [like(cell) if flag else None for cell, flag in zip((cell1, cell2), wanted, strict=True)]
+    places = [gradient_struct(gradient, a.columns) for gradient in gradients]
+    options = sized(_abi.ContrastiveOptions, temperature, NAN)
+    loss = _abi.LossValue()
+    status = library.fastloss_contrastive_cell_embedding(
+        *a, b.address, b.stride, addressof(options), pointer(places[0]), pointer(places[1]), workspace(),
+        addressof(loss),
+    )
+    del first_owner, second_owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), gradients
+
+
+def check_pair(cell1: Tensor, cell2: Tensor) -> None:
+    if cell1.shape != cell2.shape:
+        raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
+
+
+def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:
+    check_float("cell1", cell1)
+    check_float("cell2", cell2)
+    check_pair(cell1, cell2)
+    return fake_loss(cell1)
+
+
+elastic = Operator("elastic_cell_similarity", "Tensor cell_emb, float threshold", (0,), compute_elastic, fake_elastic)
+contrastive = Operator(
+    "contrastive_cell_embedding", "Tensor cell1, Tensor cell2, float temperature", (0, 1), compute_contrastive,
+    fake_contrastive,
+)
+
+
+# --- Classification -----------------------------------------------------------------------------------------
+
+
+def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor) -> Outcome:
+    owner, z = matrix("logits", logits)
+    target = labels("labels", target, z.rows)
+    gradient = like(logits) if wanted[0] else None
+    place = gradient_struct(gradient, z.columns)
+    options = sized(_abi.CrossEntropyOptions, MEAN, NAN, IGNORED_LABEL)
+    loss = _abi.LossValue()
+    status = library.fastloss_cross_entropy(
+        *z, target.data_ptr(), addressof(options), pointer(place), workspace(), addressof(loss)
+    )
+    del owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), (gradient,)
+
+
+def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    check_float("logits", logits)
+    return fake_loss(logits)
+
+
+cross_entropy = Operator(
+    "cross_entropy", "Tensor logits, Tensor labels", (0,), compute_cross_entropy, fake_cross_entropy
+)
+
+
+# --- The whole objective ------------------------------------------------------------------------------------
+
+#: The model's outputs in the operator's order, with their names in the C interface.
+OUTPUTS = (
+    ("mlm_output", "gene_predictions"),
+    ("mlm_zero_probs", "gene_nonzero"),
+    ("mvc_output", "cell_predictions"),
+    ("mvc_zero_probs", "cell_nonzero"),
+    ("cell_emb", "cell_embedding"),
+    ("cls_output", "cell_type_logits"),
+    ("dab_output", "batch_logits"),
+)
+
+
+def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
+    """Arguments: the seven outputs, targets, mask, labels of cell types and of batches, weights, threshold."""
+    outputs, (target, mask, cell_type_labels, batch_labels, weights, threshold) = arguments[:7], arguments[7:]
+    owners: list[Tensor] = []
+    matrices: dict[str, Matrix] = {}
+    places: dict[str, Matrix] = {}
+    gradients: list[Tensor | None] = []
+    for (name, field), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
+        gradient = None
+        if tensor is not None:
+            owner, matrices[field] = matrix(name, tensor)
+            owners.append(owner)
+            if flag:
+                gradient = like(tensor)
+                rows, columns = matrices[field][:2]
+                places[field] = Matrix(rows, columns, gradient.data_ptr(), columns)
+        gradients.append(gradient)
+
+    owner, matrices["targets"] = matrix("target_values", target.to(torch.float32))
+    mask = mask_like(mask, target.shape)
+    owners += [owner, mask]
+    rows = matrices["targets"].rows
+    matrices["mask"] = Matrix(*mask.shape, mask.data_ptr(), mask.shape[1])
+    objective.shapes_agree(matrices)
+    addresses: dict[str, int] = {}
+    for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
+        if given is not None:
+            converted = labels(name, given, rows)
+            owners.append(converted)
+            addresses[name] = converted.data_ptr()
+
+    value = objective.run(integration_struct(tuple(weights), threshold), matrices, addresses, places)
+    del owners
+    logged = [value.logged[index] for index, weight in enumerate(weights) if is_on(weight)]
+    terms = torch.tensor([*logged, value.relative_error], dtype=torch.float32)
+    return (scalar(value.total), terms), gradients
+
+
+def is_on(weight: float) -> bool:
+    """A term that is off has the weight NaN."""
+    return not math.isnan(weight)
+
+
+@functools.lru_cache(maxsize=64)
+def integration_struct(weights: tuple[float, ...], threshold: float) -> _abi.Objective:
+    on = {name: weight for name, weight in zip(_abi.TERM_NAMES, weights, strict=True) if is_on(weight)}
+    return objective.TotalObjective(on, elastic_threshold=threshold, when_empty="nan").struct
+
+
+def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
+    outputs, (target, mask, _, _, weights, _) = arguments[:7], arguments[7:]
+    for (name, _), tensor in zip(OUTPUTS, outputs, strict=True):
+        if tensor is not None:
+            check_float(name, tensor)
+    return target.new_empty((), dtype=torch.float32), target.new_empty(
+        1 + sum(map(is_on, weights)), dtype=torch.float32
+    )
+
+
+integration = Operator(
+    "integration",
+    ", ".join(f"Tensor? {name}" for name, _ in OUTPUTS)
+    + ", Tensor target_values, Tensor mask, Tensor? cell_type_labels, Tensor? batch_labels, float[] weights"
+    + ", float threshold",
+    range(len(OUTPUTS)),
+    compute_integration,
+    fake_integration,
+    results=2,
+)
