@@ -15,6 +15,8 @@ let package = Package(
     products: [
         .library(name: "FastLoss", targets: ["FastLoss"]),
         .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
+        // What C and C++ programs link: libfastloss.so, behind Sources/FastLossC/include/fastloss.h.
+        .library(name: "fastloss", type: .dynamic, targets: ["FastLossC"]),
         .executable(name: "Benchmarks", targets: ["Benchmarks"]),
     ],
     dependencies: [
@@ -40,6 +42,22 @@ let package = Package(
         .target(
             name: "FastLossDiagnostics",
             dependencies: ["FastLoss", "CLAPACKE"],
+            swiftSettings: swiftSettings
+        ),
+        // The C interface: its header with the little that has to be C, and the Swift functions that implement it.
+        .target(
+            name: "CFastLoss",
+            path: "Sources/FastLossC",
+            exclude: ["Swift", "fastloss.pc.in"],
+            sources: ["C"],
+            publicHeadersPath: "include"
+        ),
+        .target(
+            name: "FastLossC",
+            dependencies: ["FastLoss", "CFastLoss"],
+            path: "Sources/FastLossC",
+            exclude: ["C", "include", "fastloss.pc.in"],
+            sources: ["Swift"],
             swiftSettings: swiftSettings
         ),
         .target(name: "FastLossReference", swiftSettings: swiftSettings),

@@ -53,6 +53,6 @@ extension RuntimeDescription: CustomStringConvertible {
 }
 
 /// The version of this package.
-enum FastLossVersion {
-    static let current = "0.1.0"
+package enum FastLossVersion {
+    package static let current = "0.1.0"
 }

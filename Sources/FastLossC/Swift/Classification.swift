@@ -1,0 +1,98 @@
+// Cross-entropy, gradient reversal and the domain-adversarial loss for C.
+
+import CFastLoss
+import FastLoss
+
+@c @implementation
+public func fastloss_cross_entropy(
+    _ rows: Int64, _ classes: Int64, _ logits: UnsafePointer<Float>?, _ logitsStride: Int64,
+    _ labels: UnsafePointer<Int32>?, _ options: UnsafePointer<fastloss_cross_entropy_options>?,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
+    _ loss: UnsafeMutablePointer<fastloss_loss_value>?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let loss = try place(loss, "loss")
+        let options = try fastloss_cross_entropy_options.read(options)
+        guard options.reserved == 0 else {
+            throw .reservedField(name: "reserved", value: options.reserved)
+        }
+        let crossEntropy = CrossEntropy(
+            ignoredLabel: options.ignored_label, reduction: try LossReduction(options.reduction),
+            whenEmpty: try EmptySelectionRule(options.when_empty))
+        let logits = try call.input(
+            logits, Strides(rows: rows, columns: classes, stride: logitsStride, of: "logits"))
+        let labels = try call.input(labels, Strides(count: rows, of: "labels"))
+        let gradient = try call.gradient(gradient, rows: rows, columns: classes)
+        loss.pointee = fastloss_loss_value(
+            try call.run { () throws(LossError) in
+                try crossEntropy.evaluate(
+                    logits: call.span(logits), labels: call.span(labels), classes: Int(classes),
+                    into: call.output(gradient), workspace: call.workspace)
+            })
+    }
+}
+
+@c @implementation
+public func fastloss_gradient_reversal(
+    _ rows: Int64, _ columns: Int64, _ gradient: UnsafePointer<Float>?, _ gradientStride: Int64,
+    _ lambda: Float, _ reversed: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let gradient = try call.input(
+            gradient, Strides(rows: rows, columns: columns, stride: gradientStride, of: "gradient"))
+        let reversed = try required(
+            try call.gradient(reversed, rows: rows, columns: columns, named: "reversed"), "reversed")
+        try call.run { () throws(LossError) in
+            try checkParameter("lambda", lambda, "finite") { $0.isFinite }
+            try checkGradientScale(reversed.scale)
+            var output = call.mutableSpan(reversed.memory)
+            try GradientReversal(lambda: lambda * reversed.scale).backward(
+                gradient: call.span(gradient), reversed: &output, update: reversed.update)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_domain_adversarial(
+    _ rows: Int64, _ classes: Int64, _ logits: UnsafePointer<Float>?, _ logitsStride: Int64,
+    _ labels: UnsafePointer<Int32>?, _ options: UnsafePointer<fastloss_domain_adversarial_options>?,
+    _ discriminatorGradient: UnsafePointer<fastloss_gradient>?,
+    _ embeddingGradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
+    _ loss: UnsafeMutablePointer<fastloss_loss_value>?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let loss = try place(loss, "loss")
+        let options = try fastloss_domain_adversarial_options.read(options)
+        let crossEntropy = CrossEntropy(
+            ignoredLabel: options.ignored_label, reduction: try LossReduction(options.reduction),
+            whenEmpty: try EmptySelectionRule(options.when_empty))
+        let logits = try call.input(
+            logits, Strides(rows: rows, columns: classes, stride: logitsStride, of: "logits"))
+        let labels = try call.input(labels, Strides(count: rows, of: "labels"))
+        let discriminator = try call.gradient(
+            discriminatorGradient, rows: rows, columns: classes, named: "discriminatorGradient")
+        let embedding = try call.gradient(
+            embeddingGradient, rows: rows, columns: classes, named: "embeddingGradient")
+
+        loss.pointee = fastloss_loss_value(
+            try call.run { () throws(LossError) in
+                try checkParameter("lambda", options.lambda, "finite") { $0.isFinite }
+                let (logits, labels) = (call.span(logits), call.span(labels))
+                let forDiscriminator = call.output(discriminator)
+                let forEmbedding = call.output(embedding, factor: -options.lambda)
+                // Both are checked before either is written.
+                _ = try crossEntropy.check(
+                    logits: logits, labels: labels, classes: Int(classes), gradient: forEmbedding)
+                let loss = try crossEntropy.evaluate(
+                    logits: logits, labels: labels, classes: Int(classes), into: forDiscriminator,
+                    workspace: call.workspace)
+                // By itself and not −λ times the other: that may be absent, scaled, or added to what was there.
+                if let forEmbedding {
+                    _ = try crossEntropy.evaluate(
+                        logits: logits, labels: labels, classes: Int(classes), into: forEmbedding,
+                        workspace: call.workspace)
+                }
+                return loss
+            })
+    }
+}

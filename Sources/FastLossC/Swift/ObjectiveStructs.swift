@@ -1,0 +1,261 @@
+// The objective's structs: their defaults, what they mean in Swift, and the presets.
+
+import CFastLoss
+import FastLoss
+
+// MARK: - Terms
+
+extension ObjectiveTerm {
+    /// The terms in the order of their numbers in C.
+    static let numbered: [ObjectiveTerm] = [
+        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive, .elastic,
+        .batch,
+    ]
+
+    fileprivate static func checkedNumber(_ term: fastloss_term) throws(CallError) -> Int {
+        let number = Int(term)
+        guard numbered.indices.contains(number) else { throw .invalidEnumeration(name: "term", value: term) }
+        return number
+    }
+}
+
+@c @implementation
+public func fastloss_term_name(_ term: fastloss_term) -> UnsafePointer<CChar>? {
+    switch Int(term) {
+    case FASTLOSS_TERM_MASKED_GENE: staticText("mse")
+    case FASTLOSS_TERM_MASKED_GENE_ZERO: staticText("nzlp")
+    case FASTLOSS_TERM_CELL_GENE: staticText("mvc")
+    case FASTLOSS_TERM_CELL_GENE_ZERO: staticText("mvc_nzlp")
+    case FASTLOSS_TERM_GENERATION: staticText("gen")
+    case FASTLOSS_TERM_CELL_TYPE: staticText("cls")
+    case FASTLOSS_TERM_CONTRASTIVE: staticText("cce")
+    case FASTLOSS_TERM_ELASTIC: staticText("ecs")
+    case FASTLOSS_TERM_BATCH: staticText("dab")
+    default: nil
+    }
+}
+
+// MARK: - Arrays over the terms
+
+/// A C array over the terms, which Swift sees as a tuple.
+func withTerms<Value, Tuple, Result>(
+    of tuple: inout Tuple, as type: Value.Type, _ body: (UnsafeMutableBufferPointer<Value>) -> Result
+) -> Result {
+    withUnsafeMutableBytes(of: &tuple) { body($0.assumingMemoryBound(to: Value.self)) }
+}
+
+extension TermValues {
+    /// Writes the values at the places of their terms; what has none is left as it is.
+    func write(to places: UnsafeMutableBufferPointer<Value>) {
+        for (number, term) in ObjectiveTerm.numbered.enumerated() {
+            if let value = self[term] { places[number] = value }
+        }
+    }
+
+    /// The bits of the terms that have a value.
+    var bits: UInt32 {
+        var bits: UInt32 = 0
+        for (number, term) in ObjectiveTerm.numbered.enumerated() where self[term] != nil {
+            bits |= 1 << UInt32(number)
+        }
+        return bits
+    }
+}
+
+// MARK: - The objective
+
+extension fastloss_objective: SizedStruct {
+    static var firstSize: Int { 128 }
+    static var name: String { "fastloss_objective" }
+    static var defaults: Self { Self(TotalObjective(weights: TermValues())) }
+
+    /// The struct that says the same.
+    init(_ objective: TotalObjective) {
+        self.init()
+        size = Self.firstSize
+        terms = objective.weights.bits
+        nonzero_form = fastloss_nonzero_form(
+            objective.nonzeroForm == .probabilities ? FASTLOSS_NONZERO_PROBABILITIES : FASTLOSS_NONZERO_LOGITS)
+        withTerms(of: &weights, as: Float.self) { objective.weights.write(to: $0) }
+        mask_when_empty = objective.whenMaskEmpty.inC
+        elastic_threshold = objective.elasticCellSimilarity.threshold
+        elastic_when_empty = objective.elasticCellSimilarity.whenEmpty.inC
+        contrastive_temperature = objective.contrastiveCellEmbedding.temperature
+        contrastive_when_empty = objective.contrastiveCellEmbedding.whenEmpty.inC
+        cell_type_reduction = objective.cellTypes.reduction.inC
+        cell_type_when_empty = objective.cellTypes.whenEmpty.inC
+        cell_type_ignored_label = objective.cellTypes.ignoredLabel
+        batch_reduction = objective.domainAdversarial.crossEntropy.reduction.inC
+        batch_when_empty = objective.domainAdversarial.crossEntropy.whenEmpty.inC
+        batch_ignored_label = objective.domainAdversarial.crossEntropy.ignoredLabel
+        batch_lambda = objective.domainAdversarial.reversal.lambda
+    }
+
+    /// The objective that the struct describes.
+    func objective() throws(CallError) -> TotalObjective {
+        guard terms >> UInt32(FASTLOSS_TERM_COUNT) == 0 else { throw .unknownTerms(bits: terms) }
+        var weights = weights
+        let values = withTerms(of: &weights, as: Float.self) { places in
+            var values = TermValues<Float>()
+            for (number, term) in ObjectiveTerm.numbered.enumerated() where terms >> UInt32(number) & 1 == 1 {
+                values[term] = places[number]
+            }
+            return values
+        }
+        return TotalObjective(
+            weights: values,
+            elasticCellSimilarity: ElasticCellSimilarity(
+                threshold: elastic_threshold,
+                whenEmpty: try EmptySelectionRule(elastic_when_empty, "elastic_when_empty")),
+            contrastiveCellEmbedding: ContrastiveCellEmbedding(
+                temperature: contrastive_temperature,
+                whenEmpty: try EmptySelectionRule(contrastive_when_empty, "contrastive_when_empty")),
+            cellTypes: CrossEntropy(
+                ignoredLabel: cell_type_ignored_label,
+                reduction: try LossReduction(cell_type_reduction, "cell_type_reduction"),
+                whenEmpty: try EmptySelectionRule(cell_type_when_empty, "cell_type_when_empty")),
+            domainAdversarial: DomainAdversarialLoss(
+                crossEntropy: CrossEntropy(
+                    ignoredLabel: batch_ignored_label,
+                    reduction: try LossReduction(batch_reduction, "batch_reduction"),
+                    whenEmpty: try EmptySelectionRule(batch_when_empty, "batch_when_empty")),
+                reversal: GradientReversal(lambda: batch_lambda)),
+            nonzeroForm: try BernoulliNLL.Form(nonzero_form),
+            whenMaskEmpty: try EmptySelectionRule(mask_when_empty, "mask_when_empty"))
+    }
+}
+
+extension BernoulliNLL.Form {
+    fileprivate init(_ form: fastloss_nonzero_form) throws(CallError) {
+        switch Int(form) {
+        case FASTLOSS_NONZERO_PROBABILITIES: self = .probabilities
+        case FASTLOSS_NONZERO_LOGITS: self = .logits
+        default: throw .invalidEnumeration(name: "nonzero_form", value: form)
+        }
+    }
+}
+
+extension EmptySelectionRule {
+    fileprivate var inC: fastloss_empty_rule {
+        switch self {
+        case .error: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR)
+        case .zero: fastloss_empty_rule(FASTLOSS_EMPTY_ZERO)
+        case .nan: fastloss_empty_rule(FASTLOSS_EMPTY_NAN)
+        }
+    }
+}
+
+extension LossReduction {
+    fileprivate var inC: fastloss_reduction {
+        switch self {
+        case .mean: fastloss_reduction(FASTLOSS_REDUCTION_MEAN)
+        case .sum: fastloss_reduction(FASTLOSS_REDUCTION_SUM)
+        }
+    }
+}
+
+// MARK: - Changing an objective
+
+extension fastloss_objective {
+    /// Writes to the caller's struct what the caller's version of it has room for.
+    fileprivate static func update(
+        _ pointer: UnsafeMutablePointer<fastloss_objective>?,
+        _ change: (inout fastloss_objective) throws(CallError) -> Void
+    ) -> fastloss_status {
+        status { () throws(CallError) in
+            let pointer = try required(pointer, "objective")
+            var value = try read(pointer)
+            let size = value.size
+            try change(&value)
+            value.size = size
+            withUnsafeBytes(of: value) {
+                UnsafeMutableRawPointer(pointer).copyMemory(
+                    from: $0.baseAddress!, byteCount: min(size, $0.count))
+            }
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_objective_enable(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?, _ term: fastloss_term, _ weight: Float
+) -> fastloss_status {
+    fastloss_objective.update(objective) { (objective) throws(CallError) in
+        let number = try ObjectiveTerm.checkedNumber(term)
+        objective.terms |= 1 << UInt32(number)
+        withTerms(of: &objective.weights, as: Float.self) { $0[number] = weight }
+    }
+}
+
+@c @implementation
+public func fastloss_objective_disable(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?, _ term: fastloss_term
+) -> fastloss_status {
+    fastloss_objective.update(objective) { (objective) throws(CallError) in
+        objective.terms &= ~(1 << UInt32(try ObjectiveTerm.checkedNumber(term)))
+    }
+}
+
+// MARK: - Presets
+
+extension fastloss_objective {
+    fileprivate static func set(
+        _ pointer: UnsafeMutablePointer<fastloss_objective>?, _ preset: TotalObjective
+    ) -> fastloss_status {
+        update(pointer) { $0 = Self(preset) }
+    }
+}
+
+@c @implementation
+public func fastloss_objective_integration(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?, _ explicitZeroProbability: Bool,
+    _ cellEmbeddingPrediction: Bool, _ elasticThreshold: Float, _ batchWeight: Float
+) -> fastloss_status {
+    fastloss_objective.set(
+        objective,
+        .integration(
+            explicitZeroProbability: explicitZeroProbability, cellEmbeddingPrediction: cellEmbeddingPrediction,
+            elasticThreshold: elasticThreshold, batchWeight: batchWeight))
+}
+
+@c @implementation
+public func fastloss_objective_annotation(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?
+) -> fastloss_status {
+    fastloss_objective.set(objective, .annotation)
+}
+
+@c @implementation
+public func fastloss_objective_perturbation(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?
+) -> fastloss_status {
+    fastloss_objective.set(objective, .perturbation)
+}
+
+@c @implementation
+public func fastloss_objective_multi_omics(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?
+) -> fastloss_status {
+    fastloss_objective.set(objective, .multiOmics)
+}
+
+@c @implementation
+public func fastloss_objective_generative_pretraining(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?, _ fromCellEmbedding: Bool
+) -> fastloss_status {
+    fastloss_objective.set(objective, .generativePretraining(fromCellEmbedding: fromCellEmbedding))
+}
+
+@c @implementation
+public func fastloss_objective_masked_pretraining(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?
+) -> fastloss_status {
+    fastloss_objective.set(objective, .maskedPretraining)
+}
+
+@c @implementation
+public func fastloss_objective_scformer(
+    _ objective: UnsafeMutablePointer<fastloss_objective>?, _ cellTypes: Bool, _ contrastive: Bool
+) -> fastloss_status {
+    fastloss_objective.set(objective, .scFormer(cellTypes: cellTypes, contrastive: contrastive))
+}

@@ -1,0 +1,135 @@
+// Masked reductions and the pooling of token states without weights, for C.
+
+import CFastLoss
+import FastLoss
+
+// MARK: - Masked reductions
+
+extension MaskedReductions {
+    fileprivate init(_ options: UnsafePointer<fastloss_masked_options>?) throws(CallError) {
+        let options = try fastloss_masked_options.read(options)
+        self.init(
+            reduction: try LossReduction(options.reduction),
+            whenEmpty: try EmptySelectionRule(options.when_empty))
+    }
+}
+
+@c @implementation
+public func fastloss_masked_reductions(
+    _ rows: Int64, _ columns: Int64, _ maskCount: Int64, _ values: UnsafePointer<Float>?,
+    _ valuesStride: Int64, _ masks: UnsafePointer<Bool>?, _ masksStride: Int64,
+    _ options: UnsafePointer<fastloss_masked_options>?, _ outputs: UnsafeMutablePointer<Float>?,
+    _ outputsStride: Int64, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let reductions = try MaskedReductions(options)
+        let values = try call.input(
+            values, Strides(rows: rows, columns: columns, stride: valuesStride, of: "values"))
+        let masks = try call.input(
+            masks, Strides(rows: maskCount, columns: columns, stride: masksStride, of: "masks"))
+        let outputs = try call.output(
+            outputs, Strides(rows: rows, columns: maskCount, stride: outputsStride, of: "outputs"))
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(outputs)
+            try reductions.value(
+                values: call.span(values), masks: call.span(masks),
+                shape: MatrixShape(rows: Int(rows), columns: Int(columns)), maskCount: Int(maskCount),
+                outputs: &output, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_masked_reductions_gradient(
+    _ rows: Int64, _ columns: Int64, _ maskCount: Int64, _ outputGradient: UnsafePointer<Float>?,
+    _ outputGradientStride: Int64, _ masks: UnsafePointer<Bool>?, _ masksStride: Int64,
+    _ options: UnsafePointer<fastloss_masked_options>?, _ gradient: UnsafePointer<fastloss_gradient>?,
+    _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let reductions = try MaskedReductions(options)
+        let outputGradient = try call.input(
+            outputGradient,
+            Strides(rows: rows, columns: maskCount, stride: outputGradientStride, of: "outputGradient"))
+        let masks = try call.input(
+            masks, Strides(rows: maskCount, columns: columns, stride: masksStride, of: "masks"))
+        let gradient = try required(try call.gradient(gradient, rows: rows, columns: columns), "gradient")
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try reductions.gradient(
+                outputGradient: call.span(outputGradient), masks: call.span(masks),
+                shape: MatrixShape(rows: Int(rows), columns: Int(columns)), maskCount: Int(maskCount),
+                gradient: &output, gradientScale: gradient.scale, update: gradient.update,
+                workspace: call.workspace)
+        }
+    }
+}
+
+// MARK: - Token pooling
+
+extension TokenPooling {
+    fileprivate init(_ pooling: fastloss_pooling) throws(CallError) {
+        switch Int(pooling) {
+        case FASTLOSS_POOLING_CLS: self = .cls
+        case FASTLOSS_POOLING_AVERAGE: self = .average
+        default: throw .invalidEnumeration(name: "pooling", value: pooling)
+        }
+    }
+}
+
+extension TokenShape {
+    /// The sides as they came from C; the call that uses the shape checks them.
+    init(_ cells: Int64, _ tokens: Int64, _ width: Int64) {
+        self.init(cells: Int(clamping: cells), tokens: Int(clamping: tokens), width: Int(clamping: width))
+    }
+}
+
+@c @implementation
+public func fastloss_token_pooling(
+    _ pooling: fastloss_pooling, _ cells: Int64, _ tokens: Int64, _ width: Int64,
+    _ states: UnsafePointer<Float>?, _ tokenStride: Int64, _ cellStride: Int64,
+    _ embeddings: UnsafeMutablePointer<Float>?, _ embeddingsStride: Int64, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let pooling = try TokenPooling(pooling)
+        var shape = TokenShape(cells, tokens, width)
+        let strides = Strides(shape, tokenStride: tokenStride, cellStride: cellStride, of: "states")
+        let taken: Taken<Float>
+        if pooling == .cls && tokens > 1 {
+            // Of states with gaps only what is read has to be packed.
+            taken = try call.firstTokens(states, strides)
+            shape.tokens = 1
+        } else {
+            taken = try call.input(states, strides)
+        }
+        let embeddings = try call.output(
+            embeddings, Strides(rows: cells, columns: width, stride: embeddingsStride, of: "embeddings"))
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(embeddings)
+            try pooling.value(
+                states: call.span(taken), shape: shape, embeddings: &output, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_token_pooling_gradient(
+    _ pooling: fastloss_pooling, _ cells: Int64, _ tokens: Int64, _ width: Int64,
+    _ embeddingGradient: UnsafePointer<Float>?, _ embeddingGradientStride: Int64,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let pooling = try TokenPooling(pooling)
+        let shape = TokenShape(cells, tokens, width)
+        let embeddingGradient = try call.input(
+            embeddingGradient,
+            Strides(rows: cells, columns: width, stride: embeddingGradientStride, of: "embeddingGradient"))
+        let gradient = try call.gradient(gradient, shape)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try pooling.gradient(
+                embeddingGradient: call.span(embeddingGradient), shape: shape, gradient: &output,
+                gradientScale: gradient.scale, update: gradient.update, workspace: call.workspace)
+        }
+    }
+}

@@ -1,0 +1,213 @@
+// The weighted pooling of token states for C, with and without normalisation.
+
+import CFastLoss
+import FastLoss
+
+/// The sides of a weighted pooling.
+private struct WeightedShape {
+    let tokens: TokenShape
+    let weightings: Int
+    /// B·K, the number of sums, as C counts it; sums of no possible number are found by whoever takes a matrix of them.
+    let sums: Int64
+
+    init(_ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64) throws(CallError) {
+        self.tokens = TokenShape(cells, tokens, width)
+        self.weightings = Int(clamping: weightings)
+        let (sums, overflow) = cells.multipliedReportingOverflow(by: weightings)
+        guard cells >= 0, weightings >= 0, !overflow else {
+            throw .loss(.invalidShape(rows: Int(clamping: cells), columns: Int(clamping: weightings)))
+        }
+        self.sums = sums
+    }
+}
+
+extension Call {
+    /// B·K rows of D columns.
+    fileprivate func sums(
+        _ pointer: UnsafePointer<Float>?, _ shape: WeightedShape, _ stride: Int64, _ name: String
+    ) throws(CallError) -> Taken<Float> {
+        try input(
+            pointer, Strides(rows: shape.sums, columns: Int64(shape.tokens.width), stride: stride, of: name))
+    }
+
+    /// B·K rows of L columns.
+    fileprivate func weights(
+        _ pointer: UnsafePointer<Float>?, _ shape: WeightedShape, _ stride: Int64
+    ) throws(CallError) -> Taken<Float> {
+        try input(
+            pointer,
+            Strides(rows: shape.sums, columns: Int64(shape.tokens.tokens), stride: stride, of: "weights"))
+    }
+
+    fileprivate func states(
+        _ pointer: UnsafePointer<Float>?, _ shape: WeightedShape, _ tokenStride: Int64, _ cellStride: Int64
+    ) throws(CallError) -> Taken<Float> {
+        try input(
+            pointer, Strides(shape.tokens, tokenStride: tokenStride, cellStride: cellStride, of: "states"))
+    }
+
+    /// The place of the B·K sums.
+    fileprivate func embeddings(
+        _ pointer: UnsafeMutablePointer<Float>?, _ shape: WeightedShape, _ stride: Int64
+    ) throws(CallError) -> Taken<Float> {
+        try output(
+            pointer,
+            Strides(rows: shape.sums, columns: Int64(shape.tokens.width), stride: stride, of: "embeddings"))
+    }
+
+    /// The place of the weights' gradient.
+    fileprivate func weightsGradient(
+        _ pointer: UnsafePointer<fastloss_gradient>?, _ shape: WeightedShape
+    ) throws(CallError) -> TakenGradient {
+        try required(
+            try gradient(pointer, rows: shape.sums, columns: Int64(shape.tokens.tokens)), "gradient")
+    }
+}
+
+// MARK: - Sums
+
+@c @implementation
+public func fastloss_weighted_token_pooling(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ states: UnsafePointer<Float>?, _ statesTokenStride: Int64, _ statesCellStride: Int64,
+    _ weights: UnsafePointer<Float>?, _ weightsStride: Int64,
+    _ embeddings: UnsafeMutablePointer<Float>?, _ embeddingsStride: Int64,
+    _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let states = try call.states(states, shape, statesTokenStride, statesCellStride)
+        let weights = try call.weights(weights, shape, weightsStride)
+        let embeddings = try call.embeddings(embeddings, shape, embeddingsStride)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(embeddings)
+            try WeightedTokenPooling().value(
+                states: call.span(states), weights: call.span(weights), shape: shape.tokens,
+                weightings: shape.weightings, embeddings: &output, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_weighted_token_pooling_states_gradient(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ embeddingGradient: UnsafePointer<Float>?, _ embeddingGradientStride: Int64,
+    _ weights: UnsafePointer<Float>?, _ weightsStride: Int64,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let weights = try call.weights(weights, shape, weightsStride)
+        let gradient = try call.gradient(gradient, shape.tokens)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try WeightedTokenPooling().statesGradient(
+                embeddingGradient: call.span(upstream),
+                weights: call.span(weights), shape: shape.tokens,
+                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
+                update: gradient.update, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_weighted_token_pooling_weights_gradient(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ embeddingGradient: UnsafePointer<Float>?, _ embeddingGradientStride: Int64,
+    _ states: UnsafePointer<Float>?, _ statesTokenStride: Int64, _ statesCellStride: Int64,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let states = try call.states(states, shape, statesTokenStride, statesCellStride)
+        let gradient = try call.weightsGradient(gradient, shape)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try WeightedTokenPooling().weightsGradient(
+                embeddingGradient: call.span(upstream),
+                states: call.span(states), shape: shape.tokens,
+                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
+                update: gradient.update, workspace: call.workspace)
+        }
+    }
+}
+
+// MARK: - Normalised sums
+
+@c @implementation
+public func fastloss_normalized_weighted_token_pooling(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ states: UnsafePointer<Float>?, _ statesTokenStride: Int64, _ statesCellStride: Int64,
+    _ weights: UnsafePointer<Float>?, _ weightsStride: Int64,
+    _ embeddings: UnsafeMutablePointer<Float>?, _ embeddingsStride: Int64, _ norms: UnsafeMutablePointer<Double>?,
+    _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let states = try call.states(states, shape, statesTokenStride, statesCellStride)
+        let weights = try call.weights(weights, shape, weightsStride)
+        let embeddings = try call.embeddings(embeddings, shape, embeddingsStride)
+        let norms = try call.output(norms, Strides(count: shape.sums, of: "norms"))
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(embeddings)
+            var normOutput = call.mutableSpan(norms)
+            try NormalizedWeightedTokenPooling().value(
+                states: call.span(states), weights: call.span(weights), shape: shape.tokens,
+                weightings: shape.weightings, embeddings: &output, norms: &normOutput, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_normalized_weighted_token_pooling_states_gradient(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ embeddingGradient: UnsafePointer<Float>?, _ embeddingGradientStride: Int64,
+    _ embeddings: UnsafePointer<Float>?, _ embeddingsStride: Int64, _ norms: UnsafePointer<Double>?,
+    _ weights: UnsafePointer<Float>?, _ weightsStride: Int64,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let embeddings = try call.sums(embeddings, shape, embeddingsStride, "embeddings")
+        let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
+        let weights = try call.weights(weights, shape, weightsStride)
+        let gradient = try call.gradient(gradient, shape.tokens)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try NormalizedWeightedTokenPooling().statesGradient(
+                embeddingGradient: call.span(upstream), embeddings: call.span(embeddings),
+                norms: call.span(norms), weights: call.span(weights), shape: shape.tokens,
+                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
+                update: gradient.update, workspace: call.workspace)
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_normalized_weighted_token_pooling_weights_gradient(
+    _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
+    _ embeddingGradient: UnsafePointer<Float>?, _ embeddingGradientStride: Int64,
+    _ embeddings: UnsafePointer<Float>?, _ embeddingsStride: Int64, _ norms: UnsafePointer<Double>?,
+    _ states: UnsafePointer<Float>?, _ statesTokenStride: Int64, _ statesCellStride: Int64,
+    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?
+) -> fastloss_status {
+    call(workspace) { (call) throws(CallError) in
+        let shape = try WeightedShape(cells, tokens, width, weightings)
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let embeddings = try call.sums(embeddings, shape, embeddingsStride, "embeddings")
+        let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
+        let states = try call.states(states, shape, statesTokenStride, statesCellStride)
+        let gradient = try call.weightsGradient(gradient, shape)
+        try call.run { () throws(LossError) in
+            var output = call.mutableSpan(gradient.memory)
+            try NormalizedWeightedTokenPooling().weightsGradient(
+                embeddingGradient: call.span(upstream), embeddings: call.span(embeddings),
+                norms: call.span(norms), states: call.span(states), shape: shape.tokens,
+                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
+                update: gradient.update, workspace: call.workspace)
+        }
+    }
+}
