@@ -6,7 +6,7 @@ microsecond or two. The GIL is released for the time of each call.
 
 from ctypes import CDLL, Structure, c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32
 from ctypes import c_void_p, sizeof
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 __all__ = [
     "ABI_VERSION",
@@ -40,8 +40,6 @@ POOLINGS = {"cls": 0, "avg-pool": 1}
 #: In the order of `fastloss_term`, under the names by which scGPT logs them.
 TERM_NAMES = ("mse", "nzlp", "mvc", "mvc_nzlp", "gen", "cls", "cce", "ecs", "dab")
 
-Fields = ClassVar[list[tuple[str, Any]]]
-
 
 AnyStructure = TypeVar("AnyStructure", bound=Structure)
 
@@ -52,11 +50,11 @@ def sized(structure: type[AnyStructure], *values: Any) -> AnyStructure:
 
 
 class LossValue(Structure):
-    _fields_: Fields = [("value", c_double), ("selected_count", c_int64)]
+    _fields_ = [("value", c_double), ("selected_count", c_int64)]
 
 
 class Gradient(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("data", c_void_p),
         ("stride", c_int64),
@@ -67,11 +65,11 @@ class Gradient(Structure):
 
 
 class MaskedOptions(Structure):
-    _fields_: Fields = [("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32)]
+    _fields_ = [("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32)]
 
 
 class CrossEntropyOptions(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("reduction", c_int32),
         ("when_empty", c_int32),
@@ -81,7 +79,7 @@ class CrossEntropyOptions(Structure):
 
 
 class DomainAdversarialOptions(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("reduction", c_int32),
         ("when_empty", c_int32),
@@ -91,15 +89,15 @@ class DomainAdversarialOptions(Structure):
 
 
 class ElasticOptions(Structure):
-    _fields_: Fields = [("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32)]
+    _fields_ = [("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32)]
 
 
 class ContrastiveOptions(Structure):
-    _fields_: Fields = [("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32)]
+    _fields_ = [("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32)]
 
 
 class Objective(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("terms", c_uint32),
         ("nonzero_form", c_int32),
@@ -122,11 +120,11 @@ class Objective(Structure):
 class View(Structure):
     """A matrix: `fastloss_view`, `fastloss_mask_view` and `fastloss_mutable_view` are alike in memory."""
 
-    _fields_: Fields = [("data", c_void_p), ("stride", c_int64)]
+    _fields_ = [("data", c_void_p), ("stride", c_int64)]
 
 
 class ObjectiveInputs(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("cells", c_int64),
         ("genes", c_int64),
@@ -150,7 +148,7 @@ class ObjectiveInputs(Structure):
 
 
 class ObjectiveGradients(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("scale", c_float),
         ("update", c_int32),
@@ -168,7 +166,7 @@ class ObjectiveGradients(Structure):
 
 
 class ObjectiveValue(Structure):
-    _fields_: Fields = [
+    _fields_ = [
         ("size", c_size_t),
         ("total", c_double),
         ("relative_error", c_double),

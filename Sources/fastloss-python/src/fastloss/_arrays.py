@@ -39,7 +39,7 @@ class States(NamedTuple):
 def address(array: npt.NDArray[Any]) -> int:
     try:
         # A third of what NumPy's own attributes cost, but only for what is writable and contiguous.
-        return addressof(c_char.from_buffer(array))
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
     except (BufferError, TypeError, ValueError):
         location: int = array.__array_interface__["data"][0]
         return location

@@ -30,6 +30,15 @@ GRADIENTS = {
 }
 
 
+#: Which number of columns a matrix has; L, the number of genes, if it is not listed.
+COLUMNS = {
+    "cell_embedding": "width",
+    "second_cell_embedding": "width",
+    "cell_type_logits": "cell_type_count",
+    "batch_logits": "batch_count",
+}
+
+
 class ObjectiveValue(NamedTuple):
     """The total, with everything that upstream logs beside it. The dictionaries have the terms that are on."""
 
@@ -235,8 +244,7 @@ def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
     rows: tuple[str, int] | None = None
     columns: dict[str, tuple[str, int]] = {}
     for name, value in matrices.items():
-        kind = "embedding" if name.endswith("embedding") else name if name.endswith("logits") else "genes"
-        first = columns.setdefault(kind, (name, value.columns))
+        first = columns.setdefault(COLUMNS.get(name, "genes"), (name, value.columns))
         rows = rows or (name, value.rows)
         if value.rows != rows[1]:
             raise ShapeError(f"{name} has {value.rows} rows; expected {rows[1]}, as {rows[0]}")
@@ -258,26 +266,19 @@ def run(
 ) -> _abi.ObjectiveValue:
     """Fills the structs and calls the library."""
     inputs = sized(_abi.ObjectiveInputs)
-    for name, value in matrices.items():
+    for name, given in matrices.items():
         view = getattr(inputs, name)
-        view.data, view.stride = value.address, value.stride
-        inputs.cells = value.rows
-        if name.endswith("embedding"):
-            inputs.width = value.columns
-        elif name == "cell_type_logits":
-            inputs.cell_type_count = value.columns
-        elif name == "batch_logits":
-            inputs.batch_count = value.columns
-        else:
-            inputs.genes = value.columns
+        view.data, view.stride = given.address, given.stride
+        inputs.cells = given.rows
+        setattr(inputs, COLUMNS.get(name, "genes"), given.columns)
     for name, address in label_addresses.items():
         setattr(inputs, name, address)
     places = None
     if gradients:
         places = sized(_abi.ObjectiveGradients, scale, int(accumulate))
-        for name, value in gradients.items():
+        for name, place in gradients.items():
             view = getattr(places, name)
-            view.data, view.stride = value.address, value.stride
+            view.data, view.stride = place.address, place.stride
     value = sized(_abi.ObjectiveValue)
     status = library.fastloss_total_objective(
         addressof(objective), addressof(inputs), None if places is None else addressof(places), workspace(),

@@ -235,7 +235,8 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
     mask = mask_like(mask, target.shape)
     owners += [owner, mask]
     rows = matrices["targets"].rows
-    matrices["mask"] = Matrix(*mask.shape, mask.data_ptr(), mask.shape[1])
+    columns = matrices["targets"].columns
+    matrices["mask"] = Matrix(rows, columns, mask.data_ptr(), columns)
     objective.shapes_agree(matrices)
     addresses: dict[str, int] = {}
     for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):

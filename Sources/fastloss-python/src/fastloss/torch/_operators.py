@@ -7,7 +7,7 @@ backward pass, multiplies them by `grad_output`, or hands them on as they are wh
 Each exists twice:
 
 - as a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd: what
-  torch.compile, torch.export, fake tensors and function transforms see;
+  torch.compile, torch.export and fake tensors see;
 - as a `torch.autograd.Function` that calls the library directly: what eager mode takes, because the dispatcher's way through
   a Python operator costs 11 µs more (measured: 27 µs against 16 µs for forward and backward of an empty operator),
   and a masked MSE of 64 × 1201 takes 14.
@@ -47,7 +47,7 @@ class Direct(torch.autograd.Function):
         return results
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
         operator: Operator = ctx.operator
         places: list[Tensor | None] = [None] * (operator.count + 1)
@@ -57,6 +57,20 @@ class Direct(torch.autograd.Function):
             for index, gradient in zip(operator.differentiable, ctx.saved_tensors, strict=True):
                 places[index + 1] = scaled(gradient, grad_output, unchanged)
         return tuple(places)
+
+
+class Once(torch.autograd.Function):
+    """A gradient as it is, which refuses to be differentiated once more."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, input: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        raise RuntimeError(
+            "FastLoss's losses can be differentiated once; for second derivatives use PyTorch's own operations"
+        )
 
 
 class Operator:
@@ -86,15 +100,20 @@ class Operator:
         self.nothing = [False] * len(self.differentiable)
         outputs = ", ".join(["Tensor"] * (results + len(self.differentiable)))
         schema = f"({arguments}, bool[{len(self.differentiable)}] wanted) -> "
-        schema += f"({outputs})" if self.differentiable or results > 1 else outputs
+        alone = results == 1 and not self.differentiable
+        schema += outputs if alone else f"({outputs})"
 
         def kernel(*inputs: Any) -> Any:
             *values, wanted = inputs
             found, gradients = compute(wanted, *values)
+            if alone:
+                return found[0]
             return (*found, *(torch.empty(0) if gradient is None else gradient for gradient in gradients))
 
         def fake_kernel(*inputs: Any) -> Any:
             *values, wanted = inputs
+            if alone:
+                return fake(*values)[0]
             gradients = (
                 values[index].new_empty(values[index].shape) if flag else torch.empty(0)
                 for index, flag in zip(self.differentiable, wanted, strict=True)
@@ -108,22 +127,27 @@ class Operator:
         operator.register_autograd(self.backward, setup_context=self.setup_context)
         self.dispatched = operator
 
-    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor):
+            ctx.mark_non_differentiable(output)
+            return
         ctx.wanted = inputs[-1]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*output[self.results :])
+        ctx.mark_non_differentiable(*output[1:])
+        differentiated = (inputs[index] for index, flag in zip(self.differentiable, ctx.wanted, strict=True) if flag)
+        ctx.save_for_backward(*output[self.results :], *differentiated)
 
-    def backward(self, ctx: Any, *grad_outputs: Tensor | None) -> Any:
-        if any(gradient is not None for gradient in grad_outputs[1:]):
-            # The gradients are outputs, so a derivative of one of them arrives here.
-            raise RuntimeError(
-                "FastLoss's losses can be differentiated once; for second derivatives use PyTorch's own operations"
-            )
+    def backward(self, ctx: Any, grad_output: Tensor | None, *_: Tensor | None) -> Any:
         places: list[Tensor | None] = [None] * (self.count + 1)
-        grad_output = grad_outputs[0]
+        gradients = ctx.saved_tensors[: len(self.differentiable)]
+        inputs = iter(ctx.saved_tensors[len(self.differentiable) :])
         if grad_output is not None:
-            for index, wanted, gradient in zip(self.differentiable, ctx.wanted, ctx.saved_tensors, strict=True):
-                places[index] = gradient * grad_output if wanted else None
+            for index, wanted, gradient in zip(self.differentiable, ctx.wanted, gradients, strict=True):
+                if wanted:
+                    input = next(inputs)
+                    # With create_graph=True the result depends on the input in a way that is not recorded.
+                    constant = Once.apply(gradient, input) if torch.is_grad_enabled() else gradient  # type: ignore[no-untyped-call]
+                    places[index] = constant * grad_output
         return tuple(places)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -133,20 +157,21 @@ class Operator:
             if enabled and any(
                 arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
             ):
-                return Direct.apply(self, *arguments)
+                return Direct.apply(self, *arguments)  # type: ignore[no-untyped-call]
             results, _ = self.compute(self.nothing, *arguments)
         else:
             wanted = [
                 enabled and arguments[index] is not None and arguments[index].requires_grad
                 for index in self.differentiable
             ]
-            results = self.dispatched(*arguments, wanted)[: self.results]
+            outputs = self.dispatched(*arguments, wanted)
+            results = (outputs,) if isinstance(outputs, Tensor) else outputs[: self.results]
         return results[0] if self.results == 1 else results
 
 
 def is_direct(arguments: Sequence[Any]) -> bool:
-    """Whether the tensors hold numbers that the library can read now: no tracing, no subclass, no transform."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    """Whether the tensors hold numbers that the library can read now: no tracing, no subclass."""
+    if torch.compiler.is_compiling():
         return False
     return all(
         type(argument) is Tensor or type(argument) is torch.nn.Parameter or not isinstance(argument, Tensor)
