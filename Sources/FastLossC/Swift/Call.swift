@@ -4,7 +4,7 @@ import CFastLoss
 import FastLoss
 
 /// A matrix or array that a call has taken, by its place in the call's list. Its elements are had with
-/// ``Call/span(_:)``, once all are taken and ``Call/pack()`` was called.
+/// ``Call/span(_:)`` while ``Call/run(_:)`` computes.
 struct Taken<Element: BitwiseCopyable> {
     fileprivate let index: Int
     fileprivate let count: Int
@@ -12,9 +12,9 @@ struct Taken<Element: BitwiseCopyable> {
 
 /// The matrices of one call.
 ///
-/// First all inputs are taken, then all outputs: each output is compared with everything before it. Then `pack()`
-/// copies the inputs with gaps; then the loss is computed; then `unpack()` copies the outputs with gaps back. So nothing is written
-/// to an output with gaps when the loss fails.
+/// First all inputs are taken, then all outputs: each output is compared with everything before it. Then `run`
+/// packs what has gaps, computes the loss, and unpacks the outputs that have gaps; nothing is written to those
+/// where the loss fails.
 struct Call: ~Copyable {
     private let handle: WorkspaceHandle
 
@@ -173,37 +173,40 @@ extension Call {
 // MARK: - Gaps
 
 extension Call {
+    /// Packs, computes, unpacks.
+    func run<Result>(_ body: () throws(LossError) -> Result) throws(CallError) -> Result {
+        try handle.pack()
+        let result = try lifting(body)
+        handle.unpack()
+        return result
+    }
+}
+
+extension WorkspaceHandle {
     /// Gives every matrix with gaps a place in scratch memory and copies what is read there.
-    func pack() throws(CallError) {
-        guard handle.operands.contains(where: \.isToBePacked) else { return }
+    fileprivate func pack() throws(CallError) {
+        guard operands.contains(where: \.isToBePacked) else { return }
         var layout = Workspace.Layout()
-        for index in handle.operands.indices where handle.operands[index].isToBePacked {
-            handle.operands[index].scratch = try lifting { () throws(LossError) in
-                try layout.add(handle.operands[index].layout.byteCount, of: UInt8.self)
+        for index in operands.indices where operands[index].isToBePacked {
+            do throws(LossError) {
+                operands[index].scratch = try layout.add(operands[index].layout.byteCount, of: UInt8.self)
+            } catch {
+                throw .loss(error)
             }
         }
-        handle.packing.reserve(layout)
-        for index in handle.operands.indices {
-            guard let scratch = handle.operands[index].scratch else { continue }
-            handle.operands[index].contiguous = UnsafeMutableRawPointer(handle.packing.pointer(scratch))
-            guard handle.operands[index].role != .output else { continue }
-            handle.operands[index].copy(.pack, workspace: handle.workspace)
+        packing.reserve(layout)
+        for index in operands.indices {
+            guard let scratch = operands[index].scratch else { continue }
+            operands[index].contiguous = UnsafeMutableRawPointer(packing.pointer(scratch))
+            if operands[index].role != .output { operands[index].copy(.pack, workspace: workspace) }
         }
     }
 
     /// Copies the outputs with gaps to where they belong.
-    func unpack() {
-        for operand in handle.operands where operand.isToBePacked && operand.role != .input {
-            operand.copy(.unpack, workspace: handle.workspace)
+    fileprivate func unpack() {
+        for operand in operands where operand.isToBePacked && operand.role != .input {
+            operand.copy(.unpack, workspace: workspace)
         }
-    }
-
-    /// Packs, computes, unpacks.
-    func run<Result>(_ body: () throws(LossError) -> Result) throws(CallError) -> Result {
-        try pack()
-        let result = try lifting(body)
-        unpack()
-        return result
     }
 }
 
