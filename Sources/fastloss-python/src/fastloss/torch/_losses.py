@@ -15,7 +15,7 @@ from .._arrays import Matrix
 from .._library import fail, library, masked_options, workspace
 from ..errors import ArrayError, ShapeError
 from ._operators import Operator, Outcome
-from ._tensors import check_float, contiguous, labels, mask_like, matrix
+from ._tensors import as_float, check_float, contiguous, labels, mask_like, matrix
 
 __all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
 
@@ -29,6 +29,11 @@ IGNORED_LABEL = -100
 
 def scalar(value: float) -> Tensor:
     return torch.scalar_tensor(value, dtype=torch.float32)
+
+
+def like(tensor: Tensor) -> Tensor:
+    """Memory for a gradient: contiguous, whatever the strides of the tensor."""
+    return torch.empty(tensor.shape, dtype=torch.float32)
 
 
 def gradient_struct(gradient: Tensor | None, columns: int) -> _abi.Gradient | None:
@@ -50,53 +55,58 @@ def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
 
 def check_values(input: Tensor, target: Tensor) -> None:
     check_float("input", input)
-    if target.device.type != "cpu" or target.dtype.is_complex:
+    if not target.is_cpu or target.is_complex():
         raise ArrayError(f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu")
     if target.shape != input.shape:
         raise ShapeError(f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input")
 
 
-def masked(function: Any, options: int, gradient: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Runs a masked loss over all elements, whatever their shape: they follow each other."""
-    input, target, mask = tensors
+def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Three tensors of one shape whose elements follow each other; copies only where they have to be."""
     check_values(input, target)
-    mask = mask_like(mask, input.shape)
-    input, target = contiguous(input), contiguous(target.to(torch.float32))
+    return contiguous(input), contiguous(as_float(target)), mask_like(mask, input.shape)
+
+
+def masked(function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """Runs a masked loss over all elements as one row: the shape does not matter to it."""
     count = input.numel()
     place = gradient_struct(gradient, count)
     loss = _abi.LossValue()
     status = function(
-        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, options,
-        *(() if function is RELATIVE_ERROR else (pointer(place),)), workspace(), addressof(loss),
+        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, DROP_IN, pointer(place),
+        workspace(), addressof(loss),
     )
     if status:
         fail(status)
     return (scalar(loss.value),)
 
 
-RELATIVE_ERROR = library.fastloss_masked_relative_error
-
-
-def like(tensor: Tensor) -> Tensor:
-    """Memory for a gradient: contiguous, whatever the strides of the tensor."""
-    return torch.empty(tensor.shape, dtype=torch.float32)
-
-
 def compute_mse(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    gradient = like(input) if wanted[0] or wanted[1] else None
-    results = masked(library.fastloss_masked_mse, DROP_IN, gradient, input, target, mask)
+    input, target, mask = values(input, target, mask)
+    gradient = torch.empty_like(input) if wanted[0] or wanted[1] else None
+    results = masked(library.fastloss_masked_mse, gradient, input, target, mask)
     # The difference is squared, so the target's gradient is the input's with the other sign.
     target_gradient = gradient.neg() if gradient is not None and wanted[1] else None
     return results, (gradient if wanted[0] else None, target_gradient)
 
 
 def compute_bernoulli(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    gradient = like(input) if wanted[0] else None
-    return masked(library.fastloss_bernoulli_nll, DROP_IN, gradient, input, target, mask), (gradient,)
+    input, target, mask = values(input, target, mask)
+    gradient = torch.empty_like(input) if wanted[0] else None
+    return masked(library.fastloss_bernoulli_nll, gradient, input, target, mask), (gradient,)
 
 
 def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    return masked(RELATIVE_ERROR, METRIC, None, input, target, mask), ()
+    input, target, mask = values(input, target, mask)
+    count = input.numel()
+    loss = _abi.LossValue()
+    status = library.fastloss_masked_relative_error(
+        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, METRIC, workspace(),
+        addressof(loss),
+    )
+    if status:
+        fail(status)
+    return (scalar(loss.value),), ()
 
 
 def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
@@ -231,7 +241,7 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
                 places[field] = Matrix(rows, columns, gradient.data_ptr(), columns)
         gradients.append(gradient)
 
-    owner, matrices["targets"] = matrix("target_values", target.to(torch.float32))
+    owner, matrices["targets"] = matrix("target_values", as_float(target))
     mask = mask_like(mask, target.shape)
     owners += [owner, mask]
     rows = matrices["targets"].rows

@@ -25,40 +25,6 @@ __all__ = ["Operator"]
 Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
 
 
-def scaled(gradient: Tensor | None, grad_output: Tensor, unchanged: bool) -> Tensor | None:
-    if gradient is None or unchanged:
-        return gradient
-    return gradient * grad_output
-
-
-class Direct(torch.autograd.Function):
-    """Eager mode: one call of the library in the forward pass, at most a multiplication in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:
-        needs = ctx.needs_input_grad
-        results, gradients = operator.compute([needs[index + 1] for index in operator.differentiable], *arguments)
-        ctx.operator = operator
-        ctx.save_for_backward(*gradients)
-        if len(results) == 1:
-            return results[0]
-        ctx.mark_non_differentiable(*results[1:])
-        ctx.set_materialize_grads(False)
-        return results
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
-        operator: Operator = ctx.operator
-        places: list[Tensor | None] = [None] * (operator.count + 1)
-        if grad_output is not None:
-            # On the CPU looking at a number is free, and most losses end in a sum with weight 1.
-            unchanged = grad_output.item() == 1.0
-            for index, gradient in zip(operator.differentiable, ctx.saved_tensors, strict=True):
-                places[index + 1] = scaled(gradient, grad_output, unchanged)
-        return tuple(places)
-
-
 class Once(torch.autograd.Function):
     """A gradient as it is, which refuses to be differentiated once more."""
 
@@ -71,6 +37,30 @@ class Once(torch.autograd.Function):
         raise RuntimeError(
             "FastLoss's losses can be differentiated once; for second derivatives use PyTorch's own operations"
         )
+
+
+class Direct(torch.autograd.Function):
+    """Eager mode: one call of the library in the forward pass, at most a multiplication in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:
+        needs = ctx.needs_input_grad
+        wanted = [needs[index + 1] for index in operator.differentiable]
+        results, gradients = operator.compute(wanted, *arguments)
+        ctx.operator = operator
+        ctx.save_for_backward(*gradients, *(arguments[index] for index in operator.differentiable))
+        ctx.set_materialize_grads(False)
+        if len(results) == 1:
+            return results[0]
+        ctx.mark_non_differentiable(*results[1:])
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
+        operator: Operator = ctx.operator
+        # On the CPU looking at a number is free, and most losses end in a sum with weight 1.
+        unchanged = grad_output is not None and grad_output.item() == 1.0
+        return None, *operator.chain(ctx.saved_tensors, grad_output, unchanged)
 
 
 class Operator:
@@ -95,6 +85,7 @@ class Operator:
         """
         self.differentiable = tuple(differentiable)
         self.compute = compute
+        #: How many arguments there are, without the last one of the schema.
         self.count = arguments.count(",") + 1
         self.results = results
         self.nothing = [False] * len(self.differentiable)
@@ -134,38 +125,43 @@ class Operator:
         ctx.wanted = inputs[-1]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
-        differentiated = (inputs[index] for index, flag in zip(self.differentiable, ctx.wanted, strict=True) if flag)
-        ctx.save_for_backward(*output[self.results :], *differentiated)
+        gradients = (
+            gradient if flag else None for gradient, flag in zip(output[self.results :], ctx.wanted, strict=True)
+        )
+        ctx.save_for_backward(*gradients, *(inputs[index] for index in self.differentiable))
 
     def backward(self, ctx: Any, grad_output: Tensor | None, *_: Tensor | None) -> Any:
-        places: list[Tensor | None] = [None] * (self.count + 1)
-        gradients = ctx.saved_tensors[: len(self.differentiable)]
-        inputs = iter(ctx.saved_tensors[len(self.differentiable) :])
-        if grad_output is not None:
-            for index, wanted, gradient in zip(self.differentiable, ctx.wanted, gradients, strict=True):
-                if wanted:
-                    input = next(inputs)
-                    # With create_graph=True the result depends on the input in a way that is not recorded.
-                    constant = Once.apply(gradient, input) if torch.is_grad_enabled() else gradient  # type: ignore[no-untyped-call]
-                    places[index] = constant * grad_output
-        return tuple(places)
+        return *self.chain(ctx.saved_tensors, grad_output, False), None
+
+    def chain(self, saved: Sequence[Tensor | None], grad_output: Tensor | None, unchanged: bool) -> list[Tensor | None]:
+        """The gradient of every argument: the one that was computed in the forward pass, times what comes from above."""
+        places: list[Tensor | None] = [None] * self.count
+        if grad_output is None:
+            return places
+        for position, index in enumerate(self.differentiable):
+            gradient = saved[position]
+            if gradient is None:
+                continue
+            if torch.is_grad_enabled():
+                # create_graph=True: that the gradient depends on the input is recorded, to be refused later.
+                gradient = Once.apply(gradient, saved[len(self.differentiable) + position])  # type: ignore[no-untyped-call]
+            places[index] = gradient if unchanged else gradient * grad_output
+        return places
 
     def __call__(self, *arguments: Any) -> Any:
         """The loss, or the tuple of results where there are several."""
-        enabled = torch.is_grad_enabled()
-        if is_direct(arguments):
-            if enabled and any(
-                arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
-            ):
-                return Direct.apply(self, *arguments)  # type: ignore[no-untyped-call]
-            results, _ = self.compute(self.nothing, *arguments)
-        else:
+        wanted = self.nothing
+        if torch.is_grad_enabled():
             wanted = [
-                enabled and arguments[index] is not None and arguments[index].requires_grad
-                for index in self.differentiable
+                arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
             ]
+        if not is_direct(arguments):
             outputs = self.dispatched(*arguments, wanted)
             results = (outputs,) if isinstance(outputs, Tensor) else outputs[: self.results]
+        elif True in wanted:
+            return Direct.apply(self, *arguments)  # type: ignore[no-untyped-call]
+        else:
+            results, _ = self.compute(wanted, *arguments)
         return results[0] if self.results == 1 else results
 
 
@@ -173,7 +169,8 @@ def is_direct(arguments: Sequence[Any]) -> bool:
     """Whether the tensors hold numbers that the library can read now: no tracing, no subclass."""
     if torch.compiler.is_compiling():
         return False
-    return all(
-        type(argument) is Tensor or type(argument) is torch.nn.Parameter or not isinstance(argument, Tensor)
-        for argument in arguments
-    )
+    for argument in arguments:
+        kind = type(argument)
+        if kind is not Tensor and kind is not torch.nn.Parameter and isinstance(argument, Tensor):
+            return False
+    return True

@@ -6,19 +6,24 @@ from torch import Tensor
 from .._arrays import Matrix
 from ..errors import ArrayError, ShapeError
 
-__all__ = ["check_float", "labels", "mask_like", "matrix"]
+__all__ = ["as_float", "check_float", "contiguous", "labels", "mask_like", "matrix"]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 def check_float(name: str, tensor: Tensor) -> None:
     """Float32 on the CPU; real and fake tensors alike."""
-    if tensor.dtype is torch.float32 and tensor.device.type == "cpu" and tensor.layout is torch.strided:
+    if tensor.dtype is torch.float32 and tensor.is_cpu and tensor.layout is torch.strided:
         return
     raise ArrayError(
         f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected torch.float32 on the cpu, "
         f"torch.strided: FastLoss converts nothing here, .float() and .cpu() do"
     )
+
+
+def as_float(tensor: Tensor) -> Tensor:
+    """Float32; the tensor itself if it is."""
+    return tensor if tensor.dtype is torch.float32 else tensor.to(torch.float32)
 
 
 def contiguous(tensor: Tensor) -> Tensor:
@@ -32,7 +37,7 @@ def mask_like(mask: Tensor, shape: torch.Size) -> Tensor:
     """A contiguous bool mask of that shape. Bool masks are taken as they are; others have to hold 0 and 1 alone."""
     if mask.shape != shape:
         raise ShapeError(f"mask has the shape {tuple(mask.shape)}; expected {tuple(shape)}, as input")
-    if mask.device.type != "cpu":
+    if not mask.is_cpu:
         raise ArrayError(f"mask is on {mask.device}; expected a tensor on the cpu")
     if mask.dtype is not torch.bool:
         converted = mask.bool()
@@ -62,7 +67,7 @@ def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
 
 def labels(name: str, tensor: Tensor, count: int) -> Tensor:
     """Contiguous int32 labels; int64, which PyTorch demands elsewhere, is converted."""
-    if tensor.device.type != "cpu" or tensor.dtype not in (torch.int64, torch.int32):
+    if not tensor.is_cpu or tensor.dtype not in (torch.int64, torch.int32):
         raise ArrayError(
             f"{name} is a {tensor.dtype} tensor on {tensor.device}; expected torch.int64 or torch.int32 on the cpu"
         )
