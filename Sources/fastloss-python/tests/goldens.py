@@ -41,14 +41,22 @@ def cases(stem: str) -> Iterator[Case]:
 
     for case in json.loads((FOLDER / f"{stem}.json").read_text())["cases"]:
         yield Case(
-            case["name"], case["parameters"], case["inputs"], numbers(case["float64"]), numbers(case["float32"])
+            case["name"],
+            case["parameters"],
+            case["inputs"],
+            numbers(case["float64"]),
+            numbers(case["float32"]),
         )
 
 
 def assert_close(
-    found: Any, truth: npt.NDArray[np.float64], naive: npt.NDArray[np.float64], tolerance: float = VALUE_TOLERANCE
+    found: Any,
+    truth: npt.NDArray[np.float64],
+    naive: npt.NDArray[np.float64],
+    tolerance: float = VALUE_TOLERANCE,
 ) -> None:
-    """At least as close to the truth as PyTorch in float32, give or take the tolerance: norm-wise, NaN where it is NaN."""
+    """At least as close to the truth as PyTorch in float32, give or take the tolerance: norm-wise, NaN where
+    it is NaN."""
     found = np.asarray(found, dtype=np.float64).reshape(-1)
     assert found.shape == truth.shape, (found.shape, truth.shape)
     finite = np.isfinite(truth)
@@ -58,4 +66,6 @@ def assert_close(
     allowed = tolerance * scale
     if np.isfinite(naive[finite]).all():
         allowed += float(np.linalg.norm(naive[finite] - truth[finite]))
-    assert math.isfinite(error) and error <= allowed, f"error {error:.3g} of {scale:.3g}, allowed {allowed:.3g}"
+    assert math.isfinite(error) and error <= allowed, (
+        f"error {error:.3g} of {scale:.3g}, allowed {allowed:.3g}"
+    )

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from goldens import GRADIENT_TOLERANCE, Case, assert_close, cases
 
 import fastloss
-from goldens import GRADIENT_TOLERANCE, Case, assert_close, cases
 
 
 def named(stem: str) -> Any:
@@ -76,7 +76,9 @@ def test_masked_relative_error(case: Case) -> None:
         else:
             with pytest.raises(fastloss.EmptySelectionError):
                 fastloss.masked_relative_error(predictions, targets, mask, reduction=reduction)
-    check(case, "perCell", fastloss.masked_relative_error_per_cell(predictions, targets, mask, when_empty="nan"))
+    check(
+        case, "perCell", fastloss.masked_relative_error_per_cell(predictions, targets, mask, when_empty="nan")
+    )
 
 
 @named("CrossEntropy")
@@ -86,7 +88,9 @@ def test_cross_entropy(case: Case) -> None:
     for reduction in ("mean", "sum"):
         gradient = np.empty_like(logits)
         rule = "nan" if reduction == "mean" else "zero"
-        loss = fastloss.cross_entropy(labels=labels, logits=logits, reduction=reduction, when_empty=rule, gradient=gradient)
+        loss = fastloss.cross_entropy(
+            labels=labels, logits=logits, reduction=reduction, when_empty=rule, gradient=gradient
+        )
         check(case, reduction, loss.value, gradient, f"{reduction}Gradient")
         assert loss.selected_count == (labels != -100).sum()
 
@@ -113,9 +117,12 @@ def test_domain_adversarial(case: Case) -> None:
 def test_elastic_cell_similarity(case: Case) -> None:
     embeddings = case.floats("embeddings", case.parameters["rows"], case.parameters["columns"])
     gradient = np.empty_like(embeddings)
-    loss = fastloss.elastic_cell_similarity(embeddings, threshold=case.parameters["threshold"], gradient=gradient)
+    loss = fastloss.elastic_cell_similarity(
+        embeddings, threshold=case.parameters["threshold"], gradient=gradient
+    )
     check(case, "value", loss.value)
-    # A row's gradient is what remains of ten times larger numbers: where it is 0 by cancellation, an absolute bound.
+    # A row's gradient is what remains of ten times larger numbers: where it is 0 by cancellation, an absolute
+    # bound.
     difference = np.abs(gradient.reshape(-1) - case.truth["gradient"])
     naive = np.abs(case.naive["gradient"] - case.truth["gradient"])
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
@@ -131,7 +138,10 @@ def test_contrastive_cell_embedding(case: Case) -> None:
     first, second = case.floats("first", *shape), case.floats("second", *shape)
     gradients = np.empty_like(first), np.empty_like(second)
     loss = fastloss.contrastive_cell_embedding(
-        first, second, temperature=case.parameters["temperature"], first_gradient=gradients[0],
+        first,
+        second,
+        temperature=case.parameters["temperature"],
+        first_gradient=gradients[0],
         second_gradient=gradients[1],
     )
     temperature = case.parameters["temperature"]
@@ -173,7 +183,9 @@ PRESETS = {
 def test_total_objective(case: Case) -> None:
     cells = case.parameters["cells"]
     weights = {
-        key.removeprefix("weight."): value for key, value in case.parameters.items() if key.startswith("weight.")
+        key.removeprefix("weight."): value
+        for key, value in case.parameters.items()
+        if key.startswith("weight.")
     }
     objective = fastloss.TotalObjective(weights, elastic_threshold=case.parameters["threshold"])
     if case.name in PRESETS:
@@ -181,7 +193,9 @@ def test_total_objective(case: Case) -> None:
         if "ecs" in weights:
             assert PRESETS[case.name].elastic_threshold == objective.elastic_threshold
     inputs: dict[str, Any] = {
-        ours: case.floats(theirs, cells, -1) for theirs, ours in OBJECTIVE_INPUTS.items() if theirs in case.inputs
+        ours: case.floats(theirs, cells, -1)
+        for theirs, ours in OBJECTIVE_INPUTS.items()
+        if theirs in case.inputs
     }
     if "mask" in case.inputs:
         inputs["mask"] = case.bools("mask", cells, -1)

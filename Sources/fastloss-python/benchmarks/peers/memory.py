@@ -1,9 +1,9 @@
 """Peak memory that one call takes beyond its inputs, measured in a process of its own.
 
-The call runs once on a small problem of the same kind, so that libraries are loaded and threads exist, and then on
-the problem itself: what is reported is how far the resident set grew above where it stood before that call.
-Gradients are part of it, for everyone alike. A second call would take nothing new where allocators keep their
-memory, so that the first is what a user's machine has to have room for.
+The call runs once on a small problem of the same kind, so that libraries are loaded and threads exist, and
+then on the problem itself: what is reported is how far the resident set grew above where it stood before that
+call. Gradients are part of it, for everyone alike. A second call would take nothing new where allocators keep
+their memory, so that the first is what a user's machine has to have room for.
 """
 
 import json

@@ -1,7 +1,8 @@
 """What is compared: losses of real cells, at the sizes that scGPT trains at and at large ones.
 
 The inputs are made from the 700 cells of Benchmarks/Data/pbmc68k in the way that the Swift benchmarks make
-theirs: values of real cells, predictions of a half-trained model, embeddings in which similar cells are similar.
+theirs: values of real cells, predictions of a half-trained model, embeddings in which similar cells are
+similar.
 """
 
 import functools
@@ -21,7 +22,8 @@ THRESHOLD = 0.8
 TEMPERATURE = 0.5
 ECS_WEIGHT = 10.0
 MASK_RATIO = 0.4
-#: The value that the Bernoulli loss keeps its probabilities from 0 and 1: float32's epsilon, part of the loss.
+#: The value that the Bernoulli loss keeps its probabilities from 0 and 1: float32's epsilon, part of the
+#: loss.
 CLAMP = 2.0**-23
 
 VALUE_INPUTS = ("gene", "gene_nonzero", "cell", "cell_nonzero")
@@ -101,7 +103,9 @@ def problems(quick: bool = False) -> list[Problem]:
             for rows in (64, 256, 1024, 4096)
         ],
         *[
-            Problem("contrastive", (rows, 512), swift=swift_name(cce, both, rows, rows, 512), large=rows > 256)
+            Problem(
+                "contrastive", (rows, 512), swift=swift_name(cce, both, rows, rows, 512), large=rows > 256
+            )
             for rows in (64, 256, 1024, 4096)
         ],
         Problem("cross_entropy", (32, 50), swift=swift_name("CrossEntropy", both, 32, 50)),
@@ -129,7 +133,9 @@ def value_inputs(rows: int, tokens: int) -> dict[str, Array]:
     """Targets, a mask of 40 % of each row, and what a half-trained model might predict."""
     bins, _ = cells()
     random = np.random.default_rng(1)
-    targets = np.ascontiguousarray(bins[np.resize(np.arange(len(bins)), rows)][:, np.arange(tokens) % bins.shape[1]])
+    targets = np.ascontiguousarray(
+        bins[np.resize(np.arange(len(bins)), rows)][:, np.arange(tokens) % bins.shape[1]]
+    )
     ranks = random.random((rows, tokens)).argsort(axis=1)
     mask = ranks < int(MASK_RATIO * tokens)
 
@@ -151,7 +157,8 @@ def value_inputs(rows: int, tokens: int) -> dict[str, Array]:
 
 
 def embeddings(rows: int, width: int, noise_seed: int = 7, noise: float = 0.2) -> Array:
-    """A random projection of the centred expression, with noise that differs from one encoding to the next."""
+    """A random projection of the centred expression, with noise that differs from one encoding to the
+    next."""
     bins, _ = cells()
     projection = np.random.default_rng(6).standard_normal((bins.shape[1], width)) / np.sqrt(bins.shape[1])
     exact = ((bins - bins.mean(axis=0)) @ projection)[np.resize(np.arange(len(bins)), rows)]

@@ -47,7 +47,9 @@ def repetitions(sample: Sampler) -> int:
         times *= 4
 
 
-def interleaved(samplers: dict[str, Sampler], seconds: float, minimum: int = 5, maximum: int = 41) -> dict[str, Timing]:
+def interleaved(
+    samplers: dict[str, Sampler], seconds: float, minimum: int = 5, maximum: int = 41
+) -> dict[str, Timing]:
     """Rounds in which everyone is sampled once, the order turning by one from round to round."""
     times = {name: repetitions(sample) for name, sample in samplers.items()}
     results: dict[str, list[float]] = {name: [] for name in samplers}
@@ -66,7 +68,8 @@ def interleaved(samplers: dict[str, Sampler], seconds: float, minimum: int = 5, 
 
 
 def ratio(other: Timing, base: Timing) -> tuple[float, float, float]:
-    """How many times slower `other` is: the median over rounds, with the middle 95 % of an order-statistic interval."""
+    """How many times slower `other` is: the median over rounds, with the middle 95 % of an order-statistic
+    interval."""
     ratios = sorted(a / b for a, b in zip(other.samples, base.samples))
     count = len(ratios)
     # Ranks of the distribution-free interval of a median: n/2 ± 0.98 √n.

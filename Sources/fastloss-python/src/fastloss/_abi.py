@@ -4,8 +4,20 @@ ctypes rather than a compiled extension: one wheel serves every Python and every
 microsecond or two. The GIL is released for the time of each call.
 """
 
-from ctypes import CDLL, Structure, c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32
-from ctypes import c_void_p, sizeof
+from ctypes import (
+    CDLL,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+    sizeof,
+)
 from typing import Any, TypeVar
 
 __all__ = [
@@ -181,7 +193,8 @@ class ObjectiveValue(Structure):
 
 # --- Signatures ---------------------------------------------------------------------------------------------
 
-# Pointers to structs are plain addresses too: the callers keep the structs alive, and ctypes is spared a check.
+# Pointers to structs are plain addresses too: the callers keep the structs alive, and ctypes is spared a
+# check.
 POINTER = c_void_p
 MATRIX = [POINTER, c_int64]
 #: Token states: the stride between tokens and the one between cells.
@@ -223,10 +236,22 @@ STATUS_FUNCTIONS: dict[str, list[Any]] = {
     "weighted_token_pooling_weights_gradient": [*WEIGHTED, *MATRIX, *STATES, POINTER, WORKSPACE],
     "normalized_weighted_token_pooling": [*WEIGHTED, *STATES, *MATRIX, *MATRIX, POINTER, WORKSPACE],
     "normalized_weighted_token_pooling_states_gradient": [
-        *WEIGHTED, *MATRIX, *MATRIX, POINTER, *MATRIX, POINTER, WORKSPACE
+        *WEIGHTED,
+        *MATRIX,
+        *MATRIX,
+        POINTER,
+        *MATRIX,
+        POINTER,
+        WORKSPACE,
     ],
     "normalized_weighted_token_pooling_weights_gradient": [
-        *WEIGHTED, *MATRIX, *MATRIX, POINTER, *STATES, POINTER, WORKSPACE
+        *WEIGHTED,
+        *MATRIX,
+        *MATRIX,
+        POINTER,
+        *STATES,
+        POINTER,
+        WORKSPACE,
     ],
     "objective_integration": [POINTER, c_bool, c_bool, c_float, c_float],
     "objective_annotation": [POINTER],

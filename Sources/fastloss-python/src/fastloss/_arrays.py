@@ -54,7 +54,8 @@ def check(name: str, array: object, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def matrix(name: str, array: object, dtype: np.dtype[Any] = FLOAT, like: Matrix | None = None) -> Matrix:
-    """A matrix of 1 or 2 dimensions, a vector being one row; rows may lie apart, elements of a row may not."""
+    """A matrix of 1 or 2 dimensions, a vector being one row; rows may lie apart, elements of a row may
+    not."""
     array = check(name, array, dtype)
     if array.ndim == 2:
         rows, columns = array.shape
@@ -91,7 +92,9 @@ def vector(name: str, array: object, count: int, dtype: np.dtype[Any], writable:
     if array.shape != (count,):
         raise ShapeError(f"{name} has the shape {array.shape}; expected ({count},)")
     if not array.flags.c_contiguous:
-        raise ArrayError(f"{name} has gaps between its elements; numpy.ascontiguousarray makes a copy without")
+        raise ArrayError(
+            f"{name} has gaps between its elements; numpy.ascontiguousarray makes a copy without"
+        )
     if writable and not array.flags.writeable:
         raise ArrayError(f"{name} is read-only; expected an array to write to")
     return address(array)
@@ -128,4 +131,6 @@ def chosen(name: str, value: str, values: dict[str, int]) -> int:
     try:
         return values[value]
     except (KeyError, TypeError):
-        raise InvalidParameterError(f"{name} is {value!r}; expected one of {', '.join(map(repr, values))}") from None
+        raise InvalidParameterError(
+            f"{name} is {value!r}; expected one of {', '.join(map(repr, values))}"
+        ) from None

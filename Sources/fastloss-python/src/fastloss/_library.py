@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 from . import _abi
 from .errors import BY_STATUS, FastLossError
 
-__all__ = ["describe", "fail", "get_workers", "library", "library_version", "masked_options", "set_workers", "workspace"]
+__all__ = [
+    "describe",
+    "fail",
+    "get_workers",
+    "library",
+    "library_version",
+    "masked_options",
+    "set_workers",
+    "workspace",
+]
 
 #: Names a library to load instead of the bundled one: a fresh build, while developing.
 PATH_VARIABLE = "FASTLOSS_LIBRARY"
@@ -36,7 +45,8 @@ def find() -> pathlib.Path:
 def load() -> ctypes.CDLL:
     path = find()
     try:
-        # RTLD_LOCAL: the OpenBLAS beneath it must not answer for the one that NumPy or SciPy bundles, or they for it.
+        # RTLD_LOCAL: the OpenBLAS beneath it must not answer for the one that NumPy or SciPy bundles, or they
+        # for it.
         loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
     except OSError as error:
         raise ImportError(f"{path} cannot be loaded: {error}") from error

@@ -1,8 +1,9 @@
 """Puts FastLoss's losses in the place of scGPT's own, and takes them away again.
 
-scGPT's functions have the same names and signatures here, so they are replaced where they are defined and wherever
-a module of scGPT has imported them. ECS and CCE are part of the models' `forward`: that is wrapped, called with both
-switched off, and they are computed from the cell embedding it returns. Nothing else of scGPT changes.
+scGPT's functions have the same names and signatures here, so they are replaced where they are defined and
+wherever a module of scGPT has imported them. ECS and CCE are part of the models' `forward`: that is wrapped,
+called with both switched off, and they are computed from the cell embedding it returns. Nothing else of scGPT
+changes.
 """
 
 import functools
@@ -16,8 +17,8 @@ from typing import Any
 __all__ = ["ScGPTPatch", "patch_scgpt"]
 
 FUNCTIONS = ("masked_mse_loss", "criterion_neg_log_bernoulli", "masked_relative_error")
-#: The models that return the cell embedding beside ECS and CCE. TransformerGenerator keeps it to itself, so that it
-#: stays as it is.
+#: The models that return the cell embedding beside ECS and CCE. TransformerGenerator keeps it to itself, so
+#: that it stays as it is.
 MODELS = {
     "scgpt.model.model": "TransformerModel",
     "scgpt.model.multiomic_model": "MultiOmicTransformerModel",
@@ -25,7 +26,8 @@ MODELS = {
 
 
 class ScGPTPatch:
-    """What :func:`patch_scgpt` has replaced; `undo()` puts it back. Also a context manager that does so at its end."""
+    """What :func:`patch_scgpt` has replaced; `undo()` puts it back. Also a context manager that does so at
+    its end."""
 
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
@@ -63,18 +65,20 @@ def patch_scgpt() -> ScGPTPatch:
 
     Replaced are
 
-    - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` of ``scgpt.loss``, and the same
-      functions in every module of scGPT that has imported them (``scgpt.trainer``);
+    - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` of ``scgpt.loss``,
+      and the same functions in every module of scGPT that has imported them (``scgpt.trainer``);
     - ``forward`` of ``TransformerModel`` and ``MultiOmicTransformerModel``: its ECS, and its CCE unless
-      ``torch.distributed`` is initialised and the model trains, because upstream gathers the embeddings of all
-      processes then.
+      ``torch.distributed`` is initialised and the model trains, because upstream gathers the embeddings of
+      all processes then.
 
-    A script that has run ``from scgpt.loss import …`` keeps what it imported: patch first. Everything is on the CPU in
-    float32 then; see :mod:`fastloss.torch`.
+    A script that has run ``from scgpt.loss import …`` keeps what it imported: patch first. Everything is on
+    the CPU in float32 then; see :mod:`fastloss.torch`.
 
-    Dropout draws the same random numbers as without the patch, unless ``do_sample=True`` in training with CCE.
+    Dropout draws the same random numbers as without the patch, unless ``do_sample=True`` in training with
+    CCE.
 
-    Returns what can be undone. Raises ImportError if scGPT cannot be imported, RuntimeError if it is patched already.
+    Returns what can be undone. Raises ImportError if scGPT cannot be imported, RuntimeError if it is patched
+    already.
     """
     from . import torch as losses
 

@@ -13,7 +13,8 @@ __all__ = [
 
 
 class FastLossError(ValueError):
-    """Any error that the library reports; `status` is the code of `fastloss.h`, or None if Python found it."""
+    """Any error that the library reports; `status` is the code of `fastloss.h`, or None if Python found
+    it."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -37,7 +38,8 @@ class EmptySelectionError(FastLossError):
 
 
 class LabelOutOfRangeError(FastLossError, IndexError):
-    """A label that is neither a class nor the ignored label; often −1, which categorical types use for "missing"."""
+    """A label that is neither a class nor the ignored label; often −1, which categorical types use for
+    "missing"."""
 
 
 class ProbabilityOutOfRangeError(FastLossError):

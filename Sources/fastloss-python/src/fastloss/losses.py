@@ -2,13 +2,13 @@
 
 What holds for all of them:
 
-- Arrays are float32, masks bool, labels int32, in row-major order; a vector counts as one row. Rows may lie apart
-  (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is copied or
-  converted; what does not fit is an :class:`~fastloss.ArrayError`.
+- Arrays are float32, masks bool, labels int32, in row-major order; a vector counts as one row. Rows may lie
+  apart (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is
+  copied or converted; what does not fit is an :class:`~fastloss.ArrayError`.
 - A mask selects: what is outside has no effect, NaN and infinity included. A mask of None selects everything.
-- ``gradient`` is an array of the caller's that receives the gradient, computed in the same pass as the value; None
-  asks for none. ``gradient_scale`` is a factor of the gradient alone (a term's weight, loss scaling), and
-  ``accumulate`` adds to what the array holds. It may not share memory with an input.
+- ``gradient`` is an array of the caller's that receives the gradient, computed in the same pass as the value;
+  None asks for none. ``gradient_scale`` is a factor of the gradient alone (a term's weight, loss scaling),
+  and ``accumulate`` adds to what the array holds. It may not share memory with an input.
 - ``when_empty`` says what happens where nothing is selected: ``"error"`` raises
   :class:`~fastloss.EmptySelectionError`, ``"zero"`` gives value and gradient 0, ``"nan"`` gives what upstream
   gives, a value of NaN (and NaN gradients for the masked losses, 0 for the others).
@@ -150,8 +150,15 @@ def masked_mse(
     Raises ShapeError, ArrayError, EmptySelectionError, InvalidParameterError, OverlapError.
     """
     return masked_loss(
-        library.fastloss_masked_mse, predictions, targets, mask, reduction, when_empty, gradient,
-        gradient_scale, accumulate,
+        library.fastloss_masked_mse,
+        predictions,
+        targets,
+        mask,
+        reduction,
+        when_empty,
+        gradient,
+        gradient_scale,
+        accumulate,
     )
 
 
@@ -171,8 +178,15 @@ def masked_mse_per_cell(
     Row b of the gradient is that of cell b's value; ``when_empty`` decides about each row.
     """
     return masked_loss_per_cell(
-        library.fastloss_masked_mse_per_cell, predictions, targets, mask, reduction, when_empty,
-        gradient, gradient_scale, accumulate,
+        library.fastloss_masked_mse_per_cell,
+        predictions,
+        targets,
+        mask,
+        reduction,
+        when_empty,
+        gradient,
+        gradient_scale,
+        accumulate,
     )
 
 
@@ -202,7 +216,14 @@ def bernoulli_nll(
     """
     function = library.fastloss_bernoulli_nll_logits if logits else library.fastloss_bernoulli_nll
     return masked_loss(
-        function, predictions, targets, mask, reduction, when_empty, gradient, gradient_scale,
+        function,
+        predictions,
+        targets,
+        mask,
+        reduction,
+        when_empty,
+        gradient,
+        gradient_scale,
         accumulate,
     )
 
@@ -224,7 +245,14 @@ def bernoulli_nll_per_cell(
         library.fastloss_bernoulli_nll_logits_per_cell if logits else library.fastloss_bernoulli_nll_per_cell
     )
     return masked_loss_per_cell(
-        function, predictions, targets, mask, reduction, when_empty, gradient, gradient_scale,
+        function,
+        predictions,
+        targets,
+        mask,
+        reduction,
+        when_empty,
+        gradient,
+        gradient_scale,
         accumulate,
     )
 
@@ -286,9 +314,11 @@ def cross_entropy(
 
     L = Σ over rows with a label of (log Σⱼ exp zᵢⱼ − zᵢ,yᵢ) / N, ∂L/∂z = (softmax(z) − onehot(y)) / N.
 
-    logits, gradient: B × C; labels: B, int32, each in 0 … C − 1 or ``ignored_label``. Ignored rows are not read.
+    logits, gradient: B × C; labels: B, int32, each in 0 … C − 1 or ``ignored_label``. Ignored rows are not
+    read.
 
-    Raises ShapeError, ArrayError, LabelOutOfRangeError, EmptySelectionError, InvalidParameterError, OverlapError.
+    Raises ShapeError, ArrayError, LabelOutOfRangeError, EmptySelectionError, InvalidParameterError,
+    OverlapError.
     """
     z = matrix("logits", logits)
     options = sized(
@@ -300,8 +330,15 @@ def cross_entropy(
     place = gradient_struct("gradient", gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
     status = library.fastloss_cross_entropy(
-        z.rows, z.columns, z.address, z.stride, labels_address("labels", labels, z.rows), addressof(options), pointer(place),
-        workspace(), addressof(loss),
+        z.rows,
+        z.columns,
+        z.address,
+        z.stride,
+        labels_address("labels", labels, z.rows),
+        addressof(options),
+        pointer(place),
+        workspace(),
+        addressof(loss),
     )
     if status:
         fail(status)
@@ -323,8 +360,9 @@ def domain_adversarial(
 ) -> LossValue:
     """Cross-entropy of batch labels behind a gradient reversal (DAB, DAR).
 
-    ``discriminator_gradient`` receives ∂L/∂z, for the discriminator's own parameters, and ``embedding_gradient``
-    receives −``lambd`` ∂L/∂z, for everything before the reversal. Otherwise as :func:`cross_entropy`.
+    ``discriminator_gradient`` receives ∂L/∂z, for the discriminator's own parameters, and
+    ``embedding_gradient`` receives −``lambd`` ∂L/∂z, for everything before the reversal. Otherwise as
+    :func:`cross_entropy`.
     """
     z = matrix("logits", logits)
     options = sized(
@@ -338,8 +376,16 @@ def domain_adversarial(
     reversed_ = gradient_struct("embedding_gradient", embedding_gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
     status = library.fastloss_domain_adversarial(
-        z.rows, z.columns, z.address, z.stride, labels_address("labels", labels, z.rows), addressof(options), pointer(own),
-        pointer(reversed_), workspace(), addressof(loss),
+        z.rows,
+        z.columns,
+        z.address,
+        z.stride,
+        labels_address("labels", labels, z.rows),
+        addressof(options),
+        pointer(own),
+        pointer(reversed_),
+        workspace(),
+        addressof(loss),
     )
     if status:
         fail(status)
@@ -387,13 +433,18 @@ def elastic_cell_similarity(
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """
     e = matrix("embeddings", embeddings)
-    options = sized(
-        _abi.ElasticOptions, threshold, chosen("when_empty", when_empty, EMPTY_RULES)
-    )
+    options = sized(_abi.ElasticOptions, threshold, chosen("when_empty", when_empty, EMPTY_RULES))
     place = gradient_struct("gradient", gradient, e, gradient_scale, accumulate)
     loss = _abi.LossValue()
     status = library.fastloss_elastic_cell_similarity(
-        e.rows, e.columns, e.address, e.stride, addressof(options), pointer(place), workspace(), addressof(loss)
+        e.rows,
+        e.columns,
+        e.address,
+        e.stride,
+        addressof(options),
+        pointer(place),
+        workspace(),
+        addressof(loss),
     )
     if status:
         fail(status)
@@ -421,15 +472,22 @@ def contrastive_cell_embedding(
     """
     a = matrix("first", first)
     b = matrix("second", second, like=a)
-    options = sized(
-        _abi.ContrastiveOptions, temperature, chosen("when_empty", when_empty, EMPTY_RULES)
-    )
+    options = sized(_abi.ContrastiveOptions, temperature, chosen("when_empty", when_empty, EMPTY_RULES))
     first_place = gradient_struct("first_gradient", first_gradient, a, gradient_scale, accumulate)
     second_place = gradient_struct("second_gradient", second_gradient, a, gradient_scale, accumulate)
     loss = _abi.LossValue()
     status = library.fastloss_contrastive_cell_embedding(
-        a.rows, a.columns, a.address, a.stride, b.address, b.stride, addressof(options), pointer(first_place),
-        pointer(second_place), workspace(), addressof(loss),
+        a.rows,
+        a.columns,
+        a.address,
+        a.stride,
+        b.address,
+        b.stride,
+        addressof(options),
+        pointer(first_place),
+        pointer(second_place),
+        workspace(),
+        addressof(loss),
     )
     if status:
         fail(status)

@@ -10,7 +10,7 @@ from . import _abi
 from ._abi import EMPTY_RULES, TERM_NAMES, sized
 from ._arrays import BOOL, Matrix, chosen, labels, matrix, output
 from ._library import fail, library, workspace
-from .errors import InvalidParameterError, ShapeError
+from .errors import FastLossError, InvalidParameterError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
 
 __all__ = ["ObjectiveValue", "TotalObjective"]
@@ -30,6 +30,18 @@ GRADIENTS = {
 }
 
 
+#: What each term reads.
+INPUTS = {
+    "mse": ("gene_predictions", "targets"),
+    "nzlp": ("gene_nonzero", "targets"),
+    "mvc": ("cell_predictions", "targets"),
+    "mvc_nzlp": ("cell_nonzero", "targets"),
+    "gen": ("generated_predictions", "targets"),
+    "cls": ("cell_type_logits", "cell_type_labels"),
+    "cce": ("cell_embedding", "second_cell_embedding"),
+    "ecs": ("cell_embedding",),
+    "dab": ("batch_logits", "batch_labels"),
+}
 #: Which number of columns a matrix has; L, the number of genes, if it is not listed.
 COLUMNS = {
     "cell_embedding": "width",
@@ -40,7 +52,8 @@ COLUMNS = {
 
 
 class ObjectiveValue(NamedTuple):
-    """The total, with everything that upstream logs beside it. The dictionaries have the terms that are on."""
+    """The total, with everything that upstream logs beside it. The dictionaries have the terms that are
+    on."""
 
     #: Σ weight · value.
     total: float
@@ -131,7 +144,9 @@ class TotalObjective:
         return cls({"mse": 1.0, "mvc": 1.0, "dab": 1.0}, **parameters)
 
     @classmethod
-    def generative_pretraining(cls, *, from_cell_embedding: bool = True, **parameters: Any) -> "TotalObjective":
+    def generative_pretraining(
+        cls, *, from_cell_embedding: bool = True, **parameters: Any
+    ) -> "TotalObjective":
         """Generative pretraining: MSE + MVC, and the MSE of what is generated from the cell embedding."""
         weights = {"mse": 1.0, "mvc": 1.0}
         if from_cell_embedding:
@@ -171,8 +186,22 @@ class TotalObjective:
             terms |= 1 << index
             weights[index] = weight
         return sized(
-            _abi.Objective, terms, int(self.nonzero_logits), weights, rule, self.elastic_threshold, rule,
-            self.contrastive_temperature, rule, 0, rule, self.ignored_label, 0, rule, self.ignored_label, self.lambd,
+            _abi.Objective,
+            terms,
+            int(self.nonzero_logits),
+            weights,
+            rule,
+            self.elastic_threshold,
+            rule,
+            self.contrastive_temperature,
+            rule,
+            0,
+            rule,
+            self.ignored_label,
+            0,
+            rule,
+            self.ignored_label,
+            self.lambd,
         )
 
     def evaluate(
@@ -197,8 +226,8 @@ class TotalObjective:
     ) -> ObjectiveValue:
         """The total, every term, and the total's gradient with respect to every input named in ``gradients``.
 
-        The value terms run in one fused pass over targets and mask. An input is needed if a term that reads it is
-        on. ``gradients`` maps names of inputs to arrays of their shape, which receive the gradients;
+        The value terms run in one fused pass over targets and mask. An input is needed if a term that reads
+        it is on. ``gradients`` maps names of inputs to arrays of their shape, which receive the gradients;
         "reversed_batch_logits" receives −``lambd`` times that of "batch_logits".
 
         targets, mask, predictions: B × L; embeddings: B × D; logits: B × C; labels: B, int32.
@@ -226,6 +255,10 @@ class TotalObjective:
             for name, value in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels))
             if value is not None
         }
+        for term in self.weights:
+            for name in INPUTS.get(term, ()):
+                if name not in matrices and name not in addresses:
+                    raise FastLossError(f"the term {term!r} is on, but {name} was not given")
         places: dict[str, Matrix] = {}
         for name, array in (gradients or {}).items():
             if name not in GRADIENTS:
@@ -233,14 +266,17 @@ class TotalObjective:
                     f"gradients has the key {name!r}; expected some of {', '.join(map(repr, GRADIENTS))}"
                 )
             like = matrices.get(GRADIENTS[name])
-            places[name] = matrix(f"gradients[{name!r}]", array) if like is None else output(
-                f"gradients[{name!r}]", array, like
+            places[name] = (
+                matrix(f"gradients[{name!r}]", array)
+                if like is None
+                else output(f"gradients[{name!r}]", array, like)
             )
         return read(run(self.struct, matrices, addresses, places, gradient_scale, accumulate))
 
 
 def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
-    """The number of cells, after every matrix has been found to have as many rows, and its siblings' columns."""
+    """The number of cells, after every matrix has been found to have as many rows, and its siblings'
+    columns."""
     rows: tuple[str, int] | None = None
     columns: dict[str, tuple[str, int]] = {}
     for name, value in matrices.items():
@@ -281,7 +317,10 @@ def run(
             view.data, view.stride = place.address, place.stride
     value = sized(_abi.ObjectiveValue)
     status = library.fastloss_total_objective(
-        addressof(objective), addressof(inputs), None if places is None else addressof(places), workspace(),
+        addressof(objective),
+        addressof(inputs),
+        None if places is None else addressof(places),
+        workspace(),
         addressof(value),
     )
     if status:

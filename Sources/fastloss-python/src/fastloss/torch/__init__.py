@@ -4,15 +4,16 @@
 
 What holds for all of them:
 
-- Tensors are float32 on the CPU; contiguous ones, and rows of two dimensions that lie apart, are read where they are, others
-  are copied first. Other devices and types are an :class:`~fastloss.ArrayError`. Targets of other real types are
-  converted. Bool masks are taken as they are; masks of other types may hold 0 and 1 and are converted. Labels are
-  int64, and converted, or int32.
-- Differentiable once, in the arguments named `input`, `cell_emb`, `cell1`, `cell2`, `logits` and (for the MSE) `target`; the
-  gradients are computed in the forward pass, if any is needed.
-- Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask gives NaN, and
-  NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
-- They work in eager mode and under torch.compile(fullgraph=True): `torch.ops.fastloss` has them as custom operators.
+- Tensors are float32 on the CPU; contiguous ones, and rows of two dimensions that lie apart, are read where
+  they are, others are copied first. Other devices and types are an :class:`~fastloss.ArrayError`. Targets of
+  other real types are converted. Bool masks are taken as they are; masks of other types may hold 0 and 1 and
+  are converted. Labels are int64, and converted, or int32.
+- Differentiable once, in the arguments named `input`, `cell_emb`, `cell1`, `cell2`, `logits` and (for the
+  MSE) `target`; the gradients are computed in the forward pass, if any is needed.
+- Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask
+  gives NaN, and NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
+- They work in eager mode and under torch.compile(fullgraph=True): `torch.ops.fastloss` has them as custom
+  operators.
 - The GIL is released. :func:`fastloss.set_workers` sets the number of threads, which is not PyTorch's.
 """
 
@@ -51,12 +52,13 @@ def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of "the value is not zero" (scGPT: ``scgpt.loss.criterion_neg_log_bernoulli``).
 
-    −Σ m (z log p + (1 − z) log(1 − p)) / Σ m, z = 1 where target > 0, p = input clamped to [2⁻²³, 1 − 2⁻²³], the gradient
-    0 beyond.
+    −Σ m (z log p + (1 − z) log(1 − p)) / Σ m, z = 1 where target > 0, p = input clamped to [2⁻²³, 1 − 2⁻²³],
+    the gradient 0 beyond.
 
     input (probabilities), target, mask: of one shape, any number of dimensions. Returns a scalar.
 
-    Raises ProbabilityOutOfRangeError, a ValueError as upstream's, for a selected probability that is NaN or outside [0, 1].
+    Raises ProbabilityOutOfRangeError, a ValueError as upstream's, for a selected probability that is NaN or
+    outside [0, 1].
     """
     loss: Tensor = _losses.bernoulli(input, target, mask)
     return loss
@@ -65,7 +67,8 @@ def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> 
 def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean of |x − t| / (t + 10⁻⁶) over a mask, a metric (scGPT: ``scgpt.loss.masked_relative_error``).
 
-    input, target, mask: of one shape, any number of dimensions. Returns a scalar, which is not differentiable.
+    input, target, mask: of one shape, any number of dimensions. Returns a scalar, which is not
+    differentiable.
 
     Raises EmptySelectionError for an empty mask, where upstream's assertion fails.
     """
@@ -76,8 +79,8 @@ def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor
 def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
     """ECS: the mean over all pairs of 1 − (C − threshold)² (scGPT: ``loss_ecs`` of ``TransformerModel``).
 
-    C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted: upstream's
-    scripts multiply by 10.
+    C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted:
+    upstream's scripts multiply by 10.
 
     cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is never stored.
     """
@@ -106,7 +109,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Reversal(torch.autograd.Function):
-    """The identity, whose gradient changes its sign. No kernel of FastLoss's: one multiplication is PyTorch's own."""
+    """The identity, whose gradient changes its sign. No kernel of FastLoss's: one multiplication is PyTorch's
+    own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lambd: float) -> Tensor:
@@ -132,8 +136,8 @@ class IntegrationLoss(NamedTuple):
 
     #: The weighted sum: a scalar, the only part with a gradient.
     total: Tensor
-    #: Every term that is on, as scGPT logs it: "mse", "nzlp", "mvc", "mvc_nzlp", "cls", "ecs" after its weight, "dab" before;
-    #: and "mre", the masked relative error. Scalars without gradients.
+    #: Every term that is on, as scGPT logs it: "mse", "nzlp", "mvc", "mvc_nzlp", "cls", "ecs" after its
+    #: weight, "dab" before; and "mre", the masked relative error. Scalars without gradients.
     terms: dict[str, Tensor]
 
 
@@ -153,12 +157,14 @@ def integration_loss(
 ) -> IntegrationLoss:
     """scGPT's objective for integration, all terms and gradients from one fused call.
 
-    MSE + [explicit_zero_prob] NLL + [gepc] MSE + [both] NLL + ecs_weight · ECS + dab_weight · DAB + cls_weight · CLS
+    MSE + [explicit_zero_prob] NLL + [gepc] MSE + [both] NLL + ecs_weight · ECS + dab_weight · DAB +
+    cls_weight · CLS
 
     outputs: what scGPT's ``TransformerModel`` returns. Needed are "mlm_output", with explicit_zero_prob
-        "mlm_zero_probs", with gepc "mvc_output" and with both "mvc_zero_probs", all B × L; "cell_emb", B × D, if
-        ecs_threshold > 0; "dab_output", B × batches, if there are batch labels; "cls_output", B × types, if there are
-        cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: ECS is computed here, from "cell_emb".
+        "mlm_zero_probs", with gepc "mvc_output" and with both "mvc_zero_probs", all B × L; "cell_emb", B × D,
+        if ecs_threshold > 0; "dab_output", B × batches, if there are batch labels; "cls_output", B × types,
+        if there are cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: ECS is computed
+        here, from "cell_emb".
     target_values: B × L. masked_positions: B × L, true where the losses look. Labels: B.
     ecs_threshold: 0 or less switches ECS off, as upstream's ``ecs_thres``.
 
@@ -171,7 +177,9 @@ def integration_loss(
         if not wanted:
             return None
         if name not in outputs:
-            raise FastLossError(f"outputs has no {name!r}, which is needed {option}; it has {sorted(outputs)}")
+            raise FastLossError(
+                f"outputs has no {name!r}, which is needed {option}; it has {sorted(outputs)}"
+            )
         return outputs[name]
 
     elastic = ecs_threshold > 0

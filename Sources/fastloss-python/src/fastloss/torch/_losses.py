@@ -20,7 +20,8 @@ from ._tensors import as_float, check_float, contiguous, labels, mask_like, matr
 __all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
 
 MEAN = REDUCTIONS["mean"]
-#: Nothing selected is NaN, as PyTorch's own arithmetic has it; for a metric it is an error, as upstream's assertion.
+#: Nothing selected is NaN, as PyTorch's own arithmetic has it; for a metric it is an error, as upstream's
+#: assertion.
 NAN, ERROR = EMPTY_RULES["nan"], EMPTY_RULES["error"]
 DROP_IN = masked_options(MEAN, NAN)
 METRIC = masked_options(MEAN, ERROR)
@@ -56,9 +57,13 @@ def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
 def check_values(input: Tensor, target: Tensor) -> None:
     check_float("input", input)
     if not target.is_cpu or target.is_complex():
-        raise ArrayError(f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu")
+        raise ArrayError(
+            f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu"
+        )
     if target.shape != input.shape:
-        raise ShapeError(f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input")
+        raise ShapeError(
+            f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input"
+        )
 
 
 def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,14 +72,26 @@ def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor,
     return contiguous(input), contiguous(as_float(target)), mask_like(mask, input.shape)
 
 
-def masked(function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+def masked(
+    function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor
+) -> tuple[Tensor, ...]:
     """Runs a masked loss over all elements as one row: the shape does not matter to it."""
     count = input.numel()
     place = gradient_struct(gradient, count)
     loss = _abi.LossValue()
     status = function(
-        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, DROP_IN, pointer(place),
-        workspace(), addressof(loss),
+        1,
+        count,
+        input.data_ptr(),
+        count,
+        target.data_ptr(),
+        count,
+        mask.data_ptr(),
+        count,
+        DROP_IN,
+        pointer(place),
+        workspace(),
+        addressof(loss),
     )
     if status:
         fail(status)
@@ -101,7 +118,16 @@ def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor
     count = input.numel()
     loss = _abi.LossValue()
     status = library.fastloss_masked_relative_error(
-        1, count, input.data_ptr(), count, target.data_ptr(), count, mask.data_ptr(), count, METRIC, workspace(),
+        1,
+        count,
+        input.data_ptr(),
+        count,
+        target.data_ptr(),
+        count,
+        mask.data_ptr(),
+        count,
+        METRIC,
+        workspace(),
         addressof(loss),
     )
     if status:
@@ -152,7 +178,13 @@ def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, te
     options = sized(_abi.ContrastiveOptions, temperature, NAN)
     loss = _abi.LossValue()
     status = library.fastloss_contrastive_cell_embedding(
-        *a, b.address, b.stride, addressof(options), pointer(places[0]), pointer(places[1]), workspace(),
+        *a,
+        b.address,
+        b.stride,
+        addressof(options),
+        pointer(places[0]),
+        pointer(places[1]),
+        workspace(),
         addressof(loss),
     )
     del first_owner, second_owner
@@ -173,9 +205,14 @@ def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[
     return fake_loss(cell1)
 
 
-elastic = Operator("elastic_cell_similarity", "Tensor cell_emb, float threshold", (0,), compute_elastic, fake_elastic)
+elastic = Operator(
+    "elastic_cell_similarity", "Tensor cell_emb, float threshold", (0,), compute_elastic, fake_elastic
+)
 contrastive = Operator(
-    "contrastive_cell_embedding", "Tensor cell1, Tensor cell2, float temperature", (0, 1), compute_contrastive,
+    "contrastive_cell_embedding",
+    "Tensor cell1, Tensor cell2, float temperature",
+    (0, 1),
+    compute_contrastive,
     fake_contrastive,
 )
 
@@ -224,7 +261,8 @@ OUTPUTS = (
 
 
 def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
-    """Arguments: the seven outputs, targets, mask, labels of cell types and of batches, weights, threshold."""
+    """Arguments: the seven outputs, targets, mask, labels of cell types and of batches, weights,
+    threshold."""
     outputs, (target, mask, cell_type_labels, batch_labels, weights, threshold) = arguments[:7], arguments[7:]
     owners: list[Tensor] = []
     matrices: dict[str, Matrix] = {}

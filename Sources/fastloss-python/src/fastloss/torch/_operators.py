@@ -1,16 +1,17 @@
 """How a loss becomes a PyTorch operator.
 
-Every loss computes its gradients in the same pass as its value, because the gradient of a scalar is only scaled by what
-comes from above. So an operator returns the loss and the gradients; autograd keeps the gradients and, in the
-backward pass, multiplies them by `grad_output`, or hands them on as they are where that is 1.
+Every loss computes its gradients in the same pass as its value, because the gradient of a scalar is only
+scaled by what comes from above. So an operator returns the loss and the gradients; autograd keeps the
+gradients and, in the backward pass, multiplies them by `grad_output`, or hands them on as they are where that
+is 1.
 
 Each exists twice:
 
-- as a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd: what
-  torch.compile, torch.export and fake tensors see;
-- as a `torch.autograd.Function` that calls the library directly: what eager mode takes, because the dispatcher's way through
-  a Python operator costs 11 µs more (measured: 27 µs against 16 µs for forward and backward of an empty operator),
-  and a masked MSE of 64 × 1201 takes 14.
+- as a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd:
+  what torch.compile, torch.export and fake tensors see;
+- as a `torch.autograd.Function` that calls the library directly: what eager mode takes, because the
+  dispatcher's way through a Python operator costs 11 µs more (measured: 27 µs against 16 µs for forward and
+  backward of an empty operator), and a masked MSE of 64 × 1201 takes 14.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +41,8 @@ class Once(torch.autograd.Function):
 
 
 class Direct(torch.autograd.Function):
-    """Eager mode: one call of the library in the forward pass, at most a multiplication in the backward pass."""
+    """Eager mode: one call of the library in the forward pass, at most a multiplication in the backward
+    pass."""
 
     @staticmethod
     def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:
@@ -80,8 +82,10 @@ class Operator:
         arguments: their schema, without the last one, which says which gradients are wanted.
         differentiable: the indices of the arguments that gradients are returned for.
         compute: takes the list of wanted gradients and the arguments.
-        fake: takes the arguments; returns results of the right shapes. Checks what can be checked without data.
-        results: how many tensors come before the gradients; the first is the loss, and the only differentiable one.
+        fake: takes the arguments; returns results of the right shapes. Checks what can be checked without
+        data.
+        results: how many tensors come before the gradients; the first is the loss, and the only
+        differentiable one.
         """
         self.differentiable = tuple(differentiable)
         self.compute = compute
@@ -126,15 +130,19 @@ class Operator:
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
         gradients = (
-            gradient if flag else None for gradient, flag in zip(output[self.results :], ctx.wanted, strict=True)
+            gradient if flag else None
+            for gradient, flag in zip(output[self.results :], ctx.wanted, strict=True)
         )
         ctx.save_for_backward(*gradients, *(inputs[index] for index in self.differentiable))
 
     def backward(self, ctx: Any, grad_output: Tensor | None, *_: Tensor | None) -> Any:
         return *self.chain(ctx.saved_tensors, grad_output, False), None
 
-    def chain(self, saved: Sequence[Tensor | None], grad_output: Tensor | None, unchanged: bool) -> list[Tensor | None]:
-        """The gradient of every argument: the one that was computed in the forward pass, times what comes from above."""
+    def chain(
+        self, saved: Sequence[Tensor | None], grad_output: Tensor | None, unchanged: bool
+    ) -> list[Tensor | None]:
+        """The gradient of every argument: the one that was computed in the forward pass, times what comes
+        from above."""
         places: list[Tensor | None] = [None] * self.count
         if grad_output is None:
             return places
@@ -153,7 +161,8 @@ class Operator:
         wanted = self.nothing
         if torch.is_grad_enabled():
             wanted = [
-                arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
+                arguments[index] is not None and arguments[index].requires_grad
+                for index in self.differentiable
             ]
         if not is_direct(arguments):
             outputs = self.dispatched(*arguments, wanted)

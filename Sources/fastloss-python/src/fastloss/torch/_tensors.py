@@ -34,7 +34,8 @@ def contiguous(tensor: Tensor) -> Tensor:
 
 
 def mask_like(mask: Tensor, shape: torch.Size) -> Tensor:
-    """A contiguous bool mask of that shape. Bool masks are taken as they are; others have to hold 0 and 1 alone."""
+    """A contiguous bool mask of that shape. Bool masks are taken as they are; others have to hold 0 and 1
+    alone."""
     if mask.shape != shape:
         raise ShapeError(f"mask has the shape {tuple(mask.shape)}; expected {tuple(shape)}, as input")
     if not mask.is_cpu:
@@ -42,7 +43,9 @@ def mask_like(mask: Tensor, shape: torch.Size) -> Tensor:
     if mask.dtype is not torch.bool:
         converted = mask.bool()
         if not torch.equal(converted.to(mask.dtype), mask):
-            raise ArrayError("mask holds numbers other than 0 and 1; FastLoss selects by a mask and cannot weigh by it")
+            raise ArrayError(
+                "mask holds numbers other than 0 and 1; FastLoss selects by a mask and cannot weigh by it"
+            )
         mask = converted
     return mask if mask.is_contiguous() else mask.contiguous()
 
