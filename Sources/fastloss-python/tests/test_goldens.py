@@ -40,7 +40,7 @@ def check_masked(case: Case, name: str, whole: Any, per_cell: Any, **options: An
         if mask.all():
             assert whole(predictions, targets, None, reduction=reduction, **options).value == loss.value
     if some_rows_empty:
-        with pytest.raises(fastloss.EmptySelectionError, match="row 2|row 0"):
+        with pytest.raises(fastloss.EmptySelectionError, match=r"row (2|0)"):
             per_cell(predictions, targets, mask, **options)
     values = per_cell(predictions, targets, mask, when_empty="nan", **options)
     check(case, "perCell", values)

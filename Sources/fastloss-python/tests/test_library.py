@@ -54,7 +54,8 @@ def test_a_library_that_is_another(tmp_path: pathlib.Path) -> None:
 def test_the_wheel_brings_what_it_needs() -> None:
     """Neither Swift nor a BLAS of the system is in this process."""
     folder = pathlib.Path(fastloss.__file__).parent
-    mapped = {line.split(maxsplit=5)[5].strip() for line in open("/proc/self/maps") if "/" in line}
+    maps = pathlib.Path("/proc/self/maps").read_text().splitlines()
+    mapped = {line.split(maxsplit=5)[5] for line in maps if "/" in line}
     native = [path for path in mapped if ".so" in pathlib.Path(path).name]
     assert str(folder / "_lib" / "libfastloss.so") in native
     blas = [path for path in native if "blas" in pathlib.Path(path).name or "gfortran" in path]

@@ -188,7 +188,8 @@ def main() -> int:
 
     print(report.summary(results))
     print(
-        "\nFastLoss: time per call of fastloss.torch. The others: how many times longer they take, median over interleaved rounds.\n"
+        "\nFastLoss: time per call of fastloss.torch. The others: how many times longer they take, "
+        "median over interleaved rounds.\n"
     )
     print(report.table(results, markdown=False))
     for row in results["rows"]:

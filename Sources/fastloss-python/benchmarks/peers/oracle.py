@@ -63,7 +63,7 @@ def truth(problem: Problem, inputs: dict[str, Array]) -> Result:
     outcome = globals()[problem.loss](tensors)
     loss, metric = outcome if isinstance(outcome, tuple) else (outcome, None)
     gradients = torch.autograd.grad(loss, wanted) if wanted else ()
-    return float(loss), None if metric is None else float(metric), [g.numpy() for g in gradients]
+    return loss.item(), None if metric is None else metric.item(), [g.numpy() for g in gradients]
 
 
 def error(result: Result, truth: Result) -> float:
@@ -73,7 +73,7 @@ def error(result: Result, truth: Result) -> float:
     errors = [abs(loss - true_loss) / abs(true_loss)]
     if metric is not None and true_metric is not None:
         errors.append(abs(metric - true_metric) / abs(true_metric))
-    for gradient, true_gradient in zip(gradients, true_gradients):
+    for gradient, true_gradient in zip(gradients, true_gradients, strict=True):
         assert gradient.shape == true_gradient.shape, (gradient.shape, true_gradient.shape)
         errors.append(float(np.linalg.norm(gradient - true_gradient) / np.linalg.norm(true_gradient)))
     # A comparison with NaN must fail, whichever of them it is.

@@ -90,7 +90,7 @@ def swift_name(kernel: str, mode: str, *shape: int) -> str:
 def problems(quick: bool = False) -> list[Problem]:
     """All rows, the headline first."""
     both = "valueAndGradient"
-    total = "TotalObjective/integration"
+    total = "TotalObjective(integration)"
     ecs, cce = "ElasticCellSimilarity", "ContrastiveCellEmbedding"
     rows = [
         Problem("integration", (64, 1201, 512), swift=swift_name(total, both, 64, 1201, 512)),

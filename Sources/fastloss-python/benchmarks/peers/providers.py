@@ -56,8 +56,8 @@ def torch_call(function: Callable[[dict[str, Any]], Any], problem: Problem, inpu
     def read(result: Any) -> Result:
         loss, metric, gradients = result
         return (
-            float(loss),
-            None if metric is None else float(metric),
+            loss.item(),
+            None if metric is None else metric.item(),
             [gradient.numpy().astype(np.float64) for gradient in gradients],
         )
 

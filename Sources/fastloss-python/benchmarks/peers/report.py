@@ -78,7 +78,7 @@ def lines(header: list[str], rows: list[list[str]], markdown: bool) -> str:
     return "\n".join(
         "  ".join(
             text.ljust(width) if index == 0 else text.rjust(width)
-            for index, (text, width) in enumerate(zip(row, widths))
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in [header, *rows]
     )
@@ -88,8 +88,8 @@ def summary(report: dict[str, Any]) -> str:
     machine, own = report["machine"], report["fastloss"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
-        f"{report['date']}: {machine['cpu']}, {report['threads']} threads each; {versions}; FastLoss's kernels "
-        f"{own['instructionSet']}, its OpenBLAS's {own['blasCore']}"
+        f"{report['date']}: {machine['cpu']}, {report['threads']} threads each; {versions}; FastLoss's "
+        f"kernels {own['instructionSet']}, its OpenBLAS's {own['blasCore']}"
     )
 
 
@@ -99,16 +99,14 @@ def markdown(report: dict[str, Any], path: str) -> str:
         {(row["title"], row["shape"], reason) for row in report["rows"] for reason in row["skipped"].values()}
     )
     notes = "".join(f" {title} {shape} as written is left out: {reason}." for title, shape, reason in skipped)
-    memory = ""
-    if report["memory"]:
-        memory = "\n\nPeak memory of one call with its gradients, beyond the inputs:\n\n" + memory_table(
-            report, True
-        )
+    memory = memory_table(report, True)
     return (
-        f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third column. The others "
-        f"are given as ratios to it, medians over interleaved rounds: above 1 they are slower, below 1 faster. Swift is the Swift "
-        f"API on inputs of the same kind, so that 1 less that ratio is what crossing from Python costs. Error: the largest "
-        f"relative one of loss and gradients against float64.{notes} [All of it]({path}).\n\n{table(report, True)}{memory}"
+        f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third "
+        f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
+        f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
+        f"what crossing from Python costs. Error: the largest relative one of loss and gradients against "
+        f"float64.{notes} [All of it]({path}).\n\n{table(report, True)}\n\n"
+        f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
     )
 
 

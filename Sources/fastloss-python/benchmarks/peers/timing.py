@@ -70,7 +70,7 @@ def interleaved(
 def ratio(other: Timing, base: Timing) -> tuple[float, float, float]:
     """How many times slower `other` is: the median over rounds, with the middle 95 % of an order-statistic
     interval."""
-    ratios = sorted(a / b for a, b in zip(other.samples, base.samples))
+    ratios = sorted(a / b for a, b in zip(other.samples, base.samples, strict=True))
     count = len(ratios)
     # Ranks of the distribution-free interval of a median: n/2 ± 0.98 √n.
     reach = 0.98 * count**0.5

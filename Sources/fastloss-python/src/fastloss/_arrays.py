@@ -54,8 +54,7 @@ def check(name: str, array: object, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def matrix(name: str, array: object, dtype: np.dtype[Any] = FLOAT, like: Matrix | None = None) -> Matrix:
-    """A matrix of 1 or 2 dimensions, a vector being one row; rows may lie apart, elements of a row may
-    not."""
+    """A matrix of 2 dimensions, or a vector as one row. Rows may lie apart, elements of a row may not."""
     array = check(name, array, dtype)
     if array.ndim == 2:
         rows, columns = array.shape
@@ -72,8 +71,8 @@ def matrix(name: str, array: object, dtype: np.dtype[Any] = FLOAT, like: Matrix 
     contiguous_rows = element_bytes == dtype.itemsize or columns <= 1
     if not contiguous_rows or row_bytes % dtype.itemsize or row_bytes < columns * dtype.itemsize:
         raise ArrayError(
-            f"{name} has strides of {array.strides} bytes; expected rows whose elements follow each other, the rows "
-            f"in order: numpy.ascontiguousarray makes such a copy"
+            f"{name} has strides of {array.strides} bytes; expected rows whose elements follow each other, "
+            f"the rows in order: numpy.ascontiguousarray makes such a copy"
         )
     return Matrix(rows, columns, address(array), row_bytes // dtype.itemsize)
 
@@ -117,8 +116,8 @@ def states(name: str, array: object, writable: bool = False) -> States:
         contiguous = element_bytes == size or width <= 1
         if not contiguous or cell_bytes % size or token_bytes % size or token_bytes < 0 or cell_bytes < 0:
             raise ArrayError(
-                f"{name} has strides of {array.strides} bytes; expected the columns of a token to follow each other: "
-                f"numpy.ascontiguousarray makes such a copy"
+                f"{name} has strides of {array.strides} bytes; expected the columns of a token to follow "
+                f"each other: numpy.ascontiguousarray makes such a copy"
             )
         return States(cells, tokens, width, address(array), token_bytes // size, cell_bytes // size)
     if writable and not array.flags.writeable:

@@ -36,8 +36,8 @@ def find() -> pathlib.Path:
         return path
     if not BUNDLED.is_file():
         raise ImportError(
-            f"this installation of fastloss has no {BUNDLED}. Install a wheel made by scripts/build-wheel, or set "
-            f"{PATH_VARIABLE} to a libfastloss.so, as `swift build -c release --product fastloss` makes it"
+            f"this installation of fastloss has no {BUNDLED}. Install a wheel made by scripts/build-wheel, "
+            f"or set {PATH_VARIABLE} to a libfastloss.so, as `swift build --product fastloss` makes it"
         )
     return BUNDLED
 

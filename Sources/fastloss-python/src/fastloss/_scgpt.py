@@ -26,8 +26,7 @@ MODELS = {
 
 
 class ScGPTPatch:
-    """What :func:`patch_scgpt` has replaced; `undo()` puts it back. Also a context manager that does so at
-    its end."""
+    """What :func:`patch_scgpt` has replaced; `undo()`, or leaving a `with` block, puts it back."""
 
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []

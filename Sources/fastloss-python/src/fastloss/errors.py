@@ -13,8 +13,7 @@ __all__ = [
 
 
 class FastLossError(ValueError):
-    """Any error that the library reports; `status` is the code of `fastloss.h`, or None if Python found
-    it."""
+    """Any error of FastLoss; `status` is the code of `fastloss.h`, or None if Python found it."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -38,8 +37,7 @@ class EmptySelectionError(FastLossError):
 
 
 class LabelOutOfRangeError(FastLossError, IndexError):
-    """A label that is neither a class nor the ignored label; often −1, which categorical types use for
-    "missing"."""
+    """A label that is neither a class nor the ignored one; often −1, a categorical type's "missing"."""
 
 
 class ProbabilityOutOfRangeError(FastLossError):

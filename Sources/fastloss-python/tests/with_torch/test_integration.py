@@ -156,6 +156,6 @@ def test_what_is_missing_or_does_not_fit(step: dict[str, Any]) -> None:
         fastloss.torch.integration_loss({**step["outputs"], "cell_emb": torch.zeros(3, WIDTH)}, *inputs)
     with pytest.raises(fastloss.ShapeError, match="mask has the shape"):
         fastloss.torch.integration_loss(step["outputs"], inputs[0], inputs[1][:, 1:], inputs[2])
-    with pytest.raises(fastloss.ArrayError, match="mvc_output is a torch.float64 tensor"):
+    with pytest.raises(fastloss.ArrayError, match=r"mvc_output is a torch\.float64 tensor"):
         outputs = {**step["outputs"], "mvc_output": step["outputs"]["mvc_output"].double()}
         fastloss.torch.integration_loss(outputs, *inputs)

@@ -312,7 +312,7 @@ def integration_struct(weights: tuple[float, ...], threshold: float) -> _abi.Obj
 
 
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
-    outputs, (target, mask, _, _, weights, _) = arguments[:7], arguments[7:]
+    outputs, (target, _, _, _, weights, _) = arguments[:7], arguments[7:]
     for (name, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
             check_float(name, tensor)

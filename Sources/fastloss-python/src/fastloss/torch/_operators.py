@@ -36,13 +36,12 @@ class Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         raise RuntimeError(
-            "FastLoss's losses can be differentiated once; for second derivatives use PyTorch's own operations"
+            "FastLoss's losses can be differentiated once; PyTorch's own operations have second derivatives"
         )
 
 
 class Direct(torch.autograd.Function):
-    """Eager mode: one call of the library in the forward pass, at most a multiplication in the backward
-    pass."""
+    """Eager mode: one call of the library forward, at most a multiplication backward."""
 
     @staticmethod
     def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:

@@ -16,8 +16,8 @@ def check_float(name: str, tensor: Tensor) -> None:
     if tensor.dtype is torch.float32 and tensor.is_cpu and tensor.layout is torch.strided:
         return
     raise ArrayError(
-        f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected torch.float32 on the cpu, "
-        f"torch.strided: FastLoss converts nothing here, .float() and .cpu() do"
+        f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected torch.float32 on "
+        f"the cpu, torch.strided: FastLoss converts nothing here, .float() and .cpu() do"
     )
 
 
@@ -72,7 +72,8 @@ def labels(name: str, tensor: Tensor, count: int) -> Tensor:
     """Contiguous int32 labels; int64, which PyTorch demands elsewhere, is converted."""
     if not tensor.is_cpu or tensor.dtype not in (torch.int64, torch.int32):
         raise ArrayError(
-            f"{name} is a {tensor.dtype} tensor on {tensor.device}; expected torch.int64 or torch.int32 on the cpu"
+            f"{name} is a {tensor.dtype} tensor on {tensor.device}; expected torch.int64 or torch.int32 on "
+            f"the cpu"
         )
     if tensor.shape != (count,):
         raise ShapeError(f"{name} has the shape {tuple(tensor.shape)}; expected ({count},)")
