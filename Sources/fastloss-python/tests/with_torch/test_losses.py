@@ -107,8 +107,10 @@ def test_without_gradients(loss: Loss) -> None:
 def test_second_derivatives_are_refused(loss: Loss) -> None:
     arguments = loss.arguments()
     first = torch.autograd.grad(loss.function(*arguments), leaves(arguments), create_graph=True)
+    # Also beside something that has a second derivative: it must not be taken for all of it.
+    others = sum((leaf**2).sum() for leaf in leaves(arguments))
     with pytest.raises(RuntimeError, match="can be differentiated once"):
-        torch.autograd.grad(sum(gradient.sum() for gradient in first), leaves(arguments))
+        torch.autograd.grad(sum(gradient.sum() for gradient in first) + others, leaves(arguments))
 
 
 @every_loss

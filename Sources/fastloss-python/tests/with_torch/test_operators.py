@@ -1,6 +1,5 @@
 """The custom operators: PyTorch's own checks of them, and torch.compile."""
 
-import math
 from typing import Any
 
 import pytest
@@ -108,11 +107,7 @@ def test_opcheck_of_the_integration_objective(missing: str | None) -> None:
         None if name == missing else torch.rand(5, columns[name], generator=random).requires_grad_()
         for name in names
     ]
-    off = math.nan
-    weights = [1.0, 2.0, 1.0, 1.0, off, 0.5, off, 10.0, 1.0]
-    for name, index in (("mvc_zero_probs", 3), ("dab_output", 8)):
-        if missing == name:
-            weights[index] = off
+    weights = [1.0, 1.0, 1.0, 1.0, 10.0, 0.5, 2.0]
     torch.library.opcheck(
         torch.ops.fastloss.integration.default,
         (

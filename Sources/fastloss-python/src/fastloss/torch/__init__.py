@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._abi import TERM_NAMES
 from ..errors import FastLossError
 from . import _losses
 
@@ -173,43 +172,40 @@ def integration_loss(
     Raises FastLossError for an output that is missing, and what the single losses raise.
     """
 
-    def output(name: str, wanted: bool, option: str) -> Tensor | None:
-        if not wanted:
-            return None
-        if name not in outputs:
+    chosen = {
+        "mlm_output": True,
+        "mlm_zero_probs": explicit_zero_prob,
+        "mvc_output": gepc,
+        "mvc_zero_probs": explicit_zero_prob and gepc,
+        "cell_emb": ecs_threshold > 0,
+        "cls_output": cell_type_labels is not None,
+        "dab_output": batch_labels is not None,
+    }
+    for name, on in chosen.items():
+        if on and name not in outputs:
             raise FastLossError(
-                f"outputs has no {name!r}, which is needed {option}; it has {sorted(outputs)}"
+                f"outputs has no {name!r}, which is needed {REASONS[name]}; it has {sorted(outputs)}"
             )
-        return outputs[name]
-
-    elastic = ecs_threshold > 0
-    dab, cls = batch_labels is not None, cell_type_labels is not None
-    off = float("nan")
-    weights = [
-        1.0,
-        1.0 if explicit_zero_prob else off,
-        1.0 if gepc else off,
-        1.0 if explicit_zero_prob and gepc else off,
-        off,
-        cls_weight if cls else off,
-        off,
-        ecs_weight if elastic else off,
-        dab_weight if dab else off,
-    ]
     total, terms = _losses.integration(
-        output("mlm_output", True, "always"),
-        output("mlm_zero_probs", explicit_zero_prob, "with explicit_zero_prob=True"),
-        output("mvc_output", gepc, "with gepc=True"),
-        output("mvc_zero_probs", gepc and explicit_zero_prob, "with gepc=True and explicit_zero_prob=True"),
-        output("cell_emb", elastic, "with ecs_threshold > 0"),
-        output("cls_output", cls, "with cell_type_labels"),
-        output("dab_output", dab, "with batch_labels"),
+        *(outputs[name] if on else None for name, on in chosen.items()),
         target_values,
         masked_positions,
         cell_type_labels,
         batch_labels,
-        weights,
-        ecs_threshold if elastic else 0.8,
+        [1.0, 1.0, 1.0, 1.0, ecs_weight, cls_weight, dab_weight],
+        ecs_threshold if ecs_threshold > 0 else 0.8,
     )
-    names = [name for name, weight in zip(TERM_NAMES, weights, strict=True) if weight == weight]
+    names = [term for name, _, term in _losses.OUTPUTS if chosen[name]]
     return IntegrationLoss(total, dict(zip([*names, "mre"], terms.unbind(), strict=True)))
+
+
+#: When each output is needed.
+REASONS = {
+    "mlm_output": "always",
+    "mlm_zero_probs": "with explicit_zero_prob=True",
+    "mvc_output": "with gepc=True",
+    "mvc_zero_probs": "with gepc=True and explicit_zero_prob=True",
+    "cell_emb": "with ecs_threshold > 0",
+    "cls_output": "with cell_type_labels",
+    "dab_output": "with batch_labels",
+}

@@ -1,7 +1,6 @@
 """The computations behind `fastloss.torch`: tensors in, one call of the library, tensors out."""
 
 import functools
-import math
 from collections.abc import Sequence
 from ctypes import addressof
 from typing import Any
@@ -34,7 +33,7 @@ def scalar(value: float) -> Tensor:
 
 def like(tensor: Tensor) -> Tensor:
     """Memory for a gradient: contiguous, whatever the strides of the tensor."""
-    return torch.empty(tensor.shape, dtype=torch.float32)
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 def gradient_struct(gradient: Tensor | None, columns: int) -> _abi.Gradient | None:
@@ -248,85 +247,86 @@ cross_entropy = Operator(
 
 # --- The whole objective ------------------------------------------------------------------------------------
 
-#: The model's outputs in the operator's order, with their names in the C interface.
+#: The model's outputs in the operator's order, each with its name in the C interface and the term that is on
+#: where the output is given.
 OUTPUTS = (
-    ("mlm_output", "gene_predictions"),
-    ("mlm_zero_probs", "gene_nonzero"),
-    ("mvc_output", "cell_predictions"),
-    ("mvc_zero_probs", "cell_nonzero"),
-    ("cell_emb", "cell_embedding"),
-    ("cls_output", "cell_type_logits"),
-    ("dab_output", "batch_logits"),
+    ("mlm_output", "gene_predictions", "mse"),
+    ("mlm_zero_probs", "gene_nonzero", "nzlp"),
+    ("mvc_output", "cell_predictions", "mvc"),
+    ("mvc_zero_probs", "cell_nonzero", "mvc_nzlp"),
+    ("cell_emb", "cell_embedding", "ecs"),
+    ("cls_output", "cell_type_logits", "cls"),
+    ("dab_output", "batch_logits", "dab"),
 )
+COUNT = len(OUTPUTS)
+
+
+@functools.lru_cache(maxsize=64)
+def integration_terms(
+    on: tuple[bool, ...], weights: tuple[float, ...], threshold: float
+) -> tuple[_abi.Objective, list[int]]:
+    """The objective of the terms that are on, and their places in its results."""
+    chosen = {term: weight for (_, _, term), flag, weight in zip(OUTPUTS, on, weights, strict=True) if flag}
+    total = objective.TotalObjective(chosen, elastic_threshold=threshold, when_empty="nan")
+    return total.struct, [_abi.TERM_NAMES.index(term) for term in chosen]
 
 
 def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
-    """Arguments: the seven outputs, targets, mask, labels of cell types and of batches, weights,
-    threshold."""
-    outputs, (target, mask, cell_type_labels, batch_labels, weights, threshold) = arguments[:7], arguments[7:]
-    owners: list[Tensor] = []
+    """Arguments: seven outputs, targets, mask, labels of cell types and of batches, seven weights, β."""
+    outputs = arguments[:COUNT]
+    target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
     matrices: dict[str, Matrix] = {}
     places: dict[str, Matrix] = {}
     gradients: list[Tensor | None] = []
-    for (name, field), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
+    # Copies that were made on the way, which have to live until the call is over.
+    owners: list[Tensor] = []
+    for (name, field, _), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
         gradient = None
         if tensor is not None:
-            owner, matrices[field] = matrix(name, tensor)
+            owner, place = matrix(name, tensor)
             owners.append(owner)
+            matrices[field] = place
             if flag:
                 gradient = like(tensor)
-                rows, columns = matrices[field][:2]
-                places[field] = Matrix(rows, columns, gradient.data_ptr(), columns)
+                places[field] = place._replace(address=gradient.data_ptr(), stride=place.columns)
         gradients.append(gradient)
 
-    owner, matrices["targets"] = matrix("target_values", as_float(target))
+    owner, place = matrix("target_values", as_float(target))
     mask = mask_like(mask, target.shape)
-    owners += [owner, mask]
-    rows = matrices["targets"].rows
-    columns = matrices["targets"].columns
-    matrices["mask"] = Matrix(rows, columns, mask.data_ptr(), columns)
+    owners += owner, mask
+    matrices["targets"] = place
+    matrices["mask"] = place._replace(address=mask.data_ptr(), stride=place.columns)
     objective.shapes_agree(matrices)
     addresses: dict[str, int] = {}
     for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
         if given is not None:
-            converted = labels(name, given, rows)
+            converted = labels(name, given, place.rows)
             owners.append(converted)
             addresses[name] = converted.data_ptr()
 
-    value = objective.run(integration_struct(tuple(weights), threshold), matrices, addresses, places)
-    del owners
-    logged = [value.logged[index] for index, weight in enumerate(weights) if is_on(weight)]
-    terms = torch.tensor([*logged, value.relative_error], dtype=torch.float32)
+    on = tuple(output is not None for output in outputs)
+    struct, indices = integration_terms(on, tuple(weights), threshold)
+    value = objective.run(struct, matrices, addresses, places)
+    logged = value.logged
+    terms = torch.tensor([*(logged[index] for index in indices), value.relative_error], dtype=torch.float32)
     return (scalar(value.total), terms), gradients
 
 
-def is_on(weight: float) -> bool:
-    """A term that is off has the weight NaN."""
-    return not math.isnan(weight)
-
-
-@functools.lru_cache(maxsize=64)
-def integration_struct(weights: tuple[float, ...], threshold: float) -> _abi.Objective:
-    on = {name: weight for name, weight in zip(_abi.TERM_NAMES, weights, strict=True) if is_on(weight)}
-    return objective.TotalObjective(on, elastic_threshold=threshold, when_empty="nan").struct
-
-
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
-    outputs, (target, _, _, _, weights, _) = arguments[:7], arguments[7:]
-    for (name, _), tensor in zip(OUTPUTS, outputs, strict=True):
+    outputs, target = arguments[:COUNT], arguments[COUNT]
+    for (name, _, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
             check_float(name, tensor)
-    return target.new_empty((), dtype=torch.float32), target.new_empty(
-        1 + sum(map(is_on, weights)), dtype=torch.float32
-    )
+    count = 1 + sum(output is not None for output in outputs)
+    return target.new_empty((), dtype=torch.float32), target.new_empty(count, dtype=torch.float32)
 
 
 integration = Operator(
     "integration",
-    ", ".join(f"Tensor? {name}" for name, _ in OUTPUTS)
+    ", ".join(f"Tensor? {name}" for name, _, _ in OUTPUTS)
     + ", Tensor target_values, Tensor mask, Tensor? cell_type_labels, Tensor? batch_labels, float[] weights"
     + ", float threshold",
-    range(len(OUTPUTS)),
+    range(COUNT),
     compute_integration,
     fake_integration,
     results=2,

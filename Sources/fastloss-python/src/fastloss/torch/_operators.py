@@ -27,7 +27,11 @@ Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
 
 
 class Once(torch.autograd.Function):
-    """A gradient as it is, which refuses to be differentiated once more."""
+    """A gradient as it is, which refuses to be differentiated.
+
+    PyTorch's once_differentiable refuses only where `grad_output` requires gradients, which that of a plain
+    loss does not: a second derivative would lack a part without a word.
+    """
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, input: Tensor) -> Tensor:
@@ -49,7 +53,9 @@ class Direct(torch.autograd.Function):
         wanted = [needs[index + 1] for index in operator.differentiable]
         results, gradients = operator.compute(wanted, *arguments)
         ctx.operator = operator
-        ctx.save_for_backward(*gradients, *(arguments[index] for index in operator.differentiable))
+        # Not by save_for_backward: their values are not used, only that they require gradients.
+        ctx.inputs = [arguments[index] for index in operator.differentiable]
+        ctx.save_for_backward(*gradients)
         ctx.set_materialize_grads(False)
         if len(results) == 1:
             return results[0]
@@ -58,10 +64,9 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
-        operator: Operator = ctx.operator
         # On the CPU looking at a number is free, and most losses end in a sum with weight 1.
         unchanged = grad_output is not None and grad_output.item() == 1.0
-        return None, *operator.chain(ctx.saved_tensors, grad_output, unchanged)
+        return None, *ctx.operator.chain(ctx.saved_tensors, ctx.inputs, grad_output, unchanged)
 
 
 class Operator:
@@ -135,23 +140,26 @@ class Operator:
         ctx.save_for_backward(*gradients, *(inputs[index] for index in self.differentiable))
 
     def backward(self, ctx: Any, grad_output: Tensor | None, *_: Tensor | None) -> Any:
-        return *self.chain(ctx.saved_tensors, grad_output, False), None
+        half = len(self.differentiable)
+        return *self.chain(ctx.saved_tensors[:half], ctx.saved_tensors[half:], grad_output, False), None
 
     def chain(
-        self, saved: Sequence[Tensor | None], grad_output: Tensor | None, unchanged: bool
+        self,
+        gradients: Sequence[Tensor | None],
+        inputs: Sequence[Tensor | None],
+        grad_output: Tensor | None,
+        unchanged: bool,
     ) -> list[Tensor | None]:
-        """The gradient of every argument: the one that was computed in the forward pass, times what comes
-        from above."""
+        """For every argument the gradient that the forward pass computed, times what comes from above."""
         places: list[Tensor | None] = [None] * self.count
         if grad_output is None:
             return places
-        for position, index in enumerate(self.differentiable):
-            gradient = saved[position]
+        for index, gradient, input in zip(self.differentiable, gradients, inputs, strict=True):
             if gradient is None:
                 continue
             if torch.is_grad_enabled():
                 # create_graph=True: that the gradient depends on the input is recorded, to be refused later.
-                gradient = Once.apply(gradient, saved[len(self.differentiable) + position])  # type: ignore[no-untyped-call]
+                gradient = Once.apply(gradient, input)  # type: ignore[no-untyped-call]
             places[index] = gradient if unchanged else gradient * grad_output
         return places
 
