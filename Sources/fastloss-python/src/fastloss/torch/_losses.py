@@ -288,14 +288,14 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
             matrices[field] = place
             if flag:
                 gradient = like(tensor)
-                places[field] = place._replace(address=gradient.data_ptr(), stride=place.columns)
+                places[field] = Matrix(place.rows, place.columns, gradient.data_ptr(), place.columns)
         gradients.append(gradient)
 
     owner, place = matrix("target_values", as_float(target))
     mask = mask_like(mask, target.shape)
     owners += owner, mask
     matrices["targets"] = place
-    matrices["mask"] = place._replace(address=mask.data_ptr(), stride=place.columns)
+    matrices["mask"] = Matrix(place.rows, place.columns, mask.data_ptr(), place.columns)
     objective.shapes_agree(matrices)
     addresses: dict[str, int] = {}
     for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
