@@ -44,7 +44,8 @@ let package = Package(
             dependencies: ["FastLoss", "CLAPACKE"],
             swiftSettings: swiftSettings
         ),
-        // The C interface: its header with the little that has to be C, and the Swift functions that implement it.
+        // The C interface: its header with the little that has to be C, and the Swift functions that
+        // implement it.
         .target(
             name: "CFastLoss",
             path: "Sources/FastLossC",

@@ -1,13 +1,15 @@
-// The layout of every struct of fastloss.h, pinned: a program that was compiled against this header passes these very bytes,
-// so a change here is a change of FASTLOSS_ABI_VERSION. A new field goes to the end, and its struct gets a new line below the old
-// one, with the size that later libraries go on accepting.
+// The layout of every struct of fastloss.h, pinned: a program that was compiled against this header passes
+// these very bytes. A struct that begins with its size may get fields at its end: then the line with its size
+// changes and the one with its last field stays, as does its `firstSize` in Swift. Any other change is a
+// change of FASTLOSS_ABI_VERSION.
 
 #include "fastloss.h"
 
 #define FASTLOSS_LAYOUT(type, bytes) \
     _Static_assert(sizeof(type) == (bytes), #type " has changed: its size is part of the ABI")
 #define FASTLOSS_LAST_FIELD(type, field, offset) \
-    _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved: its place is part of the ABI")
+    _Static_assert(                              \
+        offsetof(type, field) == (offset), #type "." #field " has moved: its place is part of the ABI")
 
 _Static_assert(sizeof(bool) == 1, "masks are bytes");
 _Static_assert(sizeof(float) == 4 && sizeof(double) == 8, "numbers are IEEE 754 singles and doubles");

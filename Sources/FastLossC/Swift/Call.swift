@@ -1,4 +1,5 @@
-// One call from C: its matrices are checked and, where they have gaps, packed; what the losses take are spans.
+// One call from C: its matrices are checked and, where they have gaps, packed; what the losses take are
+// spans.
 
 import CFastLoss
 import FastLoss
@@ -12,9 +13,9 @@ struct Taken<Element: BitwiseCopyable> {
 
 /// The matrices of one call.
 ///
-/// First all inputs are taken, then all outputs: each output is compared with everything before it. Then `run`
-/// packs what has gaps, computes the loss, and unpacks the outputs that have gaps; nothing is written to those
-/// where the loss fails.
+/// First all inputs are taken, then all outputs: each output is compared with everything before it. Then
+/// `run` packs what has gaps, computes the loss, and unpacks the outputs that have gaps; nothing is written
+/// to those where the loss fails.
 struct Call: ~Copyable {
     private let handle: WorkspaceHandle
 
@@ -72,7 +73,8 @@ struct Strides {
 }
 
 extension Strides {
-    /// Addresses have at most 57 bits: what reaches further is no true size, and sums of smaller ones cannot overflow.
+    /// Addresses have at most 57 bits: what reaches further is no true size, and sums of smaller ones cannot
+    /// overflow.
     private static let mostBytes = 1 << 57
 
     /// The number of elements, if the sides are possible.
@@ -157,7 +159,7 @@ extension Call {
             throw .misalignedPointer(argument: name, address: address, alignment: alignment)
         }
         let layout = try strides.layout(at: address, count: count, size: MemoryLayout<Element>.stride)
-        if role != .input {
+        if role.isWritten {
             for other in handle.operands where layout.sharesMemory(with: other.layout) {
                 throw .loss(.overlappingBuffers(output: name, other: other.name))
             }
@@ -204,7 +206,7 @@ extension WorkspaceHandle {
 
     /// Copies the outputs with gaps to where they belong.
     fileprivate func unpack() {
-        for operand in operands where operand.isToBePacked && operand.role != .input {
+        for operand in operands where operand.isToBePacked && operand.role.isWritten {
             operand.copy(.unpack, workspace: workspace)
         }
     }
@@ -222,7 +224,8 @@ extension Call {
 
     /// The elements of something that is read.
     ///
-    /// The span's lifetime is that of this value, whose workspace holds what is packed; the rest is C's to keep.
+    /// The span's lifetime is that of this value, whose workspace holds what is packed; the rest is C's to
+    /// keep.
     @_lifetime(borrow self)
     func span<Element>(_ taken: Taken<Element>) -> Span<Element> {
         unsafe _overrideLifetime(Span(_unsafeElements: UnsafeBufferPointer(buffer(taken))), borrowing: self)

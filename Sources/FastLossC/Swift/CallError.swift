@@ -1,5 +1,5 @@
-// What a call from C can end with: FastLoss's own errors, and those that only C can make; each with its status
-// and its message.
+// What a call from C can end with: FastLoss's own errors, and those that only C can make; each with its
+// status and its message.
 
 import CFastLoss
 import FastLoss
@@ -11,7 +11,7 @@ enum CallError: Error {
     case nullPointer(argument: String, elements: Int?)
     case misalignedPointer(argument: String, address: UInt, alignment: Int)
     case invalidStride(argument: String, stride: Int, least: Int, of: String)
-    case strideOfMatrix(argument: String, cellStride: Int)
+    case strideOfMatrix(argument: String, cellStride: Int64)
     case invalidEnumeration(name: String, value: Int32)
     case unknownTerms(bits: UInt32)
     case structSize(type: String, size: Int, expected: Int)

@@ -1,4 +1,5 @@
-// The losses of cell embeddings for C: elastic cell similarity, contrastive cell embedding, and the similarities themselves.
+// The losses of cell embeddings for C: elastic cell similarity, contrastive cell embedding, and the
+// similarities themselves.
 
 import CFastLoss
 import FastLoss

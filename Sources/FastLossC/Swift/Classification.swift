@@ -86,7 +86,8 @@ public func fastloss_domain_adversarial(
                 let loss = try crossEntropy.evaluate(
                     logits: logits, labels: labels, classes: Int(classes), into: forDiscriminator,
                     workspace: call.workspace)
-                // By itself and not −λ times the other: that may be absent, scaled, or added to what was there.
+                // By itself and not −λ times the other: that may be absent, scaled, or added to what was
+                // there.
                 if let forEmbedding {
                     _ = try crossEntropy.evaluate(
                         logits: logits, labels: labels, classes: Int(classes), into: forEmbedding,

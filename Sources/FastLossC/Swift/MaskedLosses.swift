@@ -1,5 +1,5 @@
-// The masked value losses for C: mean squared error, Bernoulli likelihood from probabilities and logits, relative error,
-// of all cells together and cell by cell.
+// The masked value losses for C: mean squared error, Bernoulli likelihood from probabilities and logits,
+// relative error, of all cells together and cell by cell.
 
 import CFastLoss
 import FastLoss
@@ -76,7 +76,8 @@ extension fastloss_loss_value {
 }
 
 private func evaluate(
-    _ arguments: MaskedArguments, _ workspace: OpaquePointer?, _ loss: UnsafeMutablePointer<fastloss_loss_value>?,
+    _ arguments: MaskedArguments, _ workspace: OpaquePointer?,
+    _ loss: UnsafeMutablePointer<fastloss_loss_value>?,
     metric make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
@@ -160,8 +161,8 @@ private func evaluatePerCell(
 @c @implementation
 public func fastloss_masked_mse(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ loss: UnsafeMutablePointer<fastloss_loss_value>?
 ) -> fastloss_status {
@@ -176,8 +177,8 @@ public func fastloss_masked_mse(
 @c @implementation
 public func fastloss_masked_mse_per_cell(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
 ) -> fastloss_status {
@@ -192,8 +193,8 @@ public func fastloss_masked_mse_per_cell(
 @c @implementation
 public func fastloss_bernoulli_nll(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ loss: UnsafeMutablePointer<fastloss_loss_value>?
 ) -> fastloss_status {
@@ -208,8 +209,8 @@ public func fastloss_bernoulli_nll(
 @c @implementation
 public func fastloss_bernoulli_nll_per_cell(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
 ) -> fastloss_status {
@@ -224,8 +225,8 @@ public func fastloss_bernoulli_nll_per_cell(
 @c @implementation
 public func fastloss_bernoulli_nll_logits(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ loss: UnsafeMutablePointer<fastloss_loss_value>?
 ) -> fastloss_status {
@@ -240,8 +241,8 @@ public func fastloss_bernoulli_nll_logits(
 @c @implementation
 public func fastloss_bernoulli_nll_logits_per_cell(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
 ) -> fastloss_status {
@@ -256,8 +257,8 @@ public func fastloss_bernoulli_nll_logits_per_cell(
 @c @implementation
 public func fastloss_masked_relative_error(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ workspace: OpaquePointer?, _ loss: UnsafeMutablePointer<fastloss_loss_value>?
 ) -> fastloss_status {
     evaluate(
@@ -270,8 +271,8 @@ public func fastloss_masked_relative_error(
 @c @implementation
 public func fastloss_masked_relative_error_per_cell(
     _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?, _ maskStride: Int64,
-    _ options: UnsafePointer<fastloss_masked_options>?,
+    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
     _ workspace: OpaquePointer?, _ values: UnsafeMutablePointer<Float>?,
     _ selectedCount: UnsafeMutablePointer<Int64>?
 ) -> fastloss_status {

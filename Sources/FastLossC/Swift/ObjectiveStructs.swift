@@ -8,8 +8,8 @@ import FastLoss
 extension ObjectiveTerm {
     /// The terms in the order of their numbers in C.
     static let numbered: [ObjectiveTerm] = [
-        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive, .elastic,
-        .batch,
+        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive,
+        .elastic, .batch,
     ]
 
     fileprivate static func checkedNumber(_ term: fastloss_term) throws(CallError) -> Int {
@@ -74,8 +74,7 @@ extension fastloss_objective: SizedStruct {
         self.init()
         size = Self.firstSize
         terms = objective.weights.bits
-        nonzero_form = fastloss_nonzero_form(
-            objective.nonzeroForm == .probabilities ? FASTLOSS_NONZERO_PROBABILITIES : FASTLOSS_NONZERO_LOGITS)
+        nonzero_form = objective.nonzeroForm.inC
         withTerms(of: &weights, as: Float.self) { objective.weights.write(to: $0) }
         mask_when_empty = objective.whenMaskEmpty.inC
         elastic_threshold = objective.elasticCellSimilarity.threshold
@@ -131,6 +130,15 @@ extension BernoulliNLL.Form {
         case FASTLOSS_NONZERO_PROBABILITIES: self = .probabilities
         case FASTLOSS_NONZERO_LOGITS: self = .logits
         default: throw .invalidEnumeration(name: "nonzero_form", value: form)
+        }
+    }
+}
+
+extension BernoulliNLL.Form {
+    fileprivate var inC: fastloss_nonzero_form {
+        switch self {
+        case .probabilities: fastloss_nonzero_form(FASTLOSS_NONZERO_PROBABILITIES)
+        case .logits: fastloss_nonzero_form(FASTLOSS_NONZERO_LOGITS)
         }
     }
 }
@@ -214,8 +222,9 @@ public func fastloss_objective_integration(
     fastloss_objective.set(
         objective,
         .integration(
-            explicitZeroProbability: explicitZeroProbability, cellEmbeddingPrediction: cellEmbeddingPrediction,
-            elasticThreshold: elasticThreshold, batchWeight: batchWeight))
+            explicitZeroProbability: explicitZeroProbability,
+            cellEmbeddingPrediction: cellEmbeddingPrediction, elasticThreshold: elasticThreshold,
+            batchWeight: batchWeight))
 }
 
 @c @implementation

@@ -1,5 +1,5 @@
-// One matrix or array of a call: where it lies, whether two of them share memory, and how the ones with gaps are
-// packed and unpacked.
+// One matrix or array of a call: where it lies, whether two of them share memory, and how the ones with gaps
+// are packed and unpacked.
 
 import FastLoss
 
@@ -11,7 +11,8 @@ import Musl
 import Darwin
 #endif
 
-/// Rows of equal length in memory, in blocks: the cells of token states. A matrix is one block, an array one row.
+/// Rows of equal length in memory, in blocks: the cells of token states. A matrix is one block, an array one
+/// row.
 ///
 /// All lengths are in bytes. Rows that follow each other without gaps count as one.
 struct RowLayout: Equatable {
@@ -57,7 +58,8 @@ struct RowLayout: Equatable {
     /// The address behind the last row.
     private var end: UInt { start(ofRow: rows - 1) + UInt(rowBytes) }
 
-    /// Whether any byte belongs to both. Rows may interleave without sharing one: two halves of the columns of one buffer.
+    /// Whether any byte belongs to both. Rows may interleave without sharing one: two halves of the columns
+    /// of one buffer.
     func sharesMemory(with other: RowLayout) -> Bool {
         guard byteCount > 0, other.byteCount > 0, base < other.end, other.base < end else { return false }
         if isContiguous && other.isContiguous { return true }
@@ -82,8 +84,11 @@ struct Operand {
         case output
         /// It is added to.
         case accumulator
-        /// Only a part of it is read, which is an operand of its own: outputs may not share memory with the rest either.
+        /// Only a part of it is read, which is an operand of its own: outputs may not share memory with the
+        /// rest either.
         case surroundings
+
+        var isWritten: Bool { self == .output || self == .accumulator }
     }
 
     /// The most that any call has: 13 inputs and 10 gradients of the objective. Room for them is made once.

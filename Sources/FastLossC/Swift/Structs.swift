@@ -42,8 +42,8 @@ protocol SizedStruct {
 private let largestStruct = 1 << 16
 
 extension SizedStruct {
-    /// What the caller's struct says, in this library's version of it: the defaults for NULL and for fields that the caller
-    /// does not know.
+    /// What the caller's struct says, in this library's version of it: the defaults for NULL and for fields
+    /// that the caller does not know.
     static func read(_ pointer: UnsafePointer<Self>?) throws(CallError) -> Self {
         var value = defaults
         guard let pointer else { return value }
@@ -180,12 +180,13 @@ struct TakenGradient {
 extension Call {
     /// The gradient of a matrix; nil where none is wanted.
     func gradient(
-        _ pointer: UnsafePointer<fastloss_gradient>?, rows: Int64, columns: Int64, named name: String = "gradient"
+        _ pointer: UnsafePointer<fastloss_gradient>?, rows: Int64, columns: Int64,
+        named name: String = "gradient"
     ) throws(CallError) -> TakenGradient? {
         guard let pointer else { return nil }
         let value = try fastloss_gradient.read(pointer)
         guard value.cell_stride == 0 else {
-            throw .strideOfMatrix(argument: "\(name).cell_stride", cellStride: Int(clamping: value.cell_stride))
+            throw .strideOfMatrix(argument: "\(name).cell_stride", cellStride: value.cell_stride)
         }
         let strides = Strides(rows: rows, columns: columns, stride: value.stride, of: name)
         return try take(value, strides)

@@ -36,8 +36,11 @@ private struct TakenInputs {
         shape = MatrixShape(rows: Int(clamping: cells), columns: Int(clamping: genes))
         self.width = Int(clamping: width)
         // Without value terms nobody looks at the targets.
-        let targets = try call.optional(inputs.targets, cells, genes, "targets")
-        self.targets = if let targets { targets } else { try call.input(nil, Strides(count: 0, of: "targets")) }
+        if let targets = try call.optional(inputs.targets, cells, genes, "targets") {
+            self.targets = targets
+        } else {
+            targets = try call.input(nil, Strides(count: 0, of: "targets"))
+        }
         let mask = inputs.mask
         self.mask =
             mask.data == nil
@@ -53,7 +56,8 @@ private struct TakenInputs {
         secondCellEmbedding = try call.optional(
             inputs.second_cell_embedding, cells, width, "secondCellEmbedding")
         cellTypes = try TakenClassification(
-            inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count, "cellTypes", call)
+            inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count, "cellTypes",
+            call)
         batches = try TakenClassification(
             inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count, "batches", call)
     }
@@ -259,7 +263,8 @@ public func fastloss_total_objective(
         let size = try fastloss_objective_value.checkedSize(place)
         let inputs = try fastloss_objective_inputs.read(required(inputs, "inputs"))
         let taken = try TakenInputs(inputs, call)
-        if let term = objective.firstValueTerm, inputs.targets.data == nil, inputs.cells > 0, inputs.genes > 0 {
+        let hasValues = inputs.cells > 0 && inputs.genes > 0
+        if let term = objective.firstValueTerm, inputs.targets.data == nil, hasValues {
             throw .loss(.missingInput(term: term.rawValue, argument: "targets"))
         }
         let takenGradients: TakenGradients? =

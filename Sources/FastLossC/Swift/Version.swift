@@ -15,7 +15,7 @@ import Darwin
 public func fastloss_abi_version() -> Int32 { FASTLOSS_ABI_VERSION }
 
 /// The version as C has it, made once and never freed.
-nonisolated(unsafe) private let version: UnsafePointer<CChar>? = UnsafePointer(strdup(FastLossVersion.current))
+nonisolated(unsafe) private let version = UnsafePointer(strdup(FastLossVersion.current))
 
 @c @implementation
 public func fastloss_version() -> UnsafePointer<CChar>? { version }

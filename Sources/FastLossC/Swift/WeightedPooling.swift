@@ -7,7 +7,8 @@ import FastLoss
 private struct WeightedShape {
     let tokens: TokenShape
     let weightings: Int
-    /// B·K, the number of sums, as C counts it; sums of no possible number are found by whoever takes a matrix of them.
+    /// B·K, the number of sums, as C counts it; sums of no possible number are found by whoever takes a
+    /// matrix of them.
     let sums: Int64
 
     init(_ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64) throws(CallError) {
@@ -141,7 +142,8 @@ public func fastloss_normalized_weighted_token_pooling(
     _ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64,
     _ states: UnsafePointer<Float>?, _ statesTokenStride: Int64, _ statesCellStride: Int64,
     _ weights: UnsafePointer<Float>?, _ weightsStride: Int64,
-    _ embeddings: UnsafeMutablePointer<Float>?, _ embeddingsStride: Int64, _ norms: UnsafeMutablePointer<Double>?,
+    _ embeddings: UnsafeMutablePointer<Float>?, _ embeddingsStride: Int64,
+    _ norms: UnsafeMutablePointer<Double>?,
     _ workspace: OpaquePointer?
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
@@ -155,7 +157,8 @@ public func fastloss_normalized_weighted_token_pooling(
             var normOutput = call.mutableSpan(norms)
             try NormalizedWeightedTokenPooling().value(
                 states: call.span(states), weights: call.span(weights), shape: shape.tokens,
-                weightings: shape.weightings, embeddings: &output, norms: &normOutput, workspace: call.workspace)
+                weightings: shape.weightings, embeddings: &output, norms: &normOutput,
+                workspace: call.workspace)
         }
     }
 }

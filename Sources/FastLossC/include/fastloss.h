@@ -2,47 +2,60 @@
 //
 // C99 and C++. Link with `pkg-config --cflags --libs fastloss`.
 //
-//     float gradient[64 * 1201];
-//     fastloss_gradient output = FASTLOSS_GRADIENT(gradient, 1201);
+//     enum { B = 64, L = 1201 };
+//     static float predictions[B * L], targets[B * L], gradient[B * L];
+//     static bool mask[B * L];
+//     ...
+//     fastloss_gradient output = FASTLOSS_GRADIENT(gradient, L);
 //     fastloss_loss_value loss;
-//     if (fastloss_masked_mse(64, 1201, predictions, 1201, targets, 1201, mask, 1201, NULL, &output, NULL, &loss)
-//         != FASTLOSS_OK) {
-//         fprintf(stderr, "%s\n", fastloss_last_error());
-//     }
+//     fastloss_status status = fastloss_masked_mse(
+//         B, L, predictions, L, targets, L, mask, L, NULL, &output, NULL, &loss);
+//     if (status != FASTLOSS_OK) fprintf(stderr, "%s\n", fastloss_last_error());
 //
 // Conventions, which hold for every function:
 //
-//   Matrices     are float32 (masks: bool) in row-major order. Their sides are given once, and each matrix has a row
-//                stride: the number of elements from the start of one row to the start of the next, at least the
-//                number of columns. Where stride == columns nothing is copied. A matrix with gaps between its rows is
-//                packed into the workspace first (and a result unpacked from it): one more pass over that matrix, and
-//                as much scratch memory as its elements take. What lies in the gaps is neither read nor written.
-//   Pointers     have the alignment of their type. A matrix or array without elements may be NULL; NULL where there
-//                are elements is FASTLOSS_ERROR_NULL_POINTER, except where it is said to mean something. The caller
-//                owns all memory; nothing is kept after the call.
-//   Masks        select, they never multiply: an element whose mask is false has no effect, NaN and infinity included.
-//                A mask of NULL selects everything. Each byte has to be 0 or 1; another value is undefined behaviour.
-//   Options      of NULL are the defaults, which are upstream's.
-//   Gradients    are asked for by a `fastloss_gradient` that says where they go, with which factor, and whether they
-//                replace what is there or are added to it; NULL asks for none. No output may share memory with an
-//                input or another output; rows of two matrices may interleave in one buffer.
-//   Errors       are the returned status; `fastloss_last_error` has the message. No function aborts because of what it
-//                is given, as far as pointers and sizes are true. When a call fails, it has written to no output, with
-//                one exception: after FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values.
-//                Messages name arguments as FastLoss's Swift API does: `genePredictions` for `gene_predictions`.
-//   Threads      All functions may be called from any number of threads at once. A `fastloss_workspace` serves one call
-//                at a time; a call that finds it in use returns FASTLOSS_ERROR_WORKSPACE_BUSY. A workspace of NULL is
-//                the calling thread's own, which is made by its first such call and freed when the thread ends.
-//                Results are bitwise the same for any number of workers. After fork() a child must not use a workspace
-//                that another thread was using.
-//   Memory       Once a workspace has seen a shape, calls with it allocate nothing.
-//   ABI          Every struct that may grow begins with its size, which the initialisers here fill in. A later library
-//                takes the structs of an earlier header. An earlier library takes those of a later header as long as
-//                what it does not know is zero, which will always mean "the default". Functions, constants, and the
-//                meaning of fields do not change while FASTLOSS_ABI_VERSION is the same.
+//   Matrices    are float32 (masks: bool) in row-major order. Their sides are given once, and each matrix has
+//               a row stride: the number of elements from the start of one row to the start of the next, at
+//               least the number of columns. Where stride == columns nothing is copied. A matrix with gaps
+//               between its rows is packed into the workspace first, and a result unpacked from it: one more
+//               pass over that matrix, and as much scratch memory as its elements take. What lies in the gaps
+//               is neither read nor written.
+//   Pointers    have the alignment of their type. A matrix or array without elements may be NULL; NULL where
+//               there are elements is FASTLOSS_ERROR_NULL_POINTER, except where it is said to mean something.
+//               The caller owns all memory; nothing is kept after the call.
+//   Masks       select, they never multiply: an element whose mask is false has no effect, NaN and infinity
+//               included; inside a mask both propagate as IEEE arithmetic says. A mask of NULL selects
+//               everything. Each byte of a mask has to be 0 or 1; another value is undefined behaviour.
+//   Options     of NULL are the defaults, which are upstream's.
+//   Gradients   are asked for by a `fastloss_gradient` that says where they go, with which factor, and
+//               whether they replace what is there or are added to it; NULL asks for none. No output may
+//               share memory with an input or another output; rows of two matrices may interleave in one
+//               buffer.
+//   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
+//               `fastloss_last_error` has the message. A call that fails has written to no output, with one
+//               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
+//               can return what only C can get wrong (the codes from 100 on). As far as pointers and sizes
+//               are true, no function ends the process because of what it is given; running out of memory
+//               does. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
+//               `gene_predictions`.
+//   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
+//               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
+//               A workspace of NULL is the calling thread's own, made by its first such call and freed when
+//               the thread ends. Results are bitwise the same for any number of workers, on one processor and
+//               OpenBLAS build. After fork() a child must not use a workspace that another thread was using.
+//   Memory      Once a workspace has seen a shape, calls with it allocate nothing; with several workers, some
+//               dozen bytes each time that work is handed to a helper. The library's helper threads live as
+//               long as the process: it is never unloaded, dlclose() has no effect.
+//   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
+//               library takes the structs of an earlier header. An earlier library takes those of a later
+//               header as long as what it does not know is zero, which will always mean "the default".
+//               Functions, constants, terms and fields may be added; what exists keeps its meaning while
+//               FASTLOSS_ABI_VERSION is the same. Enumerations are int32_t with named constants, so that
+//               their size is certain.
 //
-// B cells (rows), L genes or tokens, D embedding columns, C classes, K masks or weightings; m the mask, M the number of
-// selected elements, x predictions, t targets.
+// In what follows: B cells (rows), L genes or tokens, D embedding columns, C classes, K masks or weightings;
+// m the mask, M the number of selected elements, x predictions, t targets. All counts and strides are in
+// elements.
 
 #ifndef FASTLOSS_H
 #define FASTLOSS_H
@@ -61,11 +74,12 @@
 extern "C" {
 #endif
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Version and run time
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
-/// The ABI that this header describes; compare with `fastloss_abi_version()`. The library's soname ends with it.
+/// The ABI that this header describes; compare with `fastloss_abi_version()`. The library's soname ends with
+/// it.
 #define FASTLOSS_ABI_VERSION 1
 
 /// The ABI of the library in use.
@@ -86,13 +100,14 @@ FASTLOSS_API const char *fastloss_version(void);
 ///     blasThreads              number   OpenBLAS's threads per call
 ///     blasLibrary              string   the file that BLAS was loaded from
 ///
-/// Keys may be added. Writes at most `capacity` bytes, the last of them 0, and returns the length of the whole text
-/// without that 0, as snprintf does: what is not below `capacity` did not fit. `buffer` may be NULL where `capacity` is 0.
+/// Keys may be added. Writes at most `capacity` bytes, the last of them 0, and returns the length of the
+/// whole text without that 0, as snprintf does: what is not below `capacity` did not fit. Where `buffer` is
+/// NULL or `capacity` 0, nothing is written.
 FASTLOSS_API size_t fastloss_describe(char *buffer, size_t capacity);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Errors
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// What became of a call. 0 is success. More codes may be added: treat an unknown one as an error.
 typedef int32_t fastloss_status;
@@ -102,8 +117,8 @@ enum {
 
     // The errors of FastLoss itself.
 
-    /// A buffer does not have the number of elements that the other arguments ask of it. (As sizes are given once here,
-    /// no function of this version returns it.)
+    /// A buffer does not have the number of elements that the other arguments ask of it. (As sizes are given
+    /// once here, no function of this version returns it.)
     FASTLOSS_ERROR_SHAPE_MISMATCH = 1,
     /// A side is negative, or there are more elements than memory has addresses.
     FASTLOSS_ERROR_INVALID_SHAPE = 2,
@@ -123,9 +138,10 @@ enum {
     FASTLOSS_ERROR_MISSING_INPUT = 9,
     /// A gradient was asked of an input that was not given.
     FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT = 10,
-    /// An input holds NaN or an infinity where only finite numbers have a result. (Diagnostics alone; not used here yet.)
+    /// An input holds NaN or an infinity where only finite numbers have a result. (Of the Swift API's
+    /// diagnostics; no function of this version returns it.)
     FASTLOSS_ERROR_NOT_FINITE = 11,
-    /// LAPACK could not finish. (Diagnostics alone; not used here yet.)
+    /// LAPACK could not finish. (As before.)
     FASTLOSS_ERROR_FACTORIZATION_FAILED = 12,
 
     // What only C can get wrong.
@@ -144,27 +160,28 @@ enum {
     FASTLOSS_ERROR_WORKSPACE_BUSY = 105,
 };
 
-/// The name of a status, as "FASTLOSS_ERROR_NULL_POINTER"; "unknown status" for other numbers. Never NULL, never freed.
+/// The name of a status, as "FASTLOSS_ERROR_NULL_POINTER"; "unknown status" for other numbers. Never NULL,
+/// never freed.
 FASTLOSS_API const char *fastloss_status_name(fastloss_status status);
 
-/// What was wrong with the last call of this thread that failed: a sentence that names the argument, what was expected
-/// and what came, in UTF-8. Empty before the first. Never NULL; valid until a call of this thread fails again. Calls that
-/// succeed leave it as it is.
+/// What was wrong with the last call of this thread that failed: a sentence that names the argument, what was
+/// expected and what came, in UTF-8. Empty before the first. Never NULL; valid until a call of this thread
+/// fails again or the thread ends. Calls that succeed leave it as it is.
 FASTLOSS_API const char *fastloss_last_error(void);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Workspaces
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
-/// Scratch memory that calls reuse, and the number of workers (threads) they may use. Memory grows to what the largest
-/// call needs and stays. One per thread; one call at a time.
+/// Scratch memory that calls reuse, and the number of workers (threads) they may use. Memory grows to what
+/// the largest call needs and stays. One per thread; one call at a time.
 typedef struct fastloss_workspace fastloss_workspace;
 
 /// Makes a workspace.
 ///
-/// \param workers    how many threads a call may use, the calling one among them, at most 4096; 0 is the environment
-///                   variable FASTLOSS_THREADS or else the number of processors that the process may use. Results
-///                   do not depend on it.
+/// \param workers    how many threads a call may use, the calling one among them, at most 4096; 0 is the
+///                   environment variable FASTLOSS_THREADS or else the number of processors that the process
+///                   may use. Results do not depend on it.
 /// \param workspace  receives the handle, to be given to `fastloss_workspace_destroy`.
 /// \return NULL_POINTER; INVALID_PARAMETER for workers out of range. Nothing is written then.
 FASTLOSS_API fastloss_status fastloss_workspace_create(int64_t workers, fastloss_workspace **workspace);
@@ -172,15 +189,15 @@ FASTLOSS_API fastloss_status fastloss_workspace_create(int64_t workers, fastloss
 /// Frees a workspace, which no call may be using. NULL is ignored.
 FASTLOSS_API void fastloss_workspace_destroy(fastloss_workspace *workspace);
 
-/// Bytes of scratch memory that the workspace holds now. NULL: those of the calling thread's own.
+/// Bytes of scratch memory that the workspace holds; no call may be using it. NULL: the calling thread's own.
 FASTLOSS_API size_t fastloss_workspace_byte_count(const fastloss_workspace *workspace);
 
 /// How many workers a call with this workspace may use. NULL: the calling thread's own.
 FASTLOSS_API int64_t fastloss_workspace_workers(const fastloss_workspace *workspace);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // What the losses share
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// How selected elements become one number.
 typedef int32_t fastloss_reduction;
@@ -194,7 +211,7 @@ typedef int32_t fastloss_empty_rule;
 enum {
     FASTLOSS_EMPTY_ERROR = 0,  ///< FASTLOSS_ERROR_EMPTY_SELECTION
     FASTLOSS_EMPTY_ZERO = 1,   ///< value and gradient 0
-    FASTLOSS_EMPTY_NAN = 2,    ///< upstream's: value NaN; gradient NaN for the masked losses, 0 for the others
+    FASTLOSS_EMPTY_NAN = 2,    ///< upstream's: value NaN; gradient NaN for the masked losses, 0 for others
 };
 
 /// What is done with a gradient's memory.
@@ -210,8 +227,8 @@ typedef struct fastloss_loss_value {
     int64_t selected_count;
 } fastloss_loss_value;
 
-/// Where a gradient goes, which has the shape of what it is the gradient of. An element outside the mask receives 0 (or
-/// keeps what it holds, when accumulating).
+/// Where a gradient goes, which has the shape of what it is the gradient of. An element outside the mask
+/// receives 0 (or keeps what it holds, when accumulating).
 typedef struct fastloss_gradient {
     size_t size;             ///< sizeof(fastloss_gradient)
     float *data;             ///< the first element
@@ -229,9 +246,9 @@ typedef struct fastloss_gradient {
 #define FASTLOSS_STATES_GRADIENT(data, token_stride, cell_stride) \
     { sizeof(fastloss_gradient), (data), (token_stride), (cell_stride), 1.0f, FASTLOSS_UPDATE_OVERWRITE }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Masked value losses
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// How a masked loss, or a masked reduction, reduces.
 typedef struct fastloss_masked_options {
@@ -258,8 +275,7 @@ typedef struct fastloss_masked_options {
 /// \param gradient       B x L; NULL: none.
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and M.
-/// \return EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite), OVERLAPPING_BUFFERS, and what only C
-///         can get wrong.
+/// \return EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite), OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_masked_mse(
     int64_t rows, int64_t columns,
     const float *predictions, int64_t predictions_stride,
@@ -272,7 +288,8 @@ FASTLOSS_API fastloss_status fastloss_masked_mse(
 
 /// `fastloss_masked_mse` of each cell by itself: the mean over its selected elements, or their sum.
 ///
-/// Row b of the gradient is scale * d(value of cell b) / d(predictions of cell b); `when_empty` decides about each row.
+/// Row b of the gradient is scale * d(value of cell b) / d(predictions of cell b); `when_empty` decides about
+/// each row.
 ///
 /// \param values          receives B values.
 /// \param selected_count  receives the number of selected elements of all cells together; NULL: not wanted.
@@ -288,8 +305,8 @@ FASTLOSS_API fastloss_status fastloss_masked_mse_per_cell(
     float *values,
     int64_t *selected_count);
 
-/// Bernoulli negative log-likelihood of "this gene is expressed", from probabilities (scGPT: criterion_neg_log_bernoulli,
-/// explicit zero probability, `zero_probs`).
+/// Bernoulli negative log-likelihood of "this gene is expressed", from probabilities (scGPT:
+/// criterion_neg_log_bernoulli, explicit zero probability, `zero_probs`).
 ///
 ///     z = 1 where t > 0, else 0 (also for a NaN target);  q = p clamped to [e, 1 - e], e = 2^-23
 ///     L = -sum m (z log q + (1 - z) log(1 - q)) / M
@@ -320,7 +337,8 @@ FASTLOSS_API fastloss_status fastloss_bernoulli_nll_per_cell(
     float *values,
     int64_t *selected_count);
 
-/// Bernoulli negative log-likelihood from logits: stable, without the clamp, and with the gradient of the logits.
+/// Bernoulli negative log-likelihood from logits: stable, without the clamp, and with the gradient of the
+/// logits.
 ///
 ///     L = sum m (log(1 + exp y) - z y) / M        dL/dy = (m / M) (sigmoid(y) - z)
 ///
@@ -377,9 +395,9 @@ FASTLOSS_API fastloss_status fastloss_masked_relative_error_per_cell(
     float *values,
     int64_t *selected_count);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Classification
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// The label that counts for nothing, unless another is chosen: PyTorch's.
 #define FASTLOSS_IGNORED_LABEL (-100)
@@ -394,15 +412,17 @@ typedef struct fastloss_cross_entropy_options {
 } fastloss_cross_entropy_options;
 
 /// The defaults.
-#define FASTLOSS_CROSS_ENTROPY_OPTIONS \
-    { sizeof(fastloss_cross_entropy_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, FASTLOSS_IGNORED_LABEL, 0 }
+#define FASTLOSS_CROSS_ENTROPY_OPTIONS                                                       \
+    { sizeof(fastloss_cross_entropy_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
+      FASTLOSS_IGNORED_LABEL, 0 }
 
 /// Cross-entropy of logits against labels (scGPT: criterion_cls, criterion_dab; CLS).
 ///
-///     L = sum over rows with y_i != ignored of (log sum_j exp z_ij - z_i,y_i) / N        N = number of such rows
+///     L = sum over rows with y_i != ignored of (log sum_j exp z_ij - z_i,y_i) / N,  N = number of such rows
 ///     dL/dz = (softmax(z) - onehot(y)) / N, and 0 in ignored rows
 ///
-/// Ignored rows are not read. -Inf is a class of probability 0; NaN and +Inf make the row's loss and gradient NaN.
+/// Ignored rows are not read. -Inf is a class of probability 0; NaN and +Inf make the row's loss and gradient
+/// NaN.
 ///
 /// \param rows, classes  B and C; C at least 1 where there are rows.
 /// \param logits         B x C.
@@ -412,7 +432,7 @@ typedef struct fastloss_cross_entropy_options {
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and N.
 /// \return LABEL_OUT_OF_RANGE, EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite),
-///         OVERLAPPING_BUFFERS, and what only C can get wrong.
+///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_cross_entropy(
     int64_t rows, int64_t classes,
     const float *logits, int64_t logits_stride,
@@ -431,8 +451,7 @@ FASTLOSS_API fastloss_status fastloss_cross_entropy(
 /// \param lambda         finite; upstream's is 1.
 /// \param reversed       rows x columns, with its scale and update; not NULL.
 /// \param workspace      NULL: the calling thread's own. It is only used where a matrix has gaps.
-/// \return INVALID_PARAMETER (lambda or scale not finite), INVALID_SHAPE, OVERLAPPING_BUFFERS, and what only C can get
-///         wrong.
+/// \return INVALID_PARAMETER (lambda or scale not finite), INVALID_SHAPE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_gradient_reversal(
     int64_t rows, int64_t columns,
     const float *gradient, int64_t gradient_stride,
@@ -450,8 +469,9 @@ typedef struct fastloss_domain_adversarial_options {
 } fastloss_domain_adversarial_options;
 
 /// The defaults.
-#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS \
-    { sizeof(fastloss_domain_adversarial_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, FASTLOSS_IGNORED_LABEL, 1.0f }
+#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS                                                        \
+    { sizeof(fastloss_domain_adversarial_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR,  \
+      FASTLOSS_IGNORED_LABEL, 1.0f }
 
 /// Cross-entropy of batch labels behind a gradient reversal (DAB, DAR).
 ///
@@ -479,9 +499,9 @@ FASTLOSS_API fastloss_status fastloss_domain_adversarial(
     fastloss_workspace *workspace,
     fastloss_loss_value *loss);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Cell embeddings
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// The parameters of elastic cell similarity.
 typedef struct fastloss_elastic_options {
@@ -498,7 +518,10 @@ typedef struct fastloss_elastic_options {
 ///
 ///     N = E / max(|E|, 1e-12) row by row,  S = N N^T,  C = relu(S) with C_ii = 0
 ///     L = sum_ij [1 - (C_ij - beta)^2] / B^2
+///     G_ij = -(2 / B^2) (C_ij - beta) for i != j and S_ij > 0, else 0;  dN = 2 G N
+///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i|; where |E_i| < 1e-12, dN_i / 1e-12
 ///
+/// The denominator counts the diagonal, as upstream's does; a zero row has gradient 0.
 /// The B x B matrix is never stored: scratch memory is B D floats, 2 B D where the gradient accumulates.
 ///
 /// \param rows, columns  B cells of D columns, both below 2^31.
@@ -508,7 +531,7 @@ typedef struct fastloss_elastic_options {
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and B.
 /// \return INVALID_PARAMETER (threshold, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE, DIMENSION_TOO_LARGE,
-///         OVERLAPPING_BUFFERS, and what only C can get wrong.
+///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_elastic_cell_similarity(
     int64_t rows, int64_t columns,
     const float *embeddings, int64_t embeddings_stride,
@@ -532,8 +555,11 @@ typedef struct fastloss_contrastive_options {
 ///
 ///     A_ij = cos(first_i, second_j) / tau, norms raised to 1e-8
 ///     L = mean over i of (log sum_j exp A_ij - A_ii)
+///     dA = (softmax of each row of A - I) / B;  dN1 = dA N2 / tau;  dN2 = dA^T N1 / tau
+///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i| on both sides
 ///
-/// The B x B matrix is never stored: scratch memory is (2 D + 256) B floats, and D B for each gradient that accumulates.
+/// Only rows of A are normalised, so the loss is not symmetric in its arguments. The B x B matrix is never
+/// stored: scratch memory is (2 D + 256) B floats, and D B for each gradient that accumulates.
 ///
 /// \param rows, columns    B cells of D columns, both below 2^31.
 /// \param first            B x D.
@@ -543,8 +569,8 @@ typedef struct fastloss_contrastive_options {
 /// \param second_gradient  B x D; NULL: none.
 /// \param workspace        NULL: the calling thread's own.
 /// \param loss             receives the value and B.
-/// \return INVALID_PARAMETER (temperature, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE, DIMENSION_TOO_LARGE,
-///         OVERLAPPING_BUFFERS, and what only C can get wrong.
+/// \return INVALID_PARAMETER (temperature, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE,
+///         DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_contrastive_cell_embedding(
     int64_t rows, int64_t columns,
     const float *first, int64_t first_stride,
@@ -555,29 +581,30 @@ FASTLOSS_API fastloss_status fastloss_contrastive_cell_embedding(
     fastloss_workspace *workspace,
     fastloss_loss_value *loss);
 
-/// The matrix of cosine similarities S = N N^T that elastic cell similarity streams, to look at. Exactly symmetric; a zero
-/// row is similar to nothing, itself included.
+/// The matrix of cosine similarities S = N N^T that elastic cell similarity streams, to look at. Exactly
+/// symmetric; a zero row is similar to nothing, itself included.
 ///
 /// \param rows, columns  B rows of D columns, both below 2^31.
 /// \param embeddings     B x D.
 /// \param similarities   receives B x B.
 /// \param workspace      NULL: the calling thread's own.
-/// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS, and what only C can get wrong.
+/// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_cosine_similarity(
     int64_t rows, int64_t columns,
     const float *embeddings, int64_t embeddings_stride,
     float *similarities, int64_t similarities_stride,
     fastloss_workspace *workspace);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Reductions and pooling
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 /// Sums or means of B rows under K masks of L positions that all rows share.
 ///
 ///     sum_bk = sum_l m_kl x_bl        mean_bk = sum_bk / sum_l m_kl
 ///
-/// An empty mask follows `when_empty`, for sums as for means. No rows or no masks are no error: there is no output.
+/// An empty mask follows `when_empty`, for sums as for means. No rows or no masks are no error: there is no
+/// output.
 ///
 /// \param rows, columns, mask_count  B, L and K; L and K below 2^31.
 /// \param values                     B x L.
@@ -585,8 +612,8 @@ FASTLOSS_API fastloss_status fastloss_cosine_similarity(
 /// \param options                    NULL: mean, error when a mask is empty.
 /// \param outputs                    receives B x K.
 /// \param workspace                  NULL: the calling thread's own.
-/// \return EMPTY_SELECTION (which names the mask), INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS, and what only
-///         C can get wrong.
+/// \return EMPTY_SELECTION (which names the mask as a row), INVALID_SHAPE, DIMENSION_TOO_LARGE,
+///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_masked_reductions(
     int64_t rows, int64_t columns, int64_t mask_count,
     const float *values, int64_t values_stride,
@@ -601,6 +628,7 @@ FASTLOSS_API fastloss_status fastloss_masked_reductions(
 ///
 /// \param output_gradient  g, B x K.
 /// \param gradient         B x L; not NULL.
+/// The other parameters are those of `fastloss_masked_reductions`.
 /// \return as `fastloss_masked_reductions`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_masked_reductions_gradient(
     int64_t rows, int64_t columns, int64_t mask_count,
@@ -621,8 +649,8 @@ enum {
 ///
 ///     cls      e_b = h_b0            average  e_b = sum_l h_bl / L
 ///
-/// State (b, l, d) stands at b * cell_stride + l * token_stride + d. Where token_stride == D and cell_stride == L * D
-/// nothing is copied; cls copies the first tokens at most.
+/// State (b, l, d) stands at b * cell_stride + l * token_stride + d. Where token_stride == D and cell_stride
+/// == L * D nothing is copied; cls copies the first tokens at most.
 ///
 /// \param pooling               cls or average.
 /// \param cells, tokens, width  B, L at least 1, D.
@@ -631,7 +659,7 @@ enum {
 /// \param states_cell_stride    at least (L - 1) * token_stride + D.
 /// \param embeddings            receives B x D.
 /// \param workspace             NULL: the calling thread's own.
-/// \return INVALID_PARAMETER (no tokens), INVALID_SHAPE, OVERLAPPING_BUFFERS, and what only C can get wrong.
+/// \return INVALID_PARAMETER (no tokens), INVALID_SHAPE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_token_pooling(
     fastloss_pooling pooling,
     int64_t cells, int64_t tokens, int64_t width,
@@ -646,6 +674,7 @@ FASTLOSS_API fastloss_status fastloss_token_pooling(
 ///
 /// \param embedding_gradient  g, B x D.
 /// \param gradient            B x L x D, with its strides (FASTLOSS_STATES_GRADIENT); not NULL.
+/// The other parameters are those of `fastloss_token_pooling`.
 /// \return as `fastloss_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_token_pooling_gradient(
     fastloss_pooling pooling,
@@ -665,7 +694,7 @@ FASTLOSS_API fastloss_status fastloss_token_pooling_gradient(
 /// \param weights     (B K) x L: the K weightings of the first cell first.
 /// \param embeddings  receives (B K) x D.
 /// \param workspace   NULL: the calling thread's own.
-/// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS, and what only C can get wrong.
+/// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling(
     int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
     const float *states, int64_t states_token_stride, int64_t states_cell_stride,
@@ -677,6 +706,7 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling(
 ///
 /// \param embedding_gradient  g, (B K) x D.
 /// \param gradient            B x L x D, with its strides (FASTLOSS_STATES_GRADIENT); not NULL.
+/// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_states_gradient(
     int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
@@ -689,6 +719,7 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_states_gradient(
 ///
 /// \param embedding_gradient  g, (B K) x D.
 /// \param gradient            (B K) x L; not NULL.
+/// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_weights_gradient(
     int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
@@ -697,7 +728,7 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_weights_gradient(
     const fastloss_gradient *gradient,
     fastloss_workspace *workspace);
 
-/// Pools token states into K weighted sums per cell, each normalised to length 1 (scGPT: `w-pool`, with K = 1).
+/// Pools token states into K weighted sums per cell, each normalised to length 1 (scGPT: `w-pool`, K = 1).
 ///
 ///     u_bk = sum_l v_bkl h_bl        e_bk = u_bk / max(|u_bk|, 1e-12)
 ///
@@ -721,6 +752,7 @@ FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling(
 /// \param embeddings          the (B K) x D embeddings that the value gave.
 /// \param norms               the B K norms that the value gave.
 /// \param gradient            B x L x D, with its strides (FASTLOSS_STATES_GRADIENT); not NULL.
+/// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_states_gradient(
     int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
@@ -731,7 +763,8 @@ FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_states_g
     const fastloss_gradient *gradient,
     fastloss_workspace *workspace);
 
-/// Carries a gradient of the normalised sums back to the weights:  gradient_bkl = scale h_bl . du_bk, with du as above.
+/// Carries a gradient of the normalised sums back to the weights:  gradient_bkl = scale h_bl . du_bk, with du
+/// as above.
 ///
 /// \param gradient  (B K) x L; not NULL.
 /// The other parameters, and what is returned, are those of
@@ -745,31 +778,32 @@ FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_weights_
     const fastloss_gradient *gradient,
     fastloss_workspace *workspace);
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // The total objective
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
-/// A term of the total objective: an index of `weights`, `values`, `weighted` and `logged`, and a bit of `terms`.
+/// A term of the total objective: an index of `weights`, `values`, `weighted` and `logged`, and a bit of
+/// `terms`.
 typedef int32_t fastloss_term;
 enum {
     FASTLOSS_TERM_MASKED_GENE = 0,       ///< masked MSE of the decoder's output (MLM, MGM, GEP)
     FASTLOSS_TERM_MASKED_GENE_ZERO = 1,  ///< Bernoulli NLL of the decoder's probability of a non-zero value
-    FASTLOSS_TERM_CELL_GENE = 2,         ///< masked MSE of the values predicted from the cell embedding (MVC, GEPC)
-    FASTLOSS_TERM_CELL_GENE_ZERO = 3,    ///< Bernoulli NLL of the probability predicted from the cell embedding
-    FASTLOSS_TERM_GENERATION = 4,        ///< masked MSE of the values generated from the detached cell embedding
+    FASTLOSS_TERM_CELL_GENE = 2,         ///< masked MSE of what the cell embedding predicts (MVC, GEPC)
+    FASTLOSS_TERM_CELL_GENE_ZERO = 3,    ///< Bernoulli NLL of the probability that it predicts
+    FASTLOSS_TERM_GENERATION = 4,        ///< masked MSE of what the detached cell embedding generates
     FASTLOSS_TERM_CELL_TYPE = 5,         ///< cross-entropy of the cell types (CLS)
     FASTLOSS_TERM_CONTRASTIVE = 6,       ///< contrastive cell embedding (CCE)
     FASTLOSS_TERM_ELASTIC = 7,           ///< elastic cell similarity (ECS)
     FASTLOSS_TERM_BATCH = 8,             ///< domain-adversarial loss of the batch labels (DAB)
-    FASTLOSS_TERM_COUNT = 9,
-    FASTLOSS_TERM_CAPACITY = 16,         ///< length of arrays over the terms; later terms will take the places left
+    FASTLOSS_TERM_COUNT = 9,             ///< terms that this header knows
+    FASTLOSS_TERM_CAPACITY = 16,         ///< length of arrays over the terms, with room for later ones
 };
 
 /// The bit of a term in `terms`.
 #define FASTLOSS_TERM_BIT(term) (UINT32_C(1) << (term))
 
-/// The name under which upstream logs a term: "mse", "nzlp", "mvc", "mvc_nzlp", "gen", "cls", "cce", "ecs", "dab".
-/// NULL for a number that is no term. Never freed.
+/// The name under which upstream logs a term: "mse", "nzlp", "mvc", "mvc_nzlp", "gen", "cls", "cce", "ecs",
+/// "dab". NULL for a number that is no term. Never freed.
 FASTLOSS_API const char *fastloss_term_name(fastloss_term term);
 
 /// What the explicit-zero predictions are.
@@ -781,8 +815,8 @@ enum {
 
 /// Which terms a task adds up, with which weights: total = sum over the terms that are on of weight * value.
 ///
-/// Start with FASTLOSS_OBJECTIVE, then either a preset below, or `fastloss_objective_enable` for each term. The
-/// fields may also be set by hand.
+/// Start with FASTLOSS_OBJECTIVE, then either a preset below, or `fastloss_objective_enable` for each term.
+/// The fields may also be set by hand.
 typedef struct fastloss_objective {
     size_t size;                                ///< sizeof(fastloss_objective)
     uint32_t terms;                             ///< bits of the terms that are on
@@ -803,20 +837,24 @@ typedef struct fastloss_objective {
 } fastloss_objective;
 
 /// No term is on; everything else is the default.
-#define FASTLOSS_OBJECTIVE                                                                                            \
-    { sizeof(fastloss_objective), 0, FASTLOSS_NONZERO_PROBABILITIES, { 0.0f }, FASTLOSS_EMPTY_ERROR, 0.8f,            \
-      FASTLOSS_EMPTY_ERROR, 0.5f, FASTLOSS_EMPTY_ERROR, FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR,                \
-      FASTLOSS_IGNORED_LABEL, FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, FASTLOSS_IGNORED_LABEL, 1.0f }
+#define FASTLOSS_OBJECTIVE                                                                            \
+    { sizeof(fastloss_objective), 0, FASTLOSS_NONZERO_PROBABILITIES, { 0.0f }, FASTLOSS_EMPTY_ERROR,  \
+      0.8f, FASTLOSS_EMPTY_ERROR, 0.5f, FASTLOSS_EMPTY_ERROR, FASTLOSS_REDUCTION_MEAN,                \
+      FASTLOSS_EMPTY_ERROR, FASTLOSS_IGNORED_LABEL, FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR,    \
+      FASTLOSS_IGNORED_LABEL, 1.0f }
 
 /// Switches a term on, or changes its weight.
-/// \return NULL_POINTER, INVALID_STRUCT, INVALID_ENUMERATION (no such term). The weight is checked when it is used.
-FASTLOSS_API fastloss_status fastloss_objective_enable(fastloss_objective *objective, fastloss_term term, float weight);
+/// \return NULL_POINTER, INVALID_STRUCT, INVALID_ENUMERATION (no such term). The weight is checked when it is
+///         used.
+FASTLOSS_API fastloss_status fastloss_objective_enable(
+    fastloss_objective *objective, fastloss_term term, float weight);
 
 /// Switches a term off. Errors as `fastloss_objective_enable`.
 FASTLOSS_API fastloss_status fastloss_objective_disable(fastloss_objective *objective, fastloss_term term);
 
 /// scGPT's integration of batches (finetune_integration.py):
-/// MSE + [zero] NLL + [GEPC] MSE + [both] NLL + 10 ECS + batch_weight DAB. Replaces all fields but `size`, as every preset.
+/// MSE + [zero] NLL + [GEPC] MSE + [both] NLL + 10 ECS + batch_weight DAB. Replaces all fields but `size`, as
+/// every preset does; all of them return the same errors.
 ///
 /// \param explicit_zero_probability  upstream's `explicit_zero_prob`; its default is true.
 /// \param cell_embedding_prediction  upstream's `GEPC`; true.
@@ -865,8 +903,9 @@ typedef struct fastloss_mutable_view {
     int64_t stride;  ///< elements between rows
 } fastloss_mutable_view;
 
-/// The outputs of a model for one batch, and what they are to match. An input is needed if a term that reads it is on;
-/// others may be given and are not looked at. Where B is 0, a pointer that is not NULL says that the input is given.
+/// The outputs of a model for one batch, and what they are to match. An input is needed if a term that reads
+/// it is on; others may be given and are not looked at. Where B is 0, a pointer that is not NULL says that
+/// the input is given.
 typedef struct fastloss_objective_inputs {
     size_t size;                            ///< sizeof(fastloss_objective_inputs)
     int64_t cells;                          ///< B
@@ -890,12 +929,14 @@ typedef struct fastloss_objective_inputs {
 } fastloss_objective_inputs;
 
 /// Nothing is given.
-#define FASTLOSS_OBJECTIVE_INPUTS                                                                                     \
-    { sizeof(fastloss_objective_inputs), 0, 0, 0, 0, 0, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },           \
-      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, NULL, NULL }
+#define FASTLOSS_OBJECTIVE_INPUTS                                                                    \
+    { sizeof(fastloss_objective_inputs), 0, 0, 0, 0, 0, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },       \
+      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },     \
+      { NULL, 0 }, NULL, NULL }
 
-/// Where the gradients of the total go: a buffer for each that is wanted, of the shape of the input of the same name,
-/// which has to be given. Where the terms that read the input are off, it receives 0 (or keeps what it holds).
+/// Where the gradients of the total go: a buffer for each that is wanted, of the shape of the input of the
+/// same name, which has to be given. Where the terms that read the input are off, it receives 0 (or keeps
+/// what it holds, when accumulating).
 typedef struct fastloss_objective_gradients {
     size_t size;                                  ///< sizeof(fastloss_objective_gradients)
     float scale;                                  ///< a finite factor of all gradients
@@ -909,40 +950,44 @@ typedef struct fastloss_objective_gradients {
     fastloss_mutable_view second_cell_embedding;  ///< B x D
     fastloss_mutable_view cell_type_logits;       ///< B x cell_type_count
     fastloss_mutable_view batch_logits;           ///< B x batch_count: for the discriminator's own parameters
-    fastloss_mutable_view reversed_batch_logits;  ///< B x batch_count: -lambda times it, for all before the reversal
+    fastloss_mutable_view reversed_batch_logits;  ///< B x batch_count: for all before the reversal
 } fastloss_objective_gradients;
 
 /// No gradient is wanted yet; scale 1, overwritten.
-#define FASTLOSS_OBJECTIVE_GRADIENTS                                                                                  \
-    { sizeof(fastloss_objective_gradients), 1.0f, FASTLOSS_UPDATE_OVERWRITE, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },   \
-      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 } }
+#define FASTLOSS_OBJECTIVE_GRADIENTS                                                                 \
+    { sizeof(fastloss_objective_gradients), 1.0f, FASTLOSS_UPDATE_OVERWRITE, { NULL, 0 },            \
+      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },     \
+      { NULL, 0 }, { NULL, 0 } }
 
 /// The total with everything that upstream logs beside it. Entries of terms that are off are 0.
 typedef struct fastloss_objective_value {
     size_t size;                              ///< sizeof(fastloss_objective_value), set by the caller
     double total;                             ///< sum of weight * value
-    double relative_error;                    ///< of the gene predictions, where MASKED_GENE is on, else NaN; not in the total
+    double relative_error;                    ///< not in the total; NaN where MASKED_GENE is off
     int64_t selected_count;                   ///< how many elements the mask selected; 0 without value terms
     uint32_t terms;                           ///< bits of the terms that were on
     uint32_t reserved;                        ///< 0
     double values[FASTLOSS_TERM_CAPACITY];    ///< every term before its weight
     double weighted[FASTLOSS_TERM_CAPACITY];  ///< every term after its weight
-    double logged[FASTLOSS_TERM_CAPACITY];    ///< as upstream logs it: after its weight, but the batch term before
+    double logged[FASTLOSS_TERM_CAPACITY];    ///< as upstream logs it: weighted, but the batch term not
 } fastloss_objective_value;
 
 /// A place for the result.
 #define FASTLOSS_OBJECTIVE_VALUE \
     { sizeof(fastloss_objective_value), 0.0, 0.0, 0, 0, 0, { 0.0 }, { 0.0 }, { 0.0 } }
 
-/// The total objective: the total, every term, the relative error, and the total's gradient with respect to every input
-/// that has a buffer. The value terms run in one fused pass over targets and mask.
+/// The total objective: the total, every term, the relative error, and the total's gradient with respect to
+/// every input that has a buffer. The value terms run in one fused pass over targets and mask.
+///
+/// The gradient of the cell embedding is the sum over ECS and CCE, which read it directly; what reaches it
+/// through a decoder, a classifier or the reversed discriminator comes from the model's own backward pass.
 ///
 /// \param objective  the terms and their weights.
 /// \param inputs     what the terms read.
 /// \param gradients  where the gradients go; NULL: none.
 /// \param workspace  NULL: the calling thread's own.
 /// \param value      receives the result; its `size` has to be set (FASTLOSS_OBJECTIVE_VALUE).
-/// \return MISSING_INPUT, GRADIENT_WITHOUT_INPUT, whatever the terms' own losses return, and what only C can get wrong.
+/// \return MISSING_INPUT, GRADIENT_WITHOUT_INPUT, whatever the terms' own losses return.
 FASTLOSS_API fastloss_status fastloss_total_objective(
     const fastloss_objective *objective,
     const fastloss_objective_inputs *inputs,

@@ -5,21 +5,24 @@ import Foundation
 import Testing
 
 @Suite struct ReadmeTests {
-    /// The first Swift block of the README that trains is, but for indentation, the marked region of the
-    /// example.
-    @Test func theTrainingLoopIsTheOneInTheReadme() throws {
+    /// The blocks of the README that train are, but for indentation, the marked regions of the examples,
+    /// which are compiled and run here, and by scripts/test-c.
+    @Test(arguments: [
+        ("TrainingLoopExample.swift", "swift", 4), ("../../FastLossCTests/training_loop.c", "c", 0),
+    ])
+    func theExampleIsTheOneInTheReadme(example: String, language: String, indentation: Int) throws {
         let folder = URL(filePath: #filePath).deletingLastPathComponent()
-        let source = try Self.lines(of: folder.appending(path: "TrainingLoopExample.swift"))
+        let source = try Self.lines(of: folder.appending(path: example).standardized)
         let readme = try Self.lines(of: folder.appending(path: "../../../README.md").standardized)
 
         let begin = try #require(source.firstIndex { $0.hasSuffix("// readme:begin") })
         let end = try #require(source.firstIndex { $0.hasSuffix("// readme:end") })
-        let region = source[(begin + 1)..<end].map { String($0.dropFirst(4)) }
+        let region = source[(begin + 1)..<end].map { String($0.dropFirst(indentation)) }
 
         let first = try #require(region.first)
         let firstLine = try #require(readme.firstIndex(of: first))
         let fence = try #require(readme[firstLine...].firstIndex(of: "```"))
-        #expect(readme[firstLine - 1] == "```swift")
+        #expect(readme[firstLine - 1] == "```\(language)")
         #expect(Array(readme[firstLine..<fence]) == region)
     }
 

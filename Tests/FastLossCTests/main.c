@@ -1,0 +1,26 @@
+// Runs every test of the C interface. Usage: PROGRAM GOLDENS, the folder of what PyTorch computes.
+
+#include <stdio.h>
+
+#include "support.h"
+
+int main(int count, char **arguments) {
+    if (count != 2) {
+        fprintf(stderr, "usage: %s GOLDENS\n", arguments[0]);
+        return 2;
+    }
+    find_goldens(arguments[1]);
+    test_runtime();
+    test_structs();
+    test_errors();
+    test_masked_losses();
+    test_classification();
+    test_cell_embeddings();
+    test_reductions();
+    test_total_objective();
+    test_threads();
+    test_allocations();
+    forget();
+    printf("%ld checks, %ld failed\n", checks_made(), checks_failed());
+    return checks_failed() > 0;
+}
