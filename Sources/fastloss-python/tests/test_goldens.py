@@ -221,3 +221,68 @@ def test_total_objective(case: Case) -> None:
         if key in case.truth:
             assert_close(gradients[name], case.truth[key], case.naive[key], GRADIENT_TOLERANCE)
     assert objective.evaluate(**inputs).total == pytest.approx(value.total, rel=1e-12)
+
+
+@named("MaskedReductions")
+def test_masked_reductions(case: Case) -> None:
+    rows, columns, count = (case.parameters[key] for key in ("rows", "columns", "maskCount"))
+    values, masks = case.floats("values", rows, columns), case.bools("masks", count, columns)
+    output_gradient = case.floats("outputGradient", rows, count)
+    empty = not masks.any(axis=1).all()
+    for reduction, key in (("sum", "sums"), ("mean", "means")):
+        if empty:
+            with pytest.raises(fastloss.EmptySelectionError):
+                fastloss.masked_reductions(values, masks, reduction=reduction)
+            continue
+        check(case, key, fastloss.masked_reductions(values, masks, reduction=reduction))
+        gradient = np.full_like(values, 3)
+        fastloss.masked_reductions_gradient(
+            output_gradient, masks, gradient, reduction=reduction, gradient_scale=0.5, accumulate=True
+        )
+        check(case, f"{key}Gradient", (gradient - 3) * 2)
+
+
+@named("TokenPooling")
+def test_token_pooling(case: Case) -> None:
+    cells, tokens, width, count = (case.parameters[key] for key in ("cells", "tokens", "width", "weightings"))
+    states = case.floats("states", cells, tokens, width)
+    plain_gradient = case.floats("outputGradient", cells, width)
+    for pooling, key in (("cls", "cls"), ("avg-pool", "average")):
+        check(case, key, fastloss.token_pooling(states, pooling))
+        gradient = np.empty_like(states)
+        fastloss.token_pooling_gradient(plain_gradient, gradient, pooling)
+        check(case, f"{key}StatesGradient", gradient)
+
+    weights = case.floats("weights", cells, count, tokens)
+    output_gradient = case.floats("weightedOutputGradient", cells, count, width)
+    check(case, "weighted", fastloss.weighted_token_pooling(states, weights))
+    normalized = fastloss.normalized_weighted_token_pooling(states, weights)
+    check(case, "normalized", normalized.embeddings)
+    for key, pooled in (("weighted", None), ("normalized", normalized)):
+        gradients = np.empty_like(states), np.empty_like(weights)
+        fastloss.weighted_token_pooling_gradient(
+            output_gradient,
+            states,
+            weights,
+            normalized=pooled,
+            states_gradient=gradients[0],
+            weights_gradient=gradients[1],
+        )
+        check(case, f"{key}StatesGradient", gradients[0])
+        check(case, f"{key}WeightsGradient", gradients[1])
+
+
+def test_pooling_of_states_with_gaps() -> None:
+    wide = np.random.default_rng(1).standard_normal((3, 6, 12)).astype(np.float32)
+    for states in (wide[:, ::2, 2:9], wide[::2, 1:5], wide[:, :, 3:7]):
+        assert not states.flags.c_contiguous
+        weights = np.ones((states.shape[0], 1, states.shape[1]), dtype=np.float32)
+        np.testing.assert_allclose(fastloss.token_pooling(states, "avg-pool"), states.mean(axis=1), rtol=1e-5)
+        sums = fastloss.weighted_token_pooling(states, weights)
+        np.testing.assert_allclose(sums[:, 0], states.sum(axis=1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(fastloss.ShapeError, match="weights has the shape"):
+        fastloss.weighted_token_pooling(wide, np.ones((3, 6), dtype=np.float32))
+    with pytest.raises(fastloss.InvalidParameterError, match="pooling is 'w-pool'"):
+        fastloss.token_pooling(wide, "w-pool")  # type: ignore[arg-type]
+    with pytest.raises(fastloss.ShapeError, match="masks is 2 × 4; expected 2 × 5"):
+        fastloss.masked_reductions(np.ones((1, 5), dtype=np.float32), np.ones((2, 4), dtype=bool))

@@ -32,6 +32,16 @@ from .losses import (
     masked_relative_error_per_cell,
 )
 from .objective import ObjectiveValue, TotalObjective
+from .pooling import (
+    NormalizedPooling,
+    masked_reductions,
+    masked_reductions_gradient,
+    normalized_weighted_token_pooling,
+    token_pooling,
+    token_pooling_gradient,
+    weighted_token_pooling,
+    weighted_token_pooling_gradient,
+)
 
 __version__ = "0.1.0"
 
@@ -42,6 +52,7 @@ __all__ = [
     "InvalidParameterError",
     "LabelOutOfRangeError",
     "LossValue",
+    "NormalizedPooling",
     "ObjectiveValue",
     "OverlapError",
     "ProbabilityOutOfRangeError",
@@ -61,8 +72,15 @@ __all__ = [
     "library_version",
     "masked_mse",
     "masked_mse_per_cell",
+    "masked_reductions",
+    "masked_reductions_gradient",
     "masked_relative_error",
     "masked_relative_error_per_cell",
+    "normalized_weighted_token_pooling",
     "patch_scgpt",
     "set_workers",
+    "token_pooling",
+    "token_pooling_gradient",
+    "weighted_token_pooling",
+    "weighted_token_pooling_gradient",
 ]
