@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -100,6 +101,24 @@ def test_threads_at_once(embeddings: Embeddings, workers: int | None) -> None:
         thread.join()
     fastloss.set_workers(None)
     assert found == [expected] * 160
+
+
+def test_a_workspace_goes_with_its_thread(embeddings: Embeddings) -> None:
+    seen: list[weakref.ref[_library.Workspace]] = []
+
+    def work() -> None:
+        fastloss.elastic_cell_similarity(embeddings)
+        assert _library.state.workspace is not None
+        seen.append(weakref.ref(_library.state.workspace))
+
+    fastloss.set_workers(1)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        fastloss.set_workers(None)
+    assert len(seen) == 1 and seen[0]() is None
 
 
 def test_the_gil_is_released() -> None:

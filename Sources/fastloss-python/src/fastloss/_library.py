@@ -88,31 +88,28 @@ def describe() -> dict[str, Any]:
 # --- Workers ------------------------------------------------------------------------------------------------
 
 
-class ThreadState(threading.local):
-    """The calling thread's workspace, where a number of workers has been chosen."""
+class Workspace:
+    """Scratch memory and a number of workers; freed with the last reference to it."""
 
-    handle: int | None = None
-    workers = 0
-
-    def use(self, workers: int) -> int | None:
-        """A workspace with so many workers, made anew if the number has changed."""
+    def __init__(self, workers: int) -> None:
         handle = ctypes.c_void_p()
         status = library.fastloss_workspace_create(workers, ctypes.byref(handle))
         if status:
             fail(status)
-        self.release()
-        self.handle, self.workers = handle.value, workers
-        return self.handle
-
-    def release(self) -> None:
-        if self.handle is not None:
-            library.fastloss_workspace_destroy(self.handle)
-            self.handle = None
+        self.workers = workers
+        self.handle = handle.value
+        # Bound here: at the interpreter's end the module may be gone before this object is.
+        self.destroy = library.fastloss_workspace_destroy
 
     def __del__(self) -> None:
-        # The thread ends: its workspace is idle. At the interpreter's own end the names may be gone.
-        if library is not None:
-            self.release()
+        if "destroy" in self.__dict__:
+            self.destroy(self.handle)
+
+
+class ThreadState(threading.local):
+    """The calling thread's workspace, where a number of workers has been chosen; it goes with the thread."""
+
+    workspace: Workspace | None = None
 
 
 state = ThreadState()
@@ -141,9 +138,10 @@ def workspace() -> int | None:
     """The handle to pass on; None stands for the calling thread's own workspace, which the library keeps."""
     if chosen_workers == 0:
         return None
-    if state.workers == chosen_workers and state.handle is not None:
-        return state.handle
-    return state.use(chosen_workers)
+    own = state.workspace
+    if own is None or own.workers != chosen_workers:
+        own = state.workspace = Workspace(chosen_workers)
+    return own.handle
 
 
 @functools.cache
