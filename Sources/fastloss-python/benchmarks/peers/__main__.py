@@ -21,8 +21,10 @@ from .timing import Sampler, interleaved, ratio, sampler
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 RESULTS = ROOT / "Benchmarks" / "Results"
-#: The largest relative error with which anyone is timed: of the loss, and norm-wise of each gradient.
-TOLERANCE = 2e-5
+#: The largest relative errors with which FastLoss and the others are timed: of the loss, and norm-wise of each
+#: gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits of a loss.
+OWN_TOLERANCE = 5e-6
+PEER_TOLERANCE = 1e-3
 #: How often a row is timed where other processes keep the machine busy.
 ATTEMPTS = 3
 #: ECS beyond what is timed, for it is there that the matrix of pairs hurts.
@@ -31,6 +33,10 @@ MEMORY = [
     Problem("contrastive", (4096, 512), large=True),
     Problem("integration", (512, 1200, 512), large=True),
 ]
+
+
+def tolerance(provider: str) -> float:
+    return OWN_TOLERANCE if provider.startswith(report.OWN) else PEER_TOLERANCE
 
 
 def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dict[str, Any]:
@@ -48,9 +54,9 @@ def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dic
         call = provider.prepare(problem, inputs)
         errors[provider.name] = oracle.error(call.read(call.run()), truth)
         calls[provider.name] = call
-    wrong = {name: value for name, value in errors.items() if not value <= TOLERANCE}
+    wrong = {name: value for name, value in errors.items() if not value <= tolerance(name)}
     if wrong:
-        raise SystemExit(f"compare-peers: {problem.name}: errors beyond {TOLERANCE:.0e}: {wrong}")
+        raise SystemExit(f"compare-peers: {problem.name}: too far from float64: {wrong}")
 
     samplers: dict[str, Sampler] = {name: sampler(call.run) for name, call in calls.items()}
     if swift is not None and problem.swift is not None:
