@@ -21,8 +21,8 @@ from .timing import Sampler, interleaved, ratio, sampler
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 RESULTS = ROOT / "Benchmarks" / "Results"
-#: The largest relative errors with which FastLoss and the others are timed: of the loss, and norm-wise of each
-#: gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits of a loss.
+#: The largest relative errors with which FastLoss and the others are timed: of the loss, and norm-wise of
+#: each gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits.
 OWN_TOLERANCE = 5e-6
 PEER_TOLERANCE = 1e-3
 #: How often a row is timed where other processes keep the machine busy.

@@ -289,7 +289,7 @@ def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
     return rows[1] if rows else 0
 
 
-# --- Shared with fastloss.torch -----------------------------------------------------------------------------
+# --- The call -----------------------------------------------------------------------------------------------
 
 
 def run(
@@ -297,8 +297,8 @@ def run(
     matrices: Mapping[str, Matrix],
     label_addresses: Mapping[str, int],
     gradients: Mapping[str, Matrix],
-    scale: float = 1.0,
-    accumulate: bool = False,
+    scale: float,
+    accumulate: bool,
 ) -> _abi.ObjectiveValue:
     """Fills the structs and calls the library."""
     inputs = sized(_abi.ObjectiveInputs)
@@ -315,11 +315,18 @@ def run(
         for name, place in gradients.items():
             view = getattr(places, name)
             view.data, view.stride = place.address, place.stride
+    return evaluate(objective, inputs, places)
+
+
+def evaluate(
+    objective: _abi.Objective, inputs: _abi.ObjectiveInputs, gradients: _abi.ObjectiveGradients | None
+) -> _abi.ObjectiveValue:
+    """The call itself, which fastloss.torch shares."""
     value = sized(_abi.ObjectiveValue)
     status = library.fastloss_total_objective(
         addressof(objective),
         addressof(inputs),
-        None if places is None else addressof(places),
+        None if gradients is None else addressof(gradients),
         workspace(),
         addressof(value),
     )

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .. import _abi, objective
 from .._abi import EMPTY_RULES, REDUCTIONS, sized
-from .._arrays import Matrix
 from .._library import fail, library, masked_options, workspace
 from ..errors import ArrayError, ShapeError
 from ._operators import Operator, Outcome
@@ -275,41 +274,53 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
     """Arguments: seven outputs, targets, mask, labels of cell types and of batches, seven weights, β."""
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
-    matrices: dict[str, Matrix] = {}
-    places: dict[str, Matrix] = {}
+    # Whatever was copied or converted on the way has to live until the call is over.
+    target, place = matrix("target_values", as_float(target))
+    mask = mask_like(mask, target.shape)
+    owners = [target, mask]
+    cells, genes = place.rows, place.columns
+    inputs = sized(_abi.ObjectiveInputs, cells, genes)
+    places = sized(_abi.ObjectiveGradients, 1.0, 0)
+    fill(inputs.targets, place.address, place.stride)
+    fill(inputs.mask, mask.data_ptr(), genes)
     gradients: list[Tensor | None] = []
-    # Copies that were made on the way, which have to live until the call is over.
-    owners: list[Tensor] = []
     for (name, field, _), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
         gradient = None
         if tensor is not None:
             owner, place = matrix(name, tensor)
             owners.append(owner)
-            matrices[field] = place
+            fill(getattr(inputs, field), place.address, place.stride)
+            columns = objective.COLUMNS.get(field)
+            if columns is not None:
+                setattr(inputs, columns, place.columns)
+            if place.rows != cells or (columns is None and place.columns != genes):
+                expected = f"{genes} columns" if columns is None else "any number of columns"
+                raise ShapeError(
+                    f"{name} has the shape {tuple(tensor.shape)}; expected {cells} rows, as target_values, "
+                    f"and {expected}"
+                )
             if flag:
                 gradient = like(tensor)
-                places[field] = Matrix(place.rows, place.columns, gradient.data_ptr(), place.columns)
+                fill(getattr(places, field), gradient.data_ptr(), place.columns)
         gradients.append(gradient)
-
-    owner, place = matrix("target_values", as_float(target))
-    mask = mask_like(mask, target.shape)
-    owners += owner, mask
-    matrices["targets"] = place
-    matrices["mask"] = Matrix(place.rows, place.columns, mask.data_ptr(), place.columns)
-    objective.shapes_agree(matrices)
-    addresses: dict[str, int] = {}
     for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
         if given is not None:
-            converted = labels(name, given, place.rows)
+            converted = labels(name, given, cells)
             owners.append(converted)
-            addresses[name] = converted.data_ptr()
+            setattr(inputs, name, converted.data_ptr())
 
-    on = tuple(output is not None for output in outputs)
+    on = tuple([output is not None for output in outputs])
     struct, indices = integration_terms(on, tuple(weights), threshold)
-    value = objective.run(struct, matrices, addresses, places)
+    value = objective.evaluate(struct, inputs, places if True in wanted else None)
     logged = value.logged
-    terms = torch.tensor([*(logged[index] for index in indices), value.relative_error], dtype=torch.float32)
-    return (scalar(value.total), terms), gradients
+    terms = [logged[index] for index in indices]
+    terms.append(value.relative_error)
+    return (scalar(value.total), torch.tensor(terms, dtype=torch.float32)), gradients
+
+
+def fill(view: _abi.View, address: int, stride: int) -> None:
+    view.data = address
+    view.stride = stride
 
 
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
