@@ -21,7 +21,10 @@ gradients with respect to the outputs. scGPT's own ECS lies inside its model; fo
 """
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -34,6 +37,7 @@ import torch
 from light_scgpt import light_scgpt
 from peers import torch_written
 from peers.problems import ECS_WEIGHT, MASK_RATIO, THRESHOLD, cells
+from peers.quiet import LIMIT, Disturbance
 from torch import Tensor
 
 import fastloss
@@ -78,24 +82,26 @@ def batches(options: argparse.Namespace) -> list[dict[str, Tensor]]:
 def new_model(options: argparse.Namespace) -> Any:
     bins, wells = cells()
     torch.manual_seed(0)
-    return light_scgpt().model.model.TransformerModel(
-        ntoken=SPECIAL_TOKENS + bins.shape[1],
-        d_model=options.width,
-        nhead=4,
-        d_hid=options.width,
-        nlayers=options.layers,
-        vocab={"<cls>": CLS, "<pad>": PAD},
-        dropout=0.2,
-        pad_value=PAD_VALUE,
-        do_mvc=True,
-        do_dab=True,
-        use_batch_labels=True,
-        num_batch_labels=int(wells.max()) + 1,
-        domain_spec_batchnorm=True,
-        n_input_bins=51,
-        ecs_threshold=THRESHOLD,
-        explicit_zero_prob=True,
-    )
+    kind = light_scgpt().model.model.TransformerModel
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints how it normalises.
+        return kind(
+            ntoken=SPECIAL_TOKENS + bins.shape[1],
+            d_model=options.width,
+            nhead=4,
+            d_hid=options.width,
+            nlayers=options.layers,
+            vocab={"<cls>": CLS, "<pad>": PAD},
+            dropout=0.2,
+            pad_value=PAD_VALUE,
+            do_mvc=True,
+            do_dab=True,
+            use_batch_labels=True,
+            num_batch_labels=int(wells.max()) + 1,
+            domain_spec_batchnorm=True,
+            n_input_bins=51,
+            ecs_threshold=THRESHOLD,
+            explicit_zero_prob=True,
+        )
 
 
 def scgpt_loss(
@@ -205,9 +211,10 @@ def main() -> int:
     nothing = lambda output, batch: None  # noqa: E731
     curves: dict[str, Any] = {}
     seconds: dict[str, Any] = {}
-    curves["scgpt"], seconds["scgpt"] = train(
-        options, False, lambda output, batch: time_loss_part(times, output, batch)
-    )
+    with Disturbance([os.getpid()]) as others:
+        curves["scgpt"], seconds["scgpt"] = train(
+            options, False, lambda output, batch: time_loss_part(times, output, batch)
+        )
     with fastloss.patch_scgpt() as patch:
         replaced = patch.replaced
         curves["patched"], seconds["patched"] = train(options, False, nothing)
@@ -235,6 +242,8 @@ def main() -> int:
     )
     for name, value in part.items():
         print(f"    {name:<20}{1e3 * value:8.3f} ms   {part['scgpt'] / value:6.1f}x")
+    if others.share > LIMIT:
+        print(f"other processes took {others.share:.0%} of the machine: these times say little")
     if options.json:
         options.json.write_text(
             json.dumps(

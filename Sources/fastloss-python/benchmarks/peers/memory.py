@@ -6,6 +6,7 @@ call. Gradients are part of it, for everyone alike. A second call would take not
 their memory, so that the first is what a user's machine has to have room for.
 """
 
+import ctypes
 import json
 import pathlib
 import subprocess
@@ -33,12 +34,10 @@ def measure(problem: Problem, provider_name: str) -> int:
     provider.prepare(small, small.inputs()).run()
     call = provider.prepare(problem, problem.inputs())
     if provider_name == "torch.compile":
-        # Compiling takes memory of its own, which is not the call's: it happens in the first call, so the
-        # second is measured, with the allocator's kept pages given back.
+        # Compiling happens in the first call and takes memory of its own, which is not the call's.
         call.run()
-        import ctypes
-
-        ctypes.CDLL(None).malloc_trim(0)
+    # What making the inputs has left free would hide what the call takes: it goes back to the system.
+    ctypes.CDLL(None).malloc_trim(0)
     # "5" resets the high-water mark to what is resident now.
     RESET.write_text("5")
     before = kibibytes("VmRSS")
