@@ -8,6 +8,7 @@ their memory, so that the first is what a user's machine has to have room for.
 
 import ctypes
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -49,8 +50,14 @@ def measure(problem: Problem, provider_name: str) -> int:
 
 def in_child(problem: Problem, provider_name: str) -> int:
     request = json.dumps({"loss": problem.loss, "shape": problem.shape, "provider": provider_name})
+    folder = str(pathlib.Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
     child = subprocess.run(
-        [sys.executable, "-m", "peers.memory", request], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "peers.memory", request],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return int(child.stdout.splitlines()[-1])
 
