@@ -1,6 +1,6 @@
 """Who is compared. A provider makes a call out of a problem; the call returns the loss and the gradients."""
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """FastLoss's Swift API, timed in a process of its own, sample by sample in turns with the others."""
 
+import os
 import subprocess
 from types import TracebackType
 
@@ -10,8 +11,6 @@ class SwiftProcess:
     """`Benchmarks serve`, with the number of workers that everybody has."""
 
     def __init__(self, program: str, threads: int) -> None:
-        import os
-
         self.process = subprocess.Popen(
             [program, "serve"],
             stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ from peers import __main__ as command
 from peers import memory, oracle, quiet, report, timing, torch_written
 from peers.problems import Problem, problems
 from peers.providers import Provider, available
+from peers.swift_process import SwiftProcess
 
 SMALL = [
     Problem("integration", (5, 40, 16)),
@@ -113,6 +114,20 @@ def test_clocks_of_the_machine() -> None:
     own, later = quiet.process_time(os.getpid()) - own, quiet.machine_times()
     assert 0.2 < own < 5
     assert later[0] - busy > 0.2 and later[1] - total >= later[0] - busy
+
+
+def test_swift_is_asked_line_by_line(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "Benchmarks"
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = serve ] && [ "$FASTLOSS_THREADS" = 3 ] || exit 1\n'
+        'while read -r row calls; do [ "$row" = known ] || exit 1; echo $((calls * 250000000)); done\n'
+    )
+    program.chmod(0o755)
+    with SwiftProcess(str(program), 3) as swift:
+        assert swift.sampler("known")(2) == 0.5
+        assert swift.sampler("known")(4) == 1.0
+        with pytest.raises(RuntimeError, match="ended when asked for other"):
+            swift.sampler("other")(1)
 
 
 def test_memory_of_a_call() -> None:
