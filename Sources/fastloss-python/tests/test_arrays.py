@@ -104,6 +104,13 @@ def test_errors_of_the_library_have_their_types(inputs: Any) -> None:
     logits, labels = predictions[:, :3].copy(), np.array([0, 1, 2, 3, 0, 1], dtype=np.int32)
     with pytest.raises(fastloss.LabelOutOfRangeError, match="3"):
         fastloss.cross_entropy(logits, labels)
+    for wrong in (2**31, -(2**31) - 1):
+        with pytest.raises(fastloss.InvalidParameterError, match="ignored_label is"):
+            fastloss.cross_entropy(logits, labels, ignored_label=wrong)
+        with pytest.raises(fastloss.InvalidParameterError, match="ignored_label is"):
+            fastloss.TotalObjective.annotation(ignored_label=wrong).evaluate(
+                cell_type_logits=logits, cell_type_labels=labels
+            )
     with pytest.raises(fastloss.ArrayError, match="labels has elements of int64; expected int32"):
         fastloss.cross_entropy(logits, labels.astype(np.int64))
     with pytest.raises(fastloss.ShapeError, match=r"labels has the shape \(5,\)"):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from .errors import ArrayError, InvalidParameterError, ShapeError
 
-__all__ = ["Matrix", "States", "address", "chosen", "labels", "matrix", "output", "states", "vector"]
+__all__ = ["Matrix", "States", "address", "chosen", "label", "labels", "matrix", "output", "states", "vector"]
 
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
@@ -123,6 +123,13 @@ def states(name: str, array: object, writable: bool = False) -> States:
     if writable and not array.flags.writeable:
         raise ArrayError(f"{name} is read-only; expected an array to write to")
     return States(cells, tokens, width, address(array), width, tokens * width)
+
+
+def label(name: str, value: int) -> int:
+    """A label that an int32 can hold: ctypes would cut off the rest without a word."""
+    if not -(2**31) <= value < 2**31:
+        raise InvalidParameterError(f"{name} is {value}; expected a number that an int32 can hold")
+    return value
 
 
 def chosen(name: str, value: str, values: dict[str, int]) -> int:

@@ -6,6 +6,8 @@ What holds for all of them:
   apart (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is
   copied or converted; what does not fit is an :class:`~fastloss.ArrayError`.
 - A mask selects: what is outside has no effect, NaN and infinity included. A mask of None selects everything.
+  Its bytes are 0 and 1, as NumPy and PyTorch make them: what was never a truth value, viewed as one, is not
+  checked.
 - ``gradient`` is an array of the caller's that receives the gradient, computed in the same pass as the value;
   None asks for none. ``gradient_scale`` is a factor of the gradient alone (a term's weight, loss scaling),
   and ``accumulate`` adds to what the array holds. It may not share memory with an input.
@@ -23,7 +25,7 @@ import numpy.typing as npt
 
 from . import _abi
 from ._abi import EMPTY_RULES, REDUCTIONS, sized
-from ._arrays import BOOL, Matrix, address, chosen, matrix, output
+from ._arrays import BOOL, Matrix, address, chosen, label, matrix, output
 from ._arrays import labels as labels_address
 from ._library import fail, library, masked_options, workspace
 
@@ -325,7 +327,7 @@ def cross_entropy(
         _abi.CrossEntropyOptions,
         chosen("reduction", reduction, REDUCTIONS),
         chosen("when_empty", when_empty, EMPTY_RULES),
-        ignored_label,
+        label("ignored_label", ignored_label),
     )
     place = gradient_struct("gradient", gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
@@ -369,7 +371,7 @@ def domain_adversarial(
         _abi.DomainAdversarialOptions,
         chosen("reduction", reduction, REDUCTIONS),
         chosen("when_empty", when_empty, EMPTY_RULES),
-        ignored_label,
+        label("ignored_label", ignored_label),
         lambd,
     )
     own = gradient_struct("discriminator_gradient", discriminator_gradient, z, gradient_scale, accumulate)

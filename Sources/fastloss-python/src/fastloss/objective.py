@@ -4,11 +4,12 @@ import functools
 from collections.abc import Mapping
 from ctypes import addressof, c_float
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from . import _abi
 from ._abi import EMPTY_RULES, TERM_NAMES, sized
-from ._arrays import BOOL, Matrix, chosen, labels, matrix, output
+from ._arrays import BOOL, Matrix, chosen, label, labels, matrix, output
 from ._library import fail, library, workspace
 from .errors import FastLossError, InvalidParameterError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
@@ -101,6 +102,10 @@ class TotalObjective:
     #: The factor of the gradient reversal.
     lambd: float = 1.0
 
+    def __post_init__(self) -> None:
+        # A copy that nobody changes: what is made of it for the library is made once.
+        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+
     @classmethod
     def integration(
         cls,
@@ -174,6 +179,7 @@ class TotalObjective:
     @functools.cached_property
     def struct(self) -> _abi.Objective:
         """The objective in the terms of the C interface."""
+        ignored = label("ignored_label", self.ignored_label)
         rule = chosen("when_empty", self.when_empty, EMPTY_RULES)
         weights = (c_float * _abi.TERM_CAPACITY)()
         terms = 0
@@ -197,10 +203,10 @@ class TotalObjective:
             rule,
             0,
             rule,
-            self.ignored_label,
+            ignored,
             0,
             rule,
-            self.ignored_label,
+            ignored,
             self.lambd,
         )
 
