@@ -17,7 +17,7 @@ struct BenchmarksCommand: ParsableCommand {
         version: RuntimeDescription.current.version,
         subcommands: [
             RunCommand.self, ReportCommand.self, ResultsCommand.self, BaselineCommand.self, CheckCommand.self,
-            CompareCommand.self, WorkloadCommand.self,
+            CompareCommand.self, ServeCommand.self, WorkloadCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

@@ -1,0 +1,249 @@
+"""The command line of the comparison; scripts/compare-peers calls it."""
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from . import oracle, report
+from .memory import in_child
+from .problems import Problem, problems
+from .providers import Call, available, threads
+from .quiet import LIMIT, Disturbance
+from .swift_process import SwiftProcess
+from .timing import Sampler, interleaved, ratio, sampler
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+RESULTS = ROOT / "Benchmarks" / "Results"
+#: The largest relative errors with which FastLoss and the others are timed: of the loss, and norm-wise of
+#: each gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits.
+OWN_TOLERANCE = 5e-6
+PEER_TOLERANCE = 1e-3
+#: How often a row is timed where other processes keep the machine busy.
+ATTEMPTS = 3
+#: ECS beyond what is timed, for it is there that the matrix of pairs hurts.
+MEMORY = [
+    Problem("elastic", (8192, 512), large=True),
+    Problem("contrastive", (4096, 512), large=True),
+    Problem("integration", (512, 1200, 512), large=True),
+]
+
+
+def tolerance(provider: str) -> float:
+    return OWN_TOLERANCE if provider.startswith(report.OWN) else PEER_TOLERANCE
+
+
+def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dict[str, Any]:
+    """Everyone's call, checked against float64 and then timed."""
+    inputs = problem.inputs()
+    truth = oracle.truth(problem, inputs)
+    calls: dict[str, Call] = {}
+    errors: dict[str, float] = {}
+    skipped: dict[str, str] = {}
+    for provider in available():
+        reason = provider.excludes(problem)
+        if reason:
+            skipped[provider.name] = reason
+            continue
+        call = provider.prepare(problem, inputs)
+        errors[provider.name] = oracle.error(call.read(call.run()), truth)
+        calls[provider.name] = call
+    wrong = {name: value for name, value in errors.items() if not value <= tolerance(name)}
+    if wrong:
+        raise SystemExit(f"compare-peers: {problem.name}: too far from float64: {wrong}")
+
+    samplers: dict[str, Sampler] = {name: sampler(call.run) for name, call in calls.items()}
+    if swift is not None and problem.swift is not None:
+        samplers[report.SWIFT] = swift.sampler(problem.swift)
+    processes = [os.getpid(), *([swift.process.pid] if swift else [])]
+    least = float("inf")
+    for _ in range(ATTEMPTS):
+        with Disturbance(processes) as seen:
+            attempt = interleaved(samplers, seconds)
+        if seen.share < least:
+            least, timings = seen.share, attempt
+        if least <= LIMIT:
+            break
+    records = {}
+    for name, timing in timings.items():
+        middle, low, high = ratio(timing, timings[report.OWN])
+        records[name] = {
+            "median": timing.median,
+            "ratio": middle,
+            "ratio_low": low,
+            "ratio_high": high,
+            "rounds": len(timing.samples),
+            "error": errors.get(name),
+        }
+    return {
+        "loss": problem.loss,
+        "title": problem.title,
+        "shape": problem.shape_text,
+        "gradient": problem.gradient,
+        "providers": records,
+        "skipped": skipped,
+        "disturbance": least,
+    }
+
+
+def measure_memory(problem: Problem) -> dict[str, Any]:
+    found = {
+        provider.name: in_child(problem, provider.name)
+        for provider in available()
+        if provider.name != "FastLoss, NumPy" and provider.excludes(problem) is None
+    }
+    return {"loss": problem.loss, "title": problem.title, "shape": problem.shape_text, "bytes": found}
+
+
+def machine() -> dict[str, Any]:
+    cpu = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {
+        "cpu": cpu.group(1) if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+    }
+
+
+def versions() -> dict[str, str]:
+    names = {"Python": None, "PyTorch": "torch", "JAX": "jax", "NumPy": "numpy"}
+    found = {"Python": platform.python_version()}
+    for name, package in names.items():
+        if package:
+            try:
+                found[name] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+def progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def two_processors(count: int) -> None:
+    """On a larger machine everyone is kept to as many processors as threads: JAX takes what it finds."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < count:
+        raise SystemExit(
+            f"compare-peers: {count} threads each were asked for, but there are {len(usable)} processors"
+        )
+    os.sched_setaffinity(0, usable[:count])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="scripts/compare-peers",
+        description="FastLoss against PyTorch, torch.compile and JAX, in turns in one process.",
+    )
+    parser.add_argument("--quick", action="store_true", help="leave out the large shapes and the memory")
+    parser.add_argument("--filter", default="", metavar="REGEX", help="only the rows whose name matches")
+    parser.add_argument("--list", action="store_true", help="show the names of the rows, and run none")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="time for each row's rounds, at least five of them"
+    )
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results")
+    parser.add_argument("--swift", metavar="PROGRAM", help="the program Benchmarks, built for release")
+    parser.add_argument(
+        "--update", action="store_true", help="renew Benchmarks/Results and README.md; needs a full run"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="with --update: the JSON of a full run",
+    )
+    options = parser.parse_args()
+    if options.source and not options.update:
+        parser.error("--from is for --update")
+    if options.update and (options.quick or options.filter):
+        parser.error("--update needs a full run")
+
+    if options.source:
+        import json
+
+        update(json.loads(options.source.read_text()))
+        return 0
+    rows = [row for row in problems(options.quick) if re.search(options.filter, row.name, re.IGNORECASE)]
+    memory = (
+        [] if options.quick else [row for row in MEMORY if re.search(options.filter, row.name, re.IGNORECASE)]
+    )
+    if options.list:
+        print("\n".join(row.name for row in rows))
+        return 0
+
+    two_processors(threads())
+    os.environ["FASTLOSS_THREADS"] = str(threads())
+    import fastloss
+
+    results: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "quick": options.quick or bool(options.filter),
+        "threads": threads(),
+        "machine": machine(),
+        "versions": versions(),
+        "fastloss": fastloss.describe(),
+        "providers": [provider.name for provider in available()],
+        "rows": [],
+        "memory": [],
+    }
+    with ExitStack() as stack:
+        swift = stack.enter_context(SwiftProcess(options.swift, threads())) if options.swift else None
+        for index, row in enumerate(rows):
+            progress(f"[{index + 1}/{len(rows)}] {row.name}")
+            results["rows"].append(measure(row, swift, options.seconds))
+    for row in memory:
+        progress(f"memory: {row.name}")
+        results["memory"].append(measure_memory(row))
+    progress("")
+
+    print(report.summary(results))
+    print(
+        "\nFastLoss: time per call of fastloss.torch. The others: how many times longer they take, "
+        "median over interleaved rounds.\n"
+    )
+    print(report.table(results, markdown=False))
+    for row in results["rows"]:
+        for name, reason in row["skipped"].items():
+            print(f"{name} is left out of {row['title']} {row['shape']}: {reason}")
+    for row in disturbed(results):
+        print(f"{row['title']} {row['shape']}: other processes took {row['disturbance']:.0%} of the machine")
+    if results["memory"]:
+        print("\nPeak memory of one call with its gradients, beyond the inputs\n")
+        print(report.memory_table(results, markdown=False))
+    if options.json:
+        report.write(results, options.json)
+    if options.update:
+        update(results)
+    return 0
+
+
+def disturbed(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in results["rows"] if row["disturbance"] > LIMIT]
+
+
+def update(results: dict[str, Any]) -> None:
+    if disturbed(results):
+        raise SystemExit(
+            "compare-peers: the machine was not idle; README shows what was timed on one that is"
+        )
+    if results["quick"]:
+        raise SystemExit(
+            "compare-peers: these are the results of a part of the rows; README shows a full run"
+        )
+    path = RESULTS / f"peers.{results['fastloss']['instructionSet']}.json"
+    text = report.markdown(results, str(path.relative_to(ROOT)))
+    report.renew_readme(ROOT / "README.md", text)
+    report.write(results, path)
+    print(f"renewed {path.relative_to(ROOT)} and README.md")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Peak memory that one call takes beyond its inputs, measured in a process of its own.
+
+The call runs once on a small problem of the same kind, so that libraries are loaded and threads exist, and
+then on the problem itself: what is reported is how far the resident set grew above where it stood before that
+call. Gradients are part of it, for everyone alike. A second call would take nothing new where allocators keep
+their memory, so that the first is what a user's machine has to have room for.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from dataclasses import replace
+
+from .problems import Problem
+from .providers import available
+
+STATUS = pathlib.Path("/proc/self/status")
+RESET = pathlib.Path("/proc/self/clear_refs")
+
+
+def kibibytes(field: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def measure(problem: Problem, provider_name: str) -> int:
+    """Bytes of growth; meant to be called in a fresh process."""
+    provider = next(provider for provider in available() if provider.name == provider_name)
+    small = replace(problem, shape=(16, *problem.shape[1:]))
+    provider.prepare(small, small.inputs()).run()
+    call = provider.prepare(problem, problem.inputs())
+    if provider_name == "torch.compile":
+        # Compiling happens in the first call and takes memory of its own, which is not the call's.
+        call.run()
+    # What making the inputs has left free would hide what the call takes: it goes back to the system.
+    ctypes.CDLL(None).malloc_trim(0)
+    # "5" resets the high-water mark to what is resident now.
+    RESET.write_text("5")
+    before = kibibytes("VmRSS")
+    result = call.run()
+    peak = kibibytes("VmHWM")
+    del result
+    return max(0, peak - before) * 1024
+
+
+def in_child(problem: Problem, provider_name: str) -> int:
+    request = json.dumps({"loss": problem.loss, "shape": problem.shape, "provider": provider_name})
+    folder = str(pathlib.Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    child = subprocess.run(
+        [sys.executable, "-m", "peers.memory", request],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return int(child.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    print(measure(Problem(request["loss"], tuple(request["shape"])), request["provider"]))

@@ -1,0 +1,80 @@
+"""The truth: every loss in float64, written once more and independently of the providers."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .problems import CLAMP, ECS_WEIGHT, TEMPERATURE, THRESHOLD, Array, Problem
+from .providers import Result
+
+
+def masked_mean(elements: Tensor, mask: Tensor) -> Tensor:
+    return elements[mask].sum() / mask.sum()
+
+
+def value_terms(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    targets, mask = inputs["targets"], inputs["mask"]
+    total = torch.zeros((), dtype=torch.float64)
+    for name in ("gene", "cell"):
+        total = total + masked_mean((inputs[name] - targets) ** 2, mask)
+    for name in ("gene_nonzero", "cell_nonzero"):
+        # The clamp is float32's in float64 too, because it is part of the loss.
+        probabilities = inputs[name].clamp(CLAMP, 1 - CLAMP)
+        logarithms = torch.where(targets > 0, probabilities.log(), torch.log1p(-probabilities))
+        total = total - masked_mean(logarithms, mask)
+    # Upstream's 1e-6 is added in float32's precision or better; the targets are whole numbers.
+    metric = masked_mean((inputs["gene"].detach() - targets).abs() / (targets + 1e-6), mask)
+    return total, metric
+
+
+def elastic(inputs: dict[str, Tensor]) -> Tensor:
+    embedding = inputs["embedding"]
+    rows = embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    similarities = rows @ rows.T
+    pairs = torch.relu(similarities - torch.diag(similarities.diagonal()))
+    return (1 - (pairs - THRESHOLD) ** 2).mean()
+
+
+def contrastive(inputs: dict[str, Tensor]) -> Tensor:
+    first, second = inputs["embedding"], inputs["second"]
+    first = first / first.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    logits = first @ second.T / TEMPERATURE
+    return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
+
+
+def cross_entropy(inputs: dict[str, Tensor]) -> Tensor:
+    logits, labels = inputs["logits"], inputs["labels"]
+    return (logits.logsumexp(dim=1) - logits.gather(1, labels[:, None])[:, 0]).mean()
+
+
+def integration(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    total, metric = value_terms(inputs)
+    return total + ECS_WEIGHT * elastic(inputs) + cross_entropy(inputs), metric
+
+
+def truth(problem: Problem, inputs: dict[str, Array]) -> Result:
+    """The loss, the metric and the gradients in float64."""
+    tensors = {
+        name: torch.from_numpy(value.astype(np.float64) if value.dtype == np.float32 else value)
+        for name, value in inputs.items()
+    }
+    wanted = [tensors[name].requires_grad_() for name in problem.differentiated]
+    outcome = globals()[problem.loss](tensors)
+    loss, metric = outcome if isinstance(outcome, tuple) else (outcome, None)
+    gradients = torch.autograd.grad(loss, wanted) if wanted else ()
+    return loss.item(), None if metric is None else metric.item(), [g.numpy() for g in gradients]
+
+
+def error(result: Result, truth: Result) -> float:
+    """The largest relative error of the loss, the metric and the gradients; of a gradient, norm-wise."""
+    (loss, metric, gradients), (true_loss, true_metric, true_gradients) = result, truth
+    assert len(gradients) == len(true_gradients)
+    errors = [abs(loss - true_loss) / abs(true_loss)]
+    if metric is not None and true_metric is not None:
+        errors.append(abs(metric - true_metric) / abs(true_metric))
+    for gradient, true_gradient in zip(gradients, true_gradients, strict=True):
+        assert gradient.shape == true_gradient.shape, (gradient.shape, true_gradient.shape)
+        errors.append(float(np.linalg.norm(gradient - true_gradient) / np.linalg.norm(true_gradient)))
+    # A comparison with NaN must fail, whichever of them it is.
+    return max(errors) if all(map(np.isfinite, errors)) else float("inf")

@@ -1,0 +1,123 @@
+"""The results: a table for the terminal, JSON, and README's table."""
+
+import json
+import pathlib
+from typing import Any
+
+BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+OWN = "FastLoss"
+SWIFT = "FastLoss, Swift"
+
+
+def time_text(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            value = seconds / scale
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{seconds / 1e-9:.0f} ns"
+
+
+def ratio_text(record: dict[str, Any] | None) -> str:
+    """A ratio with its interval; what loses is seen by being below 1."""
+    if record is None:
+        return "–"
+    ratio = record["ratio"]
+    return f"{ratio:.0f}×" if ratio >= 100 else f"{ratio:.3g}×"
+
+
+def bytes_text(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def cell(row: dict[str, Any], provider: str) -> str:
+    record = row["providers"].get(provider)
+    return ratio_text(record)
+
+
+def table(report: dict[str, Any], markdown: bool) -> str:
+    """One line per problem: FastLoss's time, then how many times longer each of the others takes."""
+    peers = [name for name in report["providers"] if not name.startswith(OWN)]
+    header = ["loss", "shape", "FastLoss", "Swift", "NumPy", *peers, "error", "peers' errors"]
+    rows = []
+    for row in report["rows"]:
+        own = row["providers"][OWN]
+        others = [row["providers"][name]["error"] for name in peers if name in row["providers"]]
+        rows.append(
+            [
+                row["title"] + ("" if row["gradient"] else ", value only"),
+                row["shape"],
+                time_text(own["median"]),
+                cell(row, SWIFT),
+                cell(row, "FastLoss, NumPy"),
+                *(cell(row, name) for name in peers),
+                f"{own['error']:.0e}",
+                f"{min(others):.0e} – {max(others):.0e}" if others else "–",
+            ]
+        )
+    return lines(header, rows, markdown)
+
+
+def memory_table(report: dict[str, Any], markdown: bool) -> str:
+    names = [name for name in report["providers"] if name != "FastLoss, NumPy"]
+    rows = [
+        [
+            row["title"],
+            row["shape"],
+            *(bytes_text(row["bytes"][name]) if name in row["bytes"] else "–" for name in names),
+        ]
+        for row in report["memory"]
+    ]
+    return lines(["loss", "shape", *names], rows, markdown)
+
+
+def lines(header: list[str], rows: list[list[str]], markdown: bool) -> str:
+    if markdown:
+        rule = ["---", *["---:"] * (len(header) - 1)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if index == 0 else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [header, *rows]
+    )
+
+
+def summary(report: dict[str, Any]) -> str:
+    machine, own = report["machine"], report["fastloss"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return (
+        f"{report['date']}: {machine['cpu']}, {report['threads']} threads each; {versions}; FastLoss's "
+        f"kernels {own['instructionSet']}, its OpenBLAS's {own['blasCore']}"
+    )
+
+
+def markdown(report: dict[str, Any], path: str) -> str:
+    """The text between README's markers."""
+    skipped = sorted(
+        {(row["title"], row["shape"], reason) for row in report["rows"] for reason in row["skipped"].values()}
+    )
+    notes = "".join(f" {title} {shape} as written is left out: {reason}." for title, shape, reason in skipped)
+    memory = memory_table(report, True)
+    return (
+        f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third "
+        f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
+        f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
+        f"what crossing from Python costs. Error: the largest relative one of loss and gradients against "
+        f"float64.{notes} [All of it]({path}).\n\n{table(report, True)}\n\n"
+        f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
+    )
+
+
+def renew_readme(readme: pathlib.Path, text: str) -> None:
+    page = readme.read_text(encoding="utf-8")
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise SystemExit(f"{readme} must have the lines '{BEGIN}' and '{END}', once each")
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def write(report: dict[str, Any], path: pathlib.Path) -> None:
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

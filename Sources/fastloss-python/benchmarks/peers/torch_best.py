@@ -1,0 +1,133 @@
+"""PyTorch as a careful engineer would write it: nothing computed twice, no pass that is not needed.
+
+Of several ways to write each loss these were the fastest on two cores:
+- Value terms: the selected elements are gathered once, so that every later pass sees 40 % of them.
+- ECS: the gradient by hand, because autograd would multiply the matrix of pairs twice where once will do, and
+  in place, because the matrix of pairs is far larger than any cache.
+- CCE: normalised, then multiplied.
+
+`torch.compile` is given the `compiled_` variants: no shapes that depend on data, no operations in place.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .problems import CLAMP, ECS_WEIGHT, TEMPERATURE, THRESHOLD
+
+Inputs = dict[str, Tensor]
+ECS_FLOOR = 1e-12
+CCE_FLOOR = 1e-8
+
+
+def value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    selected = inputs["mask"].flatten().nonzero().squeeze(1)
+
+    def gathered(name: str) -> Tensor:
+        return inputs[name].flatten().index_select(0, selected)
+
+    targets = gathered("targets")
+    nonzero = (targets > 0).float()
+    gene = gathered("gene")
+    total = F.mse_loss(gene, targets) + F.mse_loss(gathered("cell"), targets)
+    for name in ("gene_nonzero", "cell_nonzero"):
+        probabilities = gathered(name).clamp(CLAMP, 1 - CLAMP)
+        total = total + F.binary_cross_entropy(probabilities, nonzero)
+    with torch.no_grad():
+        metric = ((gene - targets).abs_() / (targets + 1e-6)).mean()
+    return total, metric
+
+
+class ElasticByHand(torch.autograd.Function):
+    """ECS with its gradient by formula, two products of B²·D instead of autograd's three."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, embedding: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp_min_(ECS_FLOOR)
+        normalized = embedding / norms
+        pairs = normalized @ normalized.t()
+        count = pairs.numel()
+        pairs.fill_diagonal_(0.0)
+        off = pairs <= 0
+        pairs.masked_fill_(off, 0.0).sub_(THRESHOLD)
+        # A plain dot product of so many elements would lose four digits; sum() adds pairwise.
+        value = 1 - pairs.square().sum() / count
+        if ctx.needs_input_grad[0]:
+            product = (pairs.masked_fill_(off, 0.0) @ normalized).mul_(-4 / count)
+            along = (normalized * product).sum(dim=1, keepdim=True)
+            ctx.save_for_backward(product.sub_(normalized.mul_(along)).div_(norms))
+        return value
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad_output: Tensor) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return grad_output * gradient
+
+
+def elastic(inputs: Inputs) -> Tensor:
+    return ElasticByHand.apply(inputs["embedding"])
+
+
+def contrastive(inputs: Inputs) -> Tensor:
+    # The temperature goes to the B × D side, where it costs less than on the B × B one.
+    first = F.normalize(inputs["embedding"], eps=CCE_FLOOR) / TEMPERATURE
+    similarities = first @ F.normalize(inputs["second"], eps=CCE_FLOOR).t()
+    return F.cross_entropy(similarities, torch.arange(similarities.shape[0]))
+
+
+def cross_entropy(inputs: Inputs) -> Tensor:
+    return F.cross_entropy(inputs["logits"], inputs["labels"])
+
+
+def integration(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    total, metric = value_terms(inputs)
+    return total + ECS_WEIGHT * elastic(inputs) + cross_entropy(inputs), metric
+
+
+# --- For torch.compile --------------------------------------------------------------------------------------
+
+
+def compiled_value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    targets, selected = inputs["targets"], inputs["mask"].float()
+    count = selected.sum()
+    nonzero = (targets > 0).float()
+    gene = inputs["gene"]
+    total = torch.zeros(())
+    for predictions in (gene, inputs["cell"]):
+        difference = (predictions - targets) * selected
+        total = total + (difference * difference).sum() / count
+    for name in ("gene_nonzero", "cell_nonzero"):
+        probabilities = inputs[name].clamp(CLAMP, 1 - CLAMP)
+        terms = F.binary_cross_entropy(probabilities, nonzero, weight=selected, reduction="sum")
+        total = total + terms / count
+    metric = ((gene.detach() - targets).abs() / (targets + 1e-6) * selected).sum() / count
+    return total, metric
+
+
+class CompiledElastic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, embedding: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp_min(ECS_FLOOR)
+        normalized = embedding / norms
+        pairs = normalized @ normalized.t()
+        index = torch.arange(embedding.shape[0])
+        on = (pairs > 0) & (index[:, None] != index[None, :])
+        difference = torch.where(on, pairs, 0.0) - THRESHOLD
+        product = (torch.where(on, difference, 0.0) @ normalized) * (-4 / pairs.numel())
+        along = (normalized * product).sum(dim=1, keepdim=True)
+        ctx.save_for_backward((product - normalized * along) / norms)
+        return 1 - (difference * difference).mean()
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad_output: Tensor) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return grad_output * gradient
+
+
+def compiled_elastic(inputs: Inputs) -> Tensor:
+    return CompiledElastic.apply(inputs["embedding"])
+
+
+def compiled_integration(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    total, metric = compiled_value_terms(inputs)
+    return total + ECS_WEIGHT * compiled_elastic(inputs) + cross_entropy(inputs), metric

@@ -1,0 +1,269 @@
+"""Trains scGPT's own TransformerModel on real cells, with its own losses and with FastLoss's, and compares.
+
+    scripts/train-scgpt [--steps N] [--cells B] [--genes L] [--width D] [--layers N] [--json FILE]
+
+The task is scGPT's integration of batches with its defaults: masked values and explicit zeros from the
+decoder and from the cell embedding, ECS with threshold 0.8, batch labels behind a gradient reversal, dropout
+0.2, Adam, gradients clipped to norm 1. The cells are those of Benchmarks/Data/pbmc68k, the GEM well standing
+in for the batch. Every run starts from the same weights and draws the same random numbers:
+
+    scgpt               its own losses
+    patched             after fastloss.patch_scgpt()
+    fused               all terms by one call of fastloss.torch.integration_loss
+    scgpt, one thread   its own losses again, added up in another order: what rounding alone does to a loss
+    curve
+
+Exit code 1 if the curve of a run with FastLoss leaves scGPT's by more than TOLERANCE.
+
+The time of the loss part is measured on the outputs of every step, taken as leaves: all terms, and their
+gradients with respect to the outputs. scGPT's own ECS lies inside its model; for this time
+`peers.torch_written` performs the same operations.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from light_scgpt import light_scgpt
+from peers import torch_written
+from peers.problems import ECS_WEIGHT, MASK_RATIO, THRESHOLD, cells
+from peers.quiet import LIMIT, Disturbance
+from torch import Tensor
+
+import fastloss
+import fastloss.torch
+
+#: Of the total, relative. Rounding differs in every operation, and training carries it on.
+TOLERANCE = 1e-4
+PAD_VALUE, MASK_VALUE = -2, -1
+CLS, PAD = 0, 1
+SPECIAL_TOKENS = 2
+
+
+def batches(options: argparse.Namespace) -> list[dict[str, Tensor]]:
+    """Batches of cells of one well each, masked as scGPT masks them; the first token is <cls> with value
+    0."""
+    bins, wells = cells()
+    random = np.random.default_rng(1)
+    order = [int(well) for well in np.argsort(-np.bincount(wells))]
+    result = []
+    for step in range(options.steps):
+        well = order[step % min(3, len(order))]
+        members = np.flatnonzero(wells == well)
+        chosen = random.choice(members, options.cells, replace=len(members) < options.cells)
+        genes = random.permutation(bins.shape[1])[: options.genes]
+        values = np.concatenate([np.zeros((len(chosen), 1), np.float32), bins[chosen][:, genes]], axis=1)
+        # Exactly the ratio of the genes of each row, and never the <cls> token.
+        mask = np.zeros(values.shape, dtype=bool)
+        mask[:, 1:] = random.random((len(chosen), len(genes))).argsort(axis=1) < int(MASK_RATIO * len(genes))
+        tokens = np.concatenate([[CLS], SPECIAL_TOKENS + genes])
+        result.append(
+            {
+                "src": torch.from_numpy(np.tile(tokens, (len(chosen), 1))),
+                "target": torch.from_numpy(values),
+                "mask": torch.from_numpy(mask),
+                "input": torch.from_numpy(np.where(mask, np.float32(MASK_VALUE), values)),
+                "labels": torch.full((len(chosen),), well),
+            }
+        )
+    return result
+
+
+def new_model(options: argparse.Namespace) -> Any:
+    bins, wells = cells()
+    torch.manual_seed(0)
+    kind = light_scgpt().model.model.TransformerModel
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints how it normalises.
+        return kind(
+            ntoken=SPECIAL_TOKENS + bins.shape[1],
+            d_model=options.width,
+            nhead=4,
+            d_hid=options.width,
+            nlayers=options.layers,
+            vocab={"<cls>": CLS, "<pad>": PAD},
+            dropout=0.2,
+            pad_value=PAD_VALUE,
+            do_mvc=True,
+            do_dab=True,
+            use_batch_labels=True,
+            num_batch_labels=int(wells.max()) + 1,
+            domain_spec_batchnorm=True,
+            n_input_bins=51,
+            ecs_threshold=THRESHOLD,
+            explicit_zero_prob=True,
+        )
+
+
+def scgpt_loss(
+    output: dict[str, Tensor], batch: dict[str, Tensor], elastic: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total as scGPT's integration adds it up, with whatever functions scgpt.loss has at present."""
+    loss = light_scgpt().loss
+    values = batch["target"], batch["mask"]
+    terms = {
+        "mse": loss.masked_mse_loss(output["mlm_output"], *values),
+        "nzlp": loss.criterion_neg_log_bernoulli(output["mlm_zero_probs"], *values),
+        "mvc": loss.masked_mse_loss(output["mvc_output"], *values),
+        "mvc_nzlp": loss.criterion_neg_log_bernoulli(output["mvc_zero_probs"], *values),
+        "ecs": ECS_WEIGHT * elastic,
+        "dab": torch.nn.functional.cross_entropy(output["dab_output"], batch["labels"]),
+    }
+    with torch.no_grad():
+        metric = loss.masked_relative_error(output["mlm_output"], *values)
+    return sum(terms.values(), torch.zeros(())), {**terms, "mre": metric}
+
+
+def fused_loss(output: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    return fastloss.torch.integration_loss(output, batch["target"], batch["mask"], batch["labels"])
+
+
+def train(
+    options: argparse.Namespace, fused: bool, each: Callable[[dict[str, Tensor], dict[str, Tensor]], None]
+) -> Any:
+    """One row per step: the total and every term; and the seconds of the steps."""
+    model = new_model(options).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-4)
+    curve, seconds = [], []
+    for number, batch in enumerate(batches(options)):
+        torch.manual_seed(number)
+        start = time.perf_counter()
+        padding = batch["src"] == PAD
+        output = model(batch["src"], batch["input"], padding, batch["labels"], MVC=True, ECS=not fused)
+        if fused:
+            total, terms = fused_loss(output, batch)
+        else:
+            total, terms = scgpt_loss(output, batch, output["loss_ecs"])
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        curve.append({"total": total.item(), **{name: term.item() for name, term in terms.items()}})
+        seconds.append(time.perf_counter() - start)
+        each(output, batch)
+    return curve, seconds
+
+
+def time_loss_part(
+    times: dict[str, list[float]], output: dict[str, Tensor], batch: dict[str, Tensor]
+) -> None:
+    """Adds the seconds of the loss part, each way in turn, on the same outputs."""
+    leaves = {
+        name: value.detach().requires_grad_()
+        for name, value in output.items()
+        if name in ("mlm_output", "mlm_zero_probs", "mvc_output", "mvc_zero_probs", "cell_emb", "dab_output")
+    }
+
+    def own() -> Tensor:
+        return scgpt_loss(leaves, batch, torch_written.elastic({"embedding": leaves["cell_emb"]}))[0]
+
+    def patched() -> Tensor:
+        with fastloss.patch_scgpt():
+            start = time.perf_counter()
+            elastic = fastloss.torch.elastic_cell_similarity(leaves["cell_emb"], THRESHOLD)
+            total = scgpt_loss(leaves, batch, elastic)[0]
+            torch.autograd.grad(total, list(leaves.values()))
+            times["patched"].append(time.perf_counter() - start)
+        return total
+
+    def timed(name: str, loss: Callable[[], Tensor]) -> None:
+        start = time.perf_counter()
+        torch.autograd.grad(loss(), list(leaves.values()))
+        times[name].append(time.perf_counter() - start)
+
+    for repetition in range(6):
+        before = {name: len(values) for name, values in times.items()}
+        timed("scgpt", own)
+        patched()
+        timed("fused", lambda: fused_loss(leaves, batch)[0])
+        if repetition == 0:
+            # The first of a step warms up.
+            for name, length in before.items():
+                del times[name][length:]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cells", type=int, default=64)
+    parser.add_argument("--genes", type=int, default=300)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=pathlib.Path)
+    options = parser.parse_args()
+
+    light_scgpt()
+    torch.set_num_threads(options.threads)
+    fastloss.set_workers(options.threads)
+    times: dict[str, list[float]] = {"scgpt": [], "patched": [], "fused": []}
+    nothing = lambda output, batch: None  # noqa: E731
+    curves: dict[str, Any] = {}
+    seconds: dict[str, Any] = {}
+    with Disturbance([os.getpid()]) as others:
+        curves["scgpt"], seconds["scgpt"] = train(
+            options, False, lambda output, batch: time_loss_part(times, output, batch)
+        )
+    with fastloss.patch_scgpt() as patch:
+        replaced = patch.replaced
+        curves["patched"], seconds["patched"] = train(options, False, nothing)
+    curves["fused"], seconds["fused"] = train(options, True, nothing)
+    torch.set_num_threads(1)
+    curves["scgpt, one thread"], seconds["scgpt, one thread"] = train(options, False, nothing)
+
+    print("patch_scgpt() replaced", ", ".join(replaced))
+    print(f"\n{'step':>4}" + "".join(f"{name:>20}" for name in curves))
+    for step in range(options.steps):
+        print(f"{step:>4}" + "".join(f"{curve[step]['total']:20.6f}" for curve in curves.values()))
+    own = np.array([list(step.values()) for step in curves["scgpt"]])
+    differences = {
+        name: float(np.abs(np.array([list(step.values()) for step in curve]) / own - 1)[:, 0].max())
+        for name, curve in curves.items()
+        if name != "scgpt"
+    }
+    part = {name: statistics.median(values) for name, values in times.items()}
+    print("\nlargest relative difference of the total from scgpt's")
+    for name, difference in differences.items():
+        print(f"    {name:<20}{difference:.1e}")
+    print(
+        f"\nloss part of a step, value and gradient, median of {len(times['scgpt'])}; a whole step takes "
+        f"{1e3 * statistics.median(seconds['scgpt']):.0f} ms"
+    )
+    for name, value in part.items():
+        print(f"    {name:<20}{1e3 * value:8.3f} ms   {part['scgpt'] / value:6.1f}x")
+    if others.share > LIMIT:
+        print(f"other processes took {others.share:.0%} of the machine: these times say little")
+    if options.json:
+        options.json.write_text(
+            json.dumps(
+                {
+                    "curves": curves,
+                    "differences": differences,
+                    "loss_part_seconds": part,
+                    "step_seconds": seconds,
+                },
+                indent=1,
+            )
+        )
+    far = [name for name in ("patched", "fused") if not differences[name] <= TOLERANCE]
+    if far:
+        print(
+            f"\nthe loss curve of {', '.join(far)} leaves scgpt's by more than {TOLERANCE:.0e}",
+            file=sys.stderr,
+        )
+    return 1 if far else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

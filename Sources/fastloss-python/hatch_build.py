@@ -1,0 +1,20 @@
+"""Makes the wheel one for this platform: it carries a native library, though no module compiled for one
+Python."""
+
+import pathlib
+import sysconfig
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class PlatformWheel(BuildHookInterface):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        library = pathlib.Path(self.root) / "src" / "fastloss" / "_lib" / "libfastloss.so"
+        if version != "editable" and not library.is_file():
+            raise FileNotFoundError(
+                f"{library} is not there: scripts/build-wheel puts it there and builds the wheel"
+            )
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"

@@ -1,0 +1,136 @@
+"""Puts FastLoss's losses in the place of scGPT's own, and takes them away again.
+
+scGPT's functions have the same names and signatures here, so they are replaced where they are defined and
+wherever a module of scGPT has imported them. ECS and CCE are part of the models' `forward`: that is wrapped,
+called with both switched off, and they are computed from the cell embedding it returns. Nothing else of scGPT
+changes.
+"""
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+__all__ = ["ScGPTPatch", "patch_scgpt"]
+
+FUNCTIONS = ("masked_mse_loss", "criterion_neg_log_bernoulli", "masked_relative_error")
+#: The models that return the cell embedding beside ECS and CCE. TransformerGenerator keeps it to itself, so
+#: that it stays as it is.
+MODELS = {
+    "scgpt.model.model": "TransformerModel",
+    "scgpt.model.multiomic_model": "MultiOmicTransformerModel",
+}
+
+
+class ScGPTPatch:
+    """What :func:`patch_scgpt` has replaced; `undo()`, or leaving a `with` block, puts it back."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    @property
+    def replaced(self) -> list[str]:
+        """What is replaced at present, as "scgpt.loss.masked_mse_loss"."""
+        return [f"{name_of(owner)}.{name}" for owner, name, _ in self._originals]
+
+    def replace(self, owner: Any, name: str, replacement: Any) -> None:
+        self._originals.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, replacement)
+
+    def undo(self) -> None:
+        """Puts everything back as it was. Does nothing the second time."""
+        while self._originals:
+            owner, name, original = self._originals.pop()
+            setattr(owner, name, original)
+
+    def __enter__(self) -> "ScGPTPatch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+
+def name_of(owner: Any) -> str:
+    return f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else str(owner.__name__)
+
+
+def patch_scgpt() -> ScGPTPatch:
+    """Makes scGPT compute its losses with FastLoss, in this process.
+
+    Replaced are
+
+    - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` of ``scgpt.loss``,
+      and the same functions in every module of scGPT that has imported them (``scgpt.trainer``);
+    - ``forward`` of ``TransformerModel`` and ``MultiOmicTransformerModel``: its ECS, and its CCE unless
+      ``torch.distributed`` is initialised and the model trains, because upstream gathers the embeddings of
+      all processes then.
+
+    A script that has run ``from scgpt.loss import …`` keeps what it imported: patch first. Everything is on
+    the CPU in float32 then; see :mod:`fastloss.torch`.
+
+    Dropout draws the same random numbers as without the patch, unless ``do_sample=True`` in training with
+    CCE.
+
+    Returns what can be undone. Raises ImportError if scGPT cannot be imported, RuntimeError if it is patched
+    already.
+    """
+    from . import torch as losses
+
+    loss_module = importlib.import_module("scgpt.loss")
+    if getattr(loss_module.masked_mse_loss, "__module__", "").startswith("fastloss"):
+        raise RuntimeError("scGPT is patched already; undo() that patch first")
+    patch = ScGPTPatch()
+    try:
+        for name in FUNCTIONS:
+            original, replacement = getattr(loss_module, name), getattr(losses, name)
+            for module in loaded_modules():
+                if getattr(module, name, None) is original:
+                    patch.replace(module, name, replacement)
+        for module_name, class_name in MODELS.items():
+            model = getattr(importlib.import_module(module_name), class_name)
+            patch.replace(model, "forward", forward_with_fastloss(model.forward))
+    except BaseException:
+        patch.undo()
+        raise
+    return patch
+
+
+def loaded_modules() -> list[Any]:
+    """scGPT's modules, the defining one first."""
+    names = sorted(name for name in sys.modules if name == "scgpt" or name.startswith("scgpt."))
+    return [sys.modules[name] for name in sorted(names, key=lambda name: name != "scgpt.loss")]
+
+
+def forward_with_fastloss(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A model's `forward` whose ECS and CCE are FastLoss's."""
+    import torch
+
+    from .torch import contrastive_cell_embedding, elastic_cell_similarity
+
+    signature = inspect.signature(forward)
+
+    @functools.wraps(forward)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(self, *args, **kwargs)
+        arguments = call.arguments
+        elastic = arguments.pop("ECS", False)
+        gathers = torch.distributed.is_available() and torch.distributed.is_initialized() and self.training
+        contrastive = not gathers and arguments.pop("CCE", False)
+        output = forward(*call.args, **call.kwargs)
+        embedding = output.get("cell_emb")
+        if contrastive:
+            # A second encoding of the same cells, which differs by dropout.
+            names = ("src", "values", "src_key_padding_mask", "batch_labels")
+            states = self._encode(*(arguments.get(name) for name in names))
+            second = self._get_cell_emb_from_layer(states)
+            output["loss_cce"] = contrastive_cell_embedding(embedding, second, self.sim.temp)
+        if elastic:
+            output["loss_ecs"] = elastic_cell_similarity(embedding, self.ecs_threshold)
+        return output
+
+    return wrapper

@@ -1,0 +1,268 @@
+"""Reductions under several masks at once, and the pooling of token states to cell embeddings, on NumPy
+arrays.
+
+Forward passes return new arrays. Backward passes write into arrays of the caller's, multiplied by
+``gradient_scale``, and with ``accumulate`` add to what they hold. Arrays are float32, masks bool; of token
+states cells and tokens may lie apart, as rows of matrices may; see :mod:`fastloss.losses` for the rest.
+"""
+
+from ctypes import addressof
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _abi
+from ._abi import EMPTY_RULES, POOLINGS, REDUCTIONS, sized
+from ._arrays import BOOL, FLOAT, Matrix, States, address, chosen, matrix, output, states, vector
+from ._library import fail, library, masked_options, workspace
+from .errors import ArrayError, ShapeError
+from .losses import BoolArray, EmptyRule, FloatArray, Reduction
+
+__all__ = [
+    "NormalizedPooling",
+    "masked_reductions",
+    "masked_reductions_gradient",
+    "normalized_weighted_token_pooling",
+    "token_pooling",
+    "token_pooling_gradient",
+    "weighted_token_pooling",
+    "weighted_token_pooling_gradient",
+]
+
+Pooling = Literal["cls", "avg-pool"]
+DOUBLE = np.dtype(np.float64)
+
+
+class NormalizedPooling(NamedTuple):
+    """Embeddings of length 1, and the lengths before: what the backward pass needs again."""
+
+    embeddings: FloatArray
+    norms: npt.NDArray[np.float64]
+
+
+def check(status: int) -> None:
+    if status:
+        fail(status)
+
+
+# --- Masked reductions --------------------------------------------------------------------------------------
+
+
+def masked_reductions(
+    values: FloatArray,
+    masks: BoolArray,
+    *,
+    reduction: Reduction = "mean",
+    when_empty: EmptyRule = "error",
+) -> FloatArray:
+    """Sums or means of B rows under K masks that all rows share: sum_bk = Σₗ m_kl x_bl, as one product.
+
+    values: B × L, masks: K × L. Returns B × K.
+
+    Raises ShapeError, ArrayError, EmptySelectionError (which names the mask).
+    """
+    x = matrix("values", values)
+    m = masks_of(masks, x.columns)
+    result = np.empty((x.rows, m.rows), dtype=np.float32)
+    check(
+        library.fastloss_masked_reductions(
+            x.rows,
+            x.columns,
+            m.rows,
+            *x[2:],
+            *m[2:],
+            options(reduction, when_empty),
+            address(result),
+            m.rows,
+            workspace(),
+        )
+    )
+    return result
+
+
+def masked_reductions_gradient(
+    output_gradient: FloatArray,
+    masks: BoolArray,
+    gradient: FloatArray,
+    *,
+    reduction: Reduction = "mean",
+    when_empty: EmptyRule = "error",
+    gradient_scale: float = 1.0,
+    accumulate: bool = False,
+) -> None:
+    """Carries a gradient of :func:`masked_reductions`, B × K, back to the values: ``gradient``, B × L."""
+    x = matrix("gradient", gradient)
+    m = masks_of(masks, x.columns)
+    g = matrix("output_gradient", output_gradient, like=Matrix(x.rows, m.rows, 0, 0))
+    place = output("gradient", gradient, x)
+    struct = sized(_abi.Gradient, place.address, place.stride, 0, gradient_scale, int(accumulate))
+    check(
+        library.fastloss_masked_reductions_gradient(
+            x.rows,
+            x.columns,
+            m.rows,
+            *g[2:],
+            *m[2:],
+            options(reduction, when_empty),
+            addressof(struct),
+            workspace(),
+        )
+    )
+
+
+def masks_of(masks: BoolArray, columns: int) -> Matrix:
+    m = matrix("masks", masks, BOOL)
+    if m.columns != columns:
+        raise ShapeError(f"masks is {m.rows} × {m.columns}; expected {m.rows} × {columns}")
+    return m
+
+
+def options(reduction: str, when_empty: str) -> int:
+    return masked_options(
+        chosen("reduction", reduction, REDUCTIONS), chosen("when_empty", when_empty, EMPTY_RULES)
+    )
+
+
+# --- First token or mean ------------------------------------------------------------------------------------
+
+
+def token_pooling(token_states: FloatArray, pooling: Pooling = "cls") -> FloatArray:
+    """One embedding per cell: the first token's states ("cls"), or the mean over all tokens ("avg-pool").
+
+    token_states: B × L × D, L at least 1. Returns B × D.
+
+    Raises ShapeError, ArrayError, InvalidParameterError.
+    """
+    h = states("token_states", token_states)
+    result = np.empty((h.cells, h.width), dtype=np.float32)
+    check(
+        library.fastloss_token_pooling(
+            chosen("pooling", pooling, POOLINGS), *h, address(result), h.width, workspace()
+        )
+    )
+    return result
+
+
+def token_pooling_gradient(
+    embedding_gradient: FloatArray,
+    gradient: FloatArray,
+    pooling: Pooling = "cls",
+    *,
+    gradient_scale: float = 1.0,
+    accumulate: bool = False,
+) -> None:
+    """Carries a gradient of :func:`token_pooling`, B × D, back to the states: ``gradient``, B × L × D."""
+    h = states("gradient", gradient, writable=True)
+    g = matrix("embedding_gradient", embedding_gradient, like=Matrix(h.cells, h.width, 0, 0))
+    struct = states_gradient_struct(h, gradient_scale, accumulate)
+    check(
+        library.fastloss_token_pooling_gradient(
+            chosen("pooling", pooling, POOLINGS), *h[:3], *g[2:], addressof(struct), workspace()
+        )
+    )
+
+
+def states_gradient_struct(h: States, scale: float, accumulate: bool) -> _abi.Gradient:
+    return sized(_abi.Gradient, h.address, h.token_stride, h.cell_stride, scale, int(accumulate))
+
+
+# --- Weighted sums ------------------------------------------------------------------------------------------
+
+
+def weighted_token_pooling(token_states: FloatArray, weights: FloatArray) -> FloatArray:
+    """K weighted sums of tokens per cell: u_bk = Σₗ v_bkl h_bl. Weights multiply, they do not select.
+
+    token_states: B × L × D, weights: B × K × L. Returns B × K × D.
+
+    Raises ShapeError, ArrayError.
+    """
+    h = states("token_states", token_states)
+    v, count = weights_of("weights", weights, h)
+    result = np.empty((h.cells, count, h.width), dtype=np.float32)
+    check(
+        library.fastloss_weighted_token_pooling(
+            *h[:3], count, *h[3:], *v[2:], address(result), h.width, workspace()
+        )
+    )
+    return result
+
+
+def normalized_weighted_token_pooling(token_states: FloatArray, weights: FloatArray) -> NormalizedPooling:
+    """:func:`weighted_token_pooling`, each sum divided by max(‖u‖, 10⁻¹²) (scGPT: ``w-pool``, with K = 1).
+
+    token_states: B × L × D, weights: B × K × L. Returns B × K × D embeddings and B × K norms.
+    """
+    h = states("token_states", token_states)
+    v, count = weights_of("weights", weights, h)
+    result = np.empty((h.cells, count, h.width), dtype=np.float32)
+    norms = np.empty((h.cells, count), dtype=np.float64)
+    check(
+        library.fastloss_normalized_weighted_token_pooling(
+            *h[:3], count, *h[3:], *v[2:], address(result), h.width, address(norms), workspace()
+        )
+    )
+    return NormalizedPooling(result, norms)
+
+
+def weighted_token_pooling_gradient(
+    embedding_gradient: FloatArray,
+    token_states: FloatArray,
+    weights: FloatArray,
+    *,
+    normalized: NormalizedPooling | None = None,
+    states_gradient: FloatArray | None = None,
+    weights_gradient: FloatArray | None = None,
+    gradient_scale: float = 1.0,
+    accumulate: bool = False,
+) -> None:
+    """Carries a gradient of the sums, B × K × D, back to the states (B × L × D) and the weights (B × K × L).
+
+    ``normalized`` is what :func:`normalized_weighted_token_pooling` returned, if the gradient is that of
+    normalised sums. Only the gradients that are given an array are computed.
+    """
+    h = states("token_states", token_states)
+    v, count = weights_of("weights", weights, h)
+    pooled = (h.cells, count, h.width)
+    g = flattened("embedding_gradient", embedding_gradient, pooled)
+    middle: list[int] = []
+    form = ""
+    if normalized is not None:
+        form = "normalized_"
+        norms = vector("norms", normalized.norms.reshape(-1), h.cells * count, DOUBLE)
+        middle = [*flattened("embeddings", normalized.embeddings, pooled)[2:], norms]
+    if states_gradient is not None:
+        place = states("states_gradient", states_gradient, writable=True)
+        if place[:3] != h[:3]:
+            raise ShapeError(f"states_gradient has the shape {place[:3]}; expected {h[:3]}")
+        struct = states_gradient_struct(place, gradient_scale, accumulate)
+        function = getattr(library, f"fastloss_{form}weighted_token_pooling_states_gradient")
+        check(function(*h[:3], count, *g[2:], *middle, *v[2:], addressof(struct), workspace()))
+    if weights_gradient is not None:
+        target, _ = weights_of("weights_gradient", weights_gradient, h)
+        if target.rows != v.rows:
+            raise ShapeError(
+                f"weights_gradient has {target.rows // max(1, h.cells)} weightings; expected {count}"
+            )
+        output("weights_gradient", weights_gradient.reshape(v.rows, v.columns), v)
+        struct = sized(_abi.Gradient, target.address, target.stride, 0, gradient_scale, int(accumulate))
+        function = getattr(library, f"fastloss_{form}weighted_token_pooling_weights_gradient")
+        check(function(*h[:3], count, *g[2:], *middle, *h[3:], addressof(struct), workspace()))
+
+
+def weights_of(name: str, weights: FloatArray, h: States) -> tuple[Matrix, int]:
+    """The (B K) × L weights, and K."""
+    count = weights.shape[1] if isinstance(weights, np.ndarray) and weights.ndim == 3 else 0
+    return flattened(name, weights, (h.cells, count, h.tokens)), count
+
+
+def flattened(name: str, array: FloatArray, shape: tuple[int, int, int]) -> Matrix:
+    """An array of three dimensions as a matrix whose rows are those of all cells."""
+    if isinstance(array, np.ndarray):
+        if array.shape != shape:
+            raise ShapeError(f"{name} has the shape {array.shape}; expected {shape}")
+        if not array.flags.c_contiguous:
+            raise ArrayError(f"{name} has gaps; numpy.ascontiguousarray makes a copy without")
+        array = array.reshape(-1)
+    rows = shape[0] * shape[1]
+    return Matrix(rows, shape[2], vector(name, array, rows * shape[2], FLOAT), shape[2])

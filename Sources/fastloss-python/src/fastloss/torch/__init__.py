@@ -1,0 +1,211 @@
+"""FastLoss for PyTorch: scGPT's losses under their own names and signatures, value and gradient in one pass.
+
+    from fastloss.torch import masked_mse_loss, criterion_neg_log_bernoulli
+
+What holds for all of them:
+
+- Tensors are float32 on the CPU; contiguous ones, and rows of two dimensions that lie apart, are read where
+  they are, others are copied first. Other devices and types are an :class:`~fastloss.ArrayError`. Targets of
+  other real types are converted. Bool masks are taken as they are; masks of other types may hold 0 and 1 and
+  are converted. Labels are int64, and converted, or int32.
+- Differentiable once, in the arguments named `input`, `cell_emb`, `cell1`, `cell2`, `logits` and (for the
+  MSE) `target`; the gradients are computed in the forward pass, if any is needed.
+- Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask
+  gives NaN, and NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
+- They work in eager mode and under torch.compile(fullgraph=True): `torch.ops.fastloss` has them as custom
+  operators. The transforms of torch.func raise an error.
+- The GIL is released. :func:`fastloss.set_workers` sets the number of threads, which is not PyTorch's.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import FastLossError
+from . import _losses
+
+__all__ = [
+    "IntegrationLoss",
+    "contrastive_cell_embedding",
+    "criterion_neg_log_bernoulli",
+    "cross_entropy",
+    "elastic_cell_similarity",
+    "grad_reverse",
+    "integration_loss",
+    "masked_mse_loss",
+    "masked_relative_error",
+]
+
+
+def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over a mask: Σ m (x − t)² / Σ m (scGPT: ``scgpt.loss.masked_mse_loss``).
+
+    input, target, mask: of one shape, any number of dimensions. Returns a scalar.
+    """
+    loss: Tensor = _losses.mse(input, target, mask)
+    return loss
+
+
+def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood of "the value is not zero" (scGPT: ``scgpt.loss.criterion_neg_log_bernoulli``).
+
+    −Σ m (z log p + (1 − z) log(1 − p)) / Σ m, z = 1 where target > 0, p = input clamped to [2⁻²³, 1 − 2⁻²³],
+    the gradient 0 beyond.
+
+    input (probabilities), target, mask: of one shape, any number of dimensions. Returns a scalar.
+
+    Raises ProbabilityOutOfRangeError, a ValueError as upstream's, for a selected probability that is NaN or
+    outside [0, 1].
+    """
+    loss: Tensor = _losses.bernoulli(input, target, mask)
+    return loss
+
+
+def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean of |x − t| / (t + 10⁻⁶) over a mask, a metric (scGPT: ``scgpt.loss.masked_relative_error``).
+
+    input, target, mask: of one shape, any number of dimensions. Returns a scalar, which is not
+    differentiable.
+
+    Raises EmptySelectionError for an empty mask, where upstream's assertion fails.
+    """
+    error: Tensor = _losses.relative_error(input, target, mask)
+    return error
+
+
+def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
+    """ECS: the mean over all pairs of 1 − (C − threshold)² (scGPT: ``loss_ecs`` of ``TransformerModel``).
+
+    C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted:
+    upstream's scripts multiply by 10.
+
+    cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is never stored.
+    """
+    loss: Tensor = _losses.elastic(cell_emb, threshold)
+    return loss
+
+
+def contrastive_cell_embedding(cell1: Tensor, cell2: Tensor, temperature: float = 0.5) -> Tensor:
+    """CCE: cross-entropy of cos(cell1ᵢ, cell2ⱼ) / temperature against j = i (scGPT: ``loss_cce``).
+
+    cell1, cell2: B × D, two encodings of the same cells. Returns a scalar. The B × B matrix is never stored.
+    """
+    loss: Tensor = _losses.contrastive(cell1, cell2, temperature)
+    return loss
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the rows whose label is not −100 (``torch.nn.CrossEntropyLoss()``; CLS, DAB).
+
+    logits: B × C; labels: B, int64 or int32. Returns a scalar.
+
+    Raises LabelOutOfRangeError, an IndexError as PyTorch's, for another label outside 0 … C − 1.
+    """
+    loss: Tensor = _losses.cross_entropy(logits, labels)
+    return loss
+
+
+class Reversal(torch.autograd.Function):
+    """The identity, whose gradient changes its sign. No kernel of FastLoss's: one multiplication is PyTorch's
+    own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lambd: float) -> Tensor:
+        ctx.lambd = lambd
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        return grad_output * -ctx.lambd, None
+
+
+def grad_reverse(x: Tensor, lambd: float = 1.0) -> Tensor:
+    """The identity; the gradient is multiplied by −lambd (scGPT: ``scgpt.model.grad_reverse``).
+
+    x: any shape, device and floating type. Returns a view of it.
+    """
+    reversed_: Tensor = Reversal.apply(x, lambd)  # type: ignore[no-untyped-call]
+    return reversed_
+
+
+class IntegrationLoss(NamedTuple):
+    """What a training step needs, and what it logs."""
+
+    #: The weighted sum: a scalar, the only part with a gradient.
+    total: Tensor
+    #: Every term that is on, as scGPT logs it: "mse", "nzlp", "mvc", "mvc_nzlp", "cls", "ecs" after its
+    #: weight, "dab" before; and "mre", the masked relative error. Scalars without gradients.
+    terms: dict[str, Tensor]
+
+
+def integration_loss(
+    outputs: Mapping[str, Tensor],
+    target_values: Tensor,
+    masked_positions: Tensor,
+    batch_labels: Tensor | None = None,
+    *,
+    cell_type_labels: Tensor | None = None,
+    explicit_zero_prob: bool = True,
+    gepc: bool = True,
+    ecs_threshold: float = 0.8,
+    ecs_weight: float = 10.0,
+    dab_weight: float = 1.0,
+    cls_weight: float = 1.0,
+) -> IntegrationLoss:
+    """scGPT's objective for integration, all terms and gradients from one fused call.
+
+    MSE + [explicit_zero_prob] NLL + [gepc] MSE + [both] NLL + ecs_weight · ECS + dab_weight · DAB +
+    cls_weight · CLS
+
+    outputs: what scGPT's ``TransformerModel`` returns. Needed are "mlm_output", with explicit_zero_prob
+        "mlm_zero_probs", with gepc "mvc_output" and with both "mvc_zero_probs", all B × L; "cell_emb", B × D,
+        if ecs_threshold > 0; "dab_output", B × batches, if there are batch labels; "cls_output", B × types,
+        if there are cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: ECS is computed
+        here, from "cell_emb".
+    target_values: B × L. masked_positions: B × L, true where the losses look. Labels: B.
+    ecs_threshold: 0 or less switches ECS off, as upstream's ``ecs_thres``.
+
+    The gradient of "dab_output" is the discriminator's; the model's own gradient reversal does the rest.
+
+    Raises FastLossError for an output that is missing, and what the single losses raise.
+    """
+
+    chosen = {
+        "mlm_output": True,
+        "mlm_zero_probs": explicit_zero_prob,
+        "mvc_output": gepc,
+        "mvc_zero_probs": explicit_zero_prob and gepc,
+        "cell_emb": ecs_threshold > 0,
+        "cls_output": cell_type_labels is not None,
+        "dab_output": batch_labels is not None,
+    }
+    for name, on in chosen.items():
+        if on and name not in outputs:
+            raise FastLossError(
+                f"outputs has no {name!r}, which is needed {REASONS[name]}; it has {sorted(outputs)}"
+            )
+    total, terms = _losses.integration(
+        *(outputs[name] if on else None for name, on in chosen.items()),
+        target_values,
+        masked_positions,
+        cell_type_labels,
+        batch_labels,
+        [1.0, 1.0, 1.0, 1.0, ecs_weight, cls_weight, dab_weight],
+        ecs_threshold if ecs_threshold > 0 else 0.8,
+    )
+    names = [term for name, _, term in _losses.OUTPUTS if chosen[name]]
+    return IntegrationLoss(total, dict(zip([*names, "mre"], terms.unbind(), strict=True)))
+
+
+#: When each output is needed.
+REASONS = {
+    "mlm_output": "always",
+    "mlm_zero_probs": "with explicit_zero_prob=True",
+    "mvc_output": "with gepc=True",
+    "mvc_zero_probs": "with gepc=True and explicit_zero_prob=True",
+    "cell_emb": "with ecs_threshold > 0",
+    "cls_output": "with cell_type_labels",
+    "dab_output": "with batch_labels",
+}

@@ -1,0 +1,344 @@
+"""The computations behind `fastloss.torch`: tensors in, one call of the library, tensors out."""
+
+import functools
+from collections.abc import Sequence
+from ctypes import addressof
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _abi, objective
+from .._abi import EMPTY_RULES, REDUCTIONS, sized
+from .._library import fail, library, masked_options, workspace
+from ..errors import ArrayError, ShapeError
+from ._operators import Operator, Outcome
+from ._tensors import as_float, check_float, contiguous, labels, mask_like, matrix
+
+__all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
+
+MEAN = REDUCTIONS["mean"]
+#: Nothing selected is NaN, as PyTorch's own arithmetic has it; for a metric it is an error, as upstream's
+#: assertion.
+NAN, ERROR = EMPTY_RULES["nan"], EMPTY_RULES["error"]
+DROP_IN = masked_options(MEAN, NAN)
+METRIC = masked_options(MEAN, ERROR)
+IGNORED_LABEL = -100
+
+
+def scalar(value: float) -> Tensor:
+    return torch.scalar_tensor(value, dtype=torch.float32)
+
+
+def like(tensor: Tensor) -> Tensor:
+    """Memory for a gradient: contiguous, whatever the strides of the tensor."""
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def gradient_struct(gradient: Tensor | None, columns: int) -> _abi.Gradient | None:
+    if gradient is None:
+        return None
+    return sized(_abi.Gradient, gradient.data_ptr(), columns, 0, 1.0, 0)
+
+
+def pointer(struct: Any) -> int | None:
+    return None if struct is None else addressof(struct)
+
+
+def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
+    return (first.new_empty(()),)
+
+
+# --- Masked value losses ------------------------------------------------------------------------------------
+
+
+def check_values(input: Tensor, target: Tensor) -> None:
+    check_float("input", input)
+    if not target.is_cpu or target.is_complex():
+        raise ArrayError(
+            f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu"
+        )
+    if target.shape != input.shape:
+        raise ShapeError(
+            f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input"
+        )
+
+
+def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Three tensors of one shape whose elements follow each other; copies only where they have to be."""
+    check_values(input, target)
+    return contiguous(input), contiguous(as_float(target)), mask_like(mask, input.shape)
+
+
+def masked(
+    function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor
+) -> tuple[Tensor, ...]:
+    """Runs a masked loss over all elements as one row: the shape does not matter to it."""
+    count = input.numel()
+    place = gradient_struct(gradient, count)
+    loss = _abi.LossValue()
+    status = function(
+        1,
+        count,
+        input.data_ptr(),
+        count,
+        target.data_ptr(),
+        count,
+        mask.data_ptr(),
+        count,
+        DROP_IN,
+        pointer(place),
+        workspace(),
+        addressof(loss),
+    )
+    if status:
+        fail(status)
+    return (scalar(loss.value),)
+
+
+def compute_mse(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    input, target, mask = values(input, target, mask)
+    gradient = torch.empty_like(input) if wanted[0] or wanted[1] else None
+    results = masked(library.fastloss_masked_mse, gradient, input, target, mask)
+    # The difference is squared, so the target's gradient is the input's with the other sign.
+    target_gradient = gradient.neg() if gradient is not None and wanted[1] else None
+    return results, (gradient if wanted[0] else None, target_gradient)
+
+
+def compute_bernoulli(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    input, target, mask = values(input, target, mask)
+    gradient = torch.empty_like(input) if wanted[0] else None
+    return masked(library.fastloss_bernoulli_nll, gradient, input, target, mask), (gradient,)
+
+
+def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
+    input, target, mask = values(input, target, mask)
+    count = input.numel()
+    loss = _abi.LossValue()
+    status = library.fastloss_masked_relative_error(
+        1,
+        count,
+        input.data_ptr(),
+        count,
+        target.data_ptr(),
+        count,
+        mask.data_ptr(),
+        count,
+        METRIC,
+        workspace(),
+        addressof(loss),
+    )
+    if status:
+        fail(status)
+    return (scalar(loss.value),), ()
+
+
+def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    check_values(input, target)
+    return fake_loss(input)
+
+
+VALUES = "Tensor input, Tensor target, Tensor mask"
+mse = Operator("masked_mse", VALUES, (0, 1), compute_mse, fake_masked)
+bernoulli = Operator("bernoulli_nll", VALUES, (0,), compute_bernoulli, fake_masked)
+relative_error = Operator("masked_relative_error", VALUES, (), compute_relative_error, fake_masked)
+
+
+# --- Cell embeddings ----------------------------------------------------------------------------------------
+
+
+def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) -> Outcome:
+    owner, e = matrix("cell_emb", cell_emb)
+    gradient = like(cell_emb) if wanted[0] else None
+    place = gradient_struct(gradient, e.columns)
+    options = sized(_abi.ElasticOptions, threshold, NAN)
+    loss = _abi.LossValue()
+    status = library.fastloss_elastic_cell_similarity(
+        *e, addressof(options), pointer(place), workspace(), addressof(loss)
+    )
+    del owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), (gradient,)
+
+
+def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
+    check_float("cell_emb", cell_emb)
+    return fake_loss(cell_emb)
+
+
+def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, temperature: float) -> Outcome:
+    check_pair(cell1, cell2)
+    first_owner, a = matrix("cell1", cell1)
+    second_owner, b = matrix("cell2", cell2)
+    gradients = [like(cell) if flag else None for cell, flag in zip((cell1, cell2), wanted, strict=True)]
+    places = [gradient_struct(gradient, a.columns) for gradient in gradients]
+    options = sized(_abi.ContrastiveOptions, temperature, NAN)
+    loss = _abi.LossValue()
+    status = library.fastloss_contrastive_cell_embedding(
+        *a,
+        b.address,
+        b.stride,
+        addressof(options),
+        pointer(places[0]),
+        pointer(places[1]),
+        workspace(),
+        addressof(loss),
+    )
+    del first_owner, second_owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), gradients
+
+
+def check_pair(cell1: Tensor, cell2: Tensor) -> None:
+    if cell1.shape != cell2.shape:
+        raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
+
+
+def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:
+    check_float("cell1", cell1)
+    check_float("cell2", cell2)
+    check_pair(cell1, cell2)
+    return fake_loss(cell1)
+
+
+elastic = Operator(
+    "elastic_cell_similarity", "Tensor cell_emb, float threshold", (0,), compute_elastic, fake_elastic
+)
+contrastive = Operator(
+    "contrastive_cell_embedding",
+    "Tensor cell1, Tensor cell2, float temperature",
+    (0, 1),
+    compute_contrastive,
+    fake_contrastive,
+)
+
+
+# --- Classification -----------------------------------------------------------------------------------------
+
+
+def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor) -> Outcome:
+    owner, z = matrix("logits", logits)
+    target = labels("labels", target, z.rows)
+    gradient = like(logits) if wanted[0] else None
+    place = gradient_struct(gradient, z.columns)
+    options = sized(_abi.CrossEntropyOptions, MEAN, NAN, IGNORED_LABEL)
+    loss = _abi.LossValue()
+    status = library.fastloss_cross_entropy(
+        *z, target.data_ptr(), addressof(options), pointer(place), workspace(), addressof(loss)
+    )
+    del owner
+    if status:
+        fail(status)
+    return (scalar(loss.value),), (gradient,)
+
+
+def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    check_float("logits", logits)
+    return fake_loss(logits)
+
+
+cross_entropy = Operator(
+    "cross_entropy", "Tensor logits, Tensor labels", (0,), compute_cross_entropy, fake_cross_entropy
+)
+
+
+# --- The whole objective ------------------------------------------------------------------------------------
+
+#: The model's outputs in the operator's order, each with its name in the C interface and the term that is on
+#: where the output is given.
+OUTPUTS = (
+    ("mlm_output", "gene_predictions", "mse"),
+    ("mlm_zero_probs", "gene_nonzero", "nzlp"),
+    ("mvc_output", "cell_predictions", "mvc"),
+    ("mvc_zero_probs", "cell_nonzero", "mvc_nzlp"),
+    ("cell_emb", "cell_embedding", "ecs"),
+    ("cls_output", "cell_type_logits", "cls"),
+    ("dab_output", "batch_logits", "dab"),
+)
+COUNT = len(OUTPUTS)
+
+
+@functools.lru_cache(maxsize=64)
+def integration_terms(
+    on: tuple[bool, ...], weights: tuple[float, ...], threshold: float
+) -> tuple[_abi.Objective, list[int]]:
+    """The objective of the terms that are on, and their places in its results."""
+    chosen = {term: weight for (_, _, term), flag, weight in zip(OUTPUTS, on, weights, strict=True) if flag}
+    total = objective.TotalObjective(chosen, elastic_threshold=threshold, when_empty="nan")
+    return total.struct, [_abi.TERM_NAMES.index(term) for term in chosen]
+
+
+def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
+    """Arguments: seven outputs, targets, mask, labels of cell types and of batches, seven weights, β."""
+    outputs = arguments[:COUNT]
+    target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
+    # Whatever was copied or converted on the way has to live until the call is over.
+    target, place = matrix("target_values", as_float(target))
+    mask = mask_like(mask, target.shape)
+    owners = [target, mask]
+    cells, genes = place.rows, place.columns
+    inputs = sized(_abi.ObjectiveInputs, cells, genes)
+    places = sized(_abi.ObjectiveGradients, 1.0, 0)
+    fill(inputs.targets, place.address, place.stride)
+    fill(inputs.mask, mask.data_ptr(), genes)
+    gradients: list[Tensor | None] = []
+    for (name, field, _), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
+        gradient = None
+        if tensor is not None:
+            owner, place = matrix(name, tensor)
+            owners.append(owner)
+            fill(getattr(inputs, field), place.address, place.stride)
+            columns = objective.COLUMNS.get(field)
+            if columns is not None:
+                setattr(inputs, columns, place.columns)
+            if place.rows != cells or (columns is None and place.columns != genes):
+                expected = f"{genes} columns" if columns is None else "any number of columns"
+                raise ShapeError(
+                    f"{name} has the shape {tuple(tensor.shape)}; expected {cells} rows, as target_values, "
+                    f"and {expected}"
+                )
+            if flag:
+                gradient = like(tensor)
+                fill(getattr(places, field), gradient.data_ptr(), place.columns)
+        gradients.append(gradient)
+    for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
+        if given is not None:
+            converted = labels(name, given, cells)
+            owners.append(converted)
+            setattr(inputs, name, converted.data_ptr())
+
+    on = tuple([output is not None for output in outputs])
+    struct, indices = integration_terms(on, tuple(weights), threshold)
+    value = objective.evaluate(struct, inputs, places if True in wanted else None)
+    logged = value.logged
+    terms = [logged[index] for index in indices]
+    terms.append(value.relative_error)
+    return (scalar(value.total), torch.tensor(terms, dtype=torch.float32)), gradients
+
+
+def fill(view: _abi.View, address: int, stride: int) -> None:
+    view.data = address
+    view.stride = stride
+
+
+def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
+    outputs, target = arguments[:COUNT], arguments[COUNT]
+    for (name, _, _), tensor in zip(OUTPUTS, outputs, strict=True):
+        if tensor is not None:
+            check_float(name, tensor)
+    count = 1 + sum(output is not None for output in outputs)
+    return target.new_empty((), dtype=torch.float32), target.new_empty(count, dtype=torch.float32)
+
+
+integration = Operator(
+    "integration",
+    ", ".join(f"Tensor? {name}" for name, _, _ in OUTPUTS)
+    + ", Tensor target_values, Tensor mask, Tensor? cell_type_labels, Tensor? batch_labels, float[] weights"
+    + ", float threshold",
+    range(COUNT),
+    compute_integration,
+    fake_integration,
+    results=2,
+)

@@ -1,0 +1,47 @@
+"""README's Python examples, as they stand there."""
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+
+README = pathlib.Path(__file__).resolve().parents[3] / "README.md"
+
+
+def example(word: str) -> str:
+    """The one Python example in which the word occurs."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    (block,) = [block for block in blocks if word in block]
+    return block
+
+
+def test_numpy_example(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(example("masked_mse("), names)
+    # Every prediction is off by 1: so is the mean square, and every gradient is 2 / M where the mask is.
+    assert names["loss"] == (1.0, names["mask"].sum())
+    assert (names["gradient"][names["mask"]] == names["gradient"].max()).all()
+    assert names["gradient"].sum() == pytest.approx(2, rel=1e-6)
+    assert capsys.readouterr().out.startswith(f"1.0 {names['mask'].sum()} ")
+
+
+def test_torch_example() -> None:
+    torch = pytest.importorskip("torch")
+    names: dict[str, Any] = {}
+    exec(example("training_step"), names)
+    random = torch.Generator().manual_seed(1)
+    shapes = {name: (6, 20) for name in ("mlm_output", "mlm_zero_probs", "mvc_output", "mvc_zero_probs")}
+    outputs = {
+        name: torch.rand(shape, generator=random).requires_grad_()
+        for name, shape in (shapes | {"cell_emb": (6, 8), "dab_output": (6, 3)}).items()
+    }
+    mask = torch.rand(6, 20, generator=random) < 0.5
+    logged = names["training_step"](outputs, torch.ones(6, 20), mask, torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert list(logged) == ["mse", "nzlp", "mvc", "mvc_nzlp", "ecs", "dab", "mre"]
+    assert logged["mse"] == pytest.approx(
+        names["masked_mse_loss"](outputs["mlm_output"], torch.ones(6, 20), mask).item()
+    )
+    assert all(output.grad is not None and output.grad.abs().sum() > 0 for output in outputs.values())
