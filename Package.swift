@@ -67,6 +67,7 @@ let package = Package(
             name: "Benchmarks",
             dependencies: [
                 "CMachineCeilings",
+                "COpenBLAS",
                 "FastLoss",
                 "FastLossReference",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

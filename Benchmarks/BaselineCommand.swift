@@ -39,6 +39,12 @@ struct BaselineCommand: ParsableCommand {
     func run() throws {
         let file = try ReportFile(path: output)
         try ReleaseBuild.handOverIfDebug()
+        // Whoever forces a set wants that set's ratios, and not those of the one that it falls back to.
+        if let requested = InstructionSet.requested, requested != InstructionSet.active.rawValue {
+            let active = InstructionSet.active.rawValue
+            throw end(
+                "baseline", "FASTLOSS_ISA=\(requested) cannot be had here; this process uses \(active)", .unfitBaseline)
+        }
         func isNoisy(_ measurement: RatioMeasurement) -> Bool {
             guard let spread = measurement.control.spread else { return true }
             return measurement.ratio.interval == nil || spread > 1 + noise

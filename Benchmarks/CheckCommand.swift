@@ -34,8 +34,8 @@ struct CheckCommand: ParsableCommand {
     func run() throws {
         let expected: RatioBaseline
         do {
-            expected = try RatioBaseline(json: try Data(contentsOf: URL(filePath: baseline)))
-        } catch let error as BaselineError {
+            expected = try RatioBaseline(reading: baseline)
+        } catch {
             throw end(baseline, error, .unfitBaseline)
         }
         try ReleaseBuild.handOverIfDebug()

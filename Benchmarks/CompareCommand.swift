@@ -61,11 +61,10 @@ struct CompareCommand: ParsableCommand {
     }
 
     private func report(_ path: String) throws -> Report {
-        let data = try Data(contentsOf: URL(filePath: path))
         do {
-            return try Report(json: data)
+            return try Report(reading: path)
         } catch {
-            throw end(path, "not a report of 'Benchmarks --json' that this program reads: \(error)", .unfitBaseline)
+            throw end("compare", error, .unfitBaseline)
         }
     }
 }

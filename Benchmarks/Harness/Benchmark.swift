@@ -7,10 +7,11 @@
 //   2. Give one `Benchmark` per mode and shape: the 700 real cells, scGPT's shapes, and a shape where we
 //      may lose. Nothing is computed before `prepare` is called, so that `--list` and `--filter` cost
 //      nothing.
-//   3. `prepare` makes the inputs from `context.cells`, allocates every output and workspace, and returns a
-//      `Prepared`: the check, the FastLoss call and the naive call. What the closures capture lives until
-//      the row is done. A call does the whole job once and returns the loss's value; the same bits every
-//      time, or the row fails.
+//   3. `prepare` makes the inputs from `context.cells`, allocates every output, and returns a `Prepared`:
+//      the check, the FastLoss call and the naive call. What the closures capture lives until the row is
+//      done. The FastLoss call takes a workspace, because it is timed with all workers and with one. A call
+//      does the whole job once and returns the loss's value; the same bits every time and with any number
+//      of workers, or the row fails.
 //   4. The check computes with FastLoss and with the reference in Double, and returns the largest relative
 //      error of all that the mode produces; `Accuracy.swift` has the measures. It runs before anything is
 //      timed; beyond `tolerance` the row fails, is not timed, and the program's exit code says so.
@@ -18,8 +19,11 @@
 //      minutes, leave it out and name in `naiveTimedAt` the smaller shape at which the same kernel, variant
 //      and mode is timed against it. That row must exist, its ratio is not carried over, and the table says
 //      so.
-//   6. Count the work that each implementation does at the least: every product and sum is one FLOP, every
-//      logarithm, exponential, division and root is one too; every byte of input and output counts once, no
+//   6. Where there is another thing to beat than a naive loop — one plain product for the similarity matrix,
+//      the parts one by one for the objective — add it as a `Rival`. It is timed against the FastLoss call in
+//      pairs of their own, with as many workers.
+//   7. Count the work that is to be done at the least: every product and sum is one FLOP, every logarithm,
+//      exponential, division and root is one too; every byte of input and output counts once, no
 //      intermediate counts. Write the formula beside the numbers. `Ceilings.swift` says what the counts are
 //      held against.
 //
@@ -32,11 +36,12 @@
 //                     // Subtract, square and add per masked element; read two Floats and a Bool per element.
 //                     let work = Work(
 //                         flops: 3 * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
-//                     let fastloss = { try MaskedMSE().value(…) }
+//                     let fastloss = { workspace in try MaskedMSE().value(…, workspace: workspace) }
 //                     return Prepared(
-//                         maxRelativeError: { relativeError(of: try fastloss(), to: reference(…)) },
-//                         fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-//                         naive: Implementation(work: work, call: { referenceInFloat(…) }))
+//                         work: work,
+//                         maxRelativeError: { relativeError(of: try fastloss($0), to: reference(…)) },
+//                         fastloss: fastloss,
+//                         naive: { referenceInFloat(…) })
 //                 }
 //             }
 //         }
@@ -57,6 +62,8 @@ package struct Benchmark {
     package let tolerance: Double
     /// Where the naive loop is timed instead, if it takes too long at this shape.
     package let naiveTimedAt: ProblemShape?
+    /// Bytes of scratch memory beyond which the row fails.
+    package let mostScratch: Int?
     /// Whether `--quick` keeps the row.
     package let isQuick: Bool
     /// Makes the inputs and the closures. Called once, just before the row is checked and timed.
@@ -64,7 +71,7 @@ package struct Benchmark {
 
     package init(
         kernel: String, variant: String? = nil, mode: Mode, shape: ProblemShape, tolerance: Double,
-        naiveTimedAt: ProblemShape? = nil, isQuick: Bool = true,
+        naiveTimedAt: ProblemShape? = nil, mostScratch: Int? = nil, isQuick: Bool = true,
         prepare: @escaping (BenchmarkContext) throws -> Prepared
     ) {
         self.kernel = kernel
@@ -73,6 +80,7 @@ package struct Benchmark {
         self.shape = shape
         self.tolerance = tolerance
         self.naiveTimedAt = naiveTimedAt
+        self.mostScratch = mostScratch
         self.isQuick = isQuick
         self.prepare = prepare
     }
@@ -119,7 +127,7 @@ package struct ProblemShape: Equatable, Sendable, CustomStringConvertible {
 package struct BenchmarkContext {
     /// The real cells.
     package let cells: RealCells
-    /// Workers of a FastLoss workspace made without saying how many.
+    /// Workers of the workspace that FastLoss's call is given.
     package let workers: Int
 
     package init(cells: RealCells, workers: Int) {
@@ -128,39 +136,44 @@ package struct BenchmarkContext {
     }
 }
 
-/// A row made ready: inputs are built, outputs and workspaces allocated.
+/// A row made ready: inputs are built, outputs allocated.
 package struct Prepared {
+    /// The work of one call.
+    package let work: Work
     /// Computes with FastLoss and with the reference, and returns the largest relative error.
-    package let maxRelativeError: () throws -> Double
-    package let fastloss: Implementation
-    /// Nil only where the benchmark says where the naive loop is timed instead.
-    package let naive: Implementation?
-    /// FastLoss's scratch memory, whose size after the calls is reported; nil where none is used.
-    package let workspace: Workspace?
+    package let maxRelativeError: (Workspace) throws -> Double
+    /// Does the whole job once with FastLoss and returns the loss's value.
+    package let fastloss: (Workspace) throws -> Float
+    /// Does the same with the naive loop; nil only where the benchmark says where that is timed instead.
+    package let naive: (() throws -> Float)?
+    package let rival: Rival?
 
     package init(
-        maxRelativeError: @escaping () throws -> Double, fastloss: Implementation, naive: Implementation?,
-        workspace: Workspace? = nil
+        work: Work, maxRelativeError: @escaping (Workspace) throws -> Double,
+        fastloss: @escaping (Workspace) throws -> Float, naive: (() throws -> Float)?, rival: Rival? = nil
     ) {
+        self.work = work
         self.maxRelativeError = maxRelativeError
         self.fastloss = fastloss
         self.naive = naive
-        self.workspace = workspace
+        self.rival = rival
     }
 }
 
-/// One way to compute a row.
-package struct Implementation {
-    /// The work of one call.
-    package let work: Work
-    /// The threads that the call may use.
-    package let threads: Int
-    /// Does the whole job once and returns the loss's value.
-    package let call: () throws -> Float
+/// What FastLoss's call is to beat besides the naive loop.
+package struct Rival {
+    package enum Kind: Sendable {
+        /// One plain sgemm of the full product, its rows spread over the same workers.
+        case sgemm
+        /// The parts of an objective, one FastLoss call after the other.
+        case parts
+    }
 
-    package init(work: Work, threads: Int = 1, call: @escaping () throws -> Float) {
-        self.work = work
-        self.threads = threads
+    package let kind: Kind
+    package let call: (Workspace) throws -> Float
+
+    package init(_ kind: Kind, call: @escaping (Workspace) throws -> Float) {
+        self.kind = kind
         self.call = call
     }
 }

@@ -14,7 +14,9 @@
 // Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than
 // one worker's part of it, hence the second figure, against the ceiling of one worker.
 //
-// Multiply-adds in registers are the peak above all that; no row is held against it.
+// Multiply-adds in registers, by the instruction set that FastLoss uses, are the peak above all that: a processor can do
+// no more. OpenBLAS may use narrower vectors than FastLoss does (its kernels for Haswell on a processor with AVX-512), so
+// that a row of arithmetic can exceed what sgemm reaches; it then still has its share of the peak.
 
 package struct Ceilings: Codable, Equatable, Sendable {
     /// Billions per second: of floating-point operations, or of bytes.
@@ -111,6 +113,8 @@ package struct CeilingShare: Equatable, Sendable {
     /// The row's rate over what all workers reach, and over what one reaches.
     package let ofAllWorkers: Double
     package let ofOneWorker: Double
+    /// The row's rate over the multiply-adds of all workers; nil where bytes are the limit.
+    package let ofPeak: Double?
 }
 
 extension Ceilings {
@@ -125,7 +129,8 @@ extension Ceilings {
         let reached = Double(work.limit == .arithmetic ? work.flops : work.bytes) / time
         return CeilingShare(
             name: name, rate: rate, ofAllWorkers: reached / rate.allWorkers,
-            ofOneWorker: reached / rate.oneWorker)
+            ofOneWorker: reached / rate.oneWorker,
+            ofPeak: work.limit == .arithmetic ? reached / multiplyAdd.allWorkers : nil)
     }
 
     private func sgemm(depth: Int) -> (String, Rate) {
@@ -155,6 +160,27 @@ extension Ceilings {
         case .value: ("\(level.name) read", level.read)
         case .valueAndGradient: ("\(level.name) read+write", level.readWrite)
         }
+    }
+}
+
+extension Ceilings {
+    /// The better of two measurements of one machine, rate by rate: what disturbed one of them is no limit of the machine.
+    package func better(_ other: Ceilings) -> Ceilings {
+        func better(_ one: Rate, _ another: Rate) -> Rate {
+            Rate(
+                oneWorker: max(one.oneWorker, another.oneWorker), allWorkers: max(one.allWorkers, another.allWorkers))
+        }
+        precondition(tiles.count == other.tiles.count && levels.count == other.levels.count)
+        var result = self
+        result.multiplyAdd = better(multiplyAdd, other.multiplyAdd)
+        for index in tiles.indices {
+            result.tiles[index].gflops = better(tiles[index].gflops, other.tiles[index].gflops)
+        }
+        for index in levels.indices {
+            result.levels[index].read = better(levels[index].read, other.levels[index].read)
+            result.levels[index].readWrite = better(levels[index].readWrite, other.levels[index].readWrite)
+        }
+        return result
     }
 }
 

@@ -13,9 +13,9 @@ package struct TimingPlan: Sendable {
     /// Calls are batched into samples of at least this length, so that reading the clock costs nothing that
     /// shows.
     package var minimumSample: Duration
-    /// Sampling stops after this time, once there are `minimumPairs`.
+    /// Sampling stops after this time, once there are `minimumPairs`; after four times this time, once there
+    /// are ``fewestPairs``.
     package var budget: Duration
-    /// At least 6: fewer pairs give no 95 % interval.
     package var minimumPairs: Int
     package var maximumPairs: Int
 
@@ -29,10 +29,21 @@ package struct TimingPlan: Sendable {
         self.maximumPairs = maximumPairs
     }
 
+    /// Fewer pairs give no 95 % interval.
+    package static let fewestPairs = 6
+
     /// About two seconds per row, or eleven calls of the naive loop if that is longer.
     package static let full = TimingPlan(
         warmUp: .milliseconds(100), minimumSample: .milliseconds(5), budget: .seconds(2),
         minimumPairs: 11, maximumPairs: 301)
+
+    /// For another comparison of a row that is timed already.
+    package var brief: TimingPlan {
+        var plan = self
+        plan.warmUp = warmUp / 4
+        plan.budget = budget / 4
+        return plan
+    }
 
     /// About a fifth of a second per row: shows that everything runs and roughly how fast.
     package static let quick = TimingPlan(
@@ -51,11 +62,15 @@ package struct PairedSamples: Equatable, Sendable {
 package enum TimingError: Error, Equatable, CustomStringConvertible {
     /// A call on the same inputs gave another value than the first call did.
     case unstableValue(first: Float, later: Float)
+    /// One worker and all of them give different values.
+    case workersDisagree(one: Float, all: Float)
 
     package var description: String {
         switch self {
         case .unstableValue(let first, let later):
             "calls on equal inputs gave different values: first \(first), later \(later)"
+        case .workersDisagree(let one, let all):
+            "one worker gives \(one), all workers \(all)"
         }
     }
 }
@@ -74,9 +89,13 @@ package func timeInterleaved<TheClock: Clock>(
 
     var samples = PairedSamples()
     let start = clock.now
-    while samples.candidate.count < plan.minimumPairs
-        || (samples.candidate.count < plan.maximumPairs && start.duration(to: clock.now) < plan.budget)
-    {
+    func isDone() -> Bool {
+        let (count, elapsed) = (samples.candidate.count, start.duration(to: clock.now))
+        if count >= plan.maximumPairs { return true }
+        if count < min(plan.minimumPairs, TimingPlan.fewestPairs) { return false }
+        return elapsed >= plan.budget && (count >= plan.minimumPairs || elapsed >= plan.budget * 4)
+    }
+    while !isDone() {
         let candidateFirst = samples.candidate.count.isMultiple(of: 2)
         if candidateFirst { samples.candidate.append(try candidate.nanosecondsPerCall()) }
         if let time = try baseline?.nanosecondsPerCall() { samples.baseline.append(time) }

@@ -6,8 +6,8 @@ import Foundation
 /// A run of the benchmarks, as `--json` writes it.
 package struct Report: Codable, Equatable, Sendable {
     /// Raised whenever a field that readers need comes, changes its meaning or goes. 2: ceilings, scratch
-    /// memory.
-    package static let currentSchema = 2
+    /// memory. 3: ratios to one worker, to a plain sgemm and to an objective's parts; the share of the peak.
+    package static let currentSchema = 3
 
     package var schema = Report.currentSchema
     /// When the run began.
@@ -90,6 +90,16 @@ package struct Record: Codable, Equatable, Sendable {
     package var ceilingRate: Double?
     package var shareOfCeiling: Double?
     package var shareOfOneWorker: Double?
+    package var shareOfPeak: Double?
+    package var oneWorkerRatio: Double?
+    package var oneWorkerRatioLow: Double?
+    package var oneWorkerRatioHigh: Double?
+    package var sgemmRatio: Double?
+    package var sgemmRatioLow: Double?
+    package var sgemmRatioHigh: Double?
+    package var partsRatio: Double?
+    package var partsRatioLow: Double?
+    package var partsRatioHigh: Double?
     package var workspaceBytes: Int?
     package var maxRelativeError: Double?
     package var note: String?
@@ -106,6 +116,16 @@ package struct Record: Codable, Equatable, Sendable {
         case ceilingRate = "ceiling_rate"
         case shareOfCeiling = "share_of_ceiling"
         case shareOfOneWorker = "share_of_one_worker"
+        case shareOfPeak = "share_of_peak"
+        case oneWorkerRatio = "ratio_to_one_worker"
+        case oneWorkerRatioLow = "ratio_to_one_worker_low"
+        case oneWorkerRatioHigh = "ratio_to_one_worker_high"
+        case sgemmRatio = "ratio_to_sgemm"
+        case sgemmRatioLow = "ratio_to_sgemm_low"
+        case sgemmRatioHigh = "ratio_to_sgemm_high"
+        case partsRatio = "ratio_to_parts"
+        case partsRatioLow = "ratio_to_parts_low"
+        case partsRatioHigh = "ratio_to_parts_high"
         case workspaceBytes = "workspace_bytes"
         case maxRelativeError = "max_rel_error"
     }
@@ -129,6 +149,16 @@ package struct Record: Codable, Equatable, Sendable {
             "what limits the row, and how much all workers reach of it; in GFLOP/s for sgemm, else in GB/s",
         "share_of_ceiling": "the row's gflops or gb_per_s over ceiling_rate",
         "share_of_one_worker": "the same against what one worker reaches of the ceiling",
+        "share_of_peak":
+            "of rows that arithmetic limits: gflops over the multiply-adds of all workers in registers, which nothing exceeds",
+        "ratio_to_one_worker":
+            "time on one worker / on all, median over pairs of their own; null where there is only one worker",
+        "ratio_to_sgemm":
+            "time of one plain sgemm of the full product on as many workers / fastloss time; of the similarity matrix",
+        "ratio_to_parts": "time of an objective's parts, call by call / time of the whole in one call",
+        "ratio_to_one_worker_low, ratio_to_one_worker_high": "95 % interval of ratio_to_one_worker",
+        "ratio_to_sgemm_low, ratio_to_sgemm_high": "95 % interval of ratio_to_sgemm",
+        "ratio_to_parts_low, ratio_to_parts_high": "95 % interval of ratio_to_parts",
         "workspace_bytes": "scratch memory of fastloss beside inputs and outputs; null where it uses none",
         "max_rel_error": "largest relative error of fastloss against the reference in double precision",
         "note": "what a reader must know, or null",
@@ -144,6 +174,16 @@ package struct Record: Codable, Equatable, Sendable {
         fastloss.ceilingRate = share.rate.allWorkers.finite
         fastloss.shareOfCeiling = share.ofAllWorkers.finite
         fastloss.shareOfOneWorker = share.ofOneWorker.finite
+        fastloss.shareOfPeak = share.ofPeak?.finite
+        fastloss.oneWorkerRatio = measurement.ratioToOneWorker?.median.finite
+        fastloss.oneWorkerRatioLow = measurement.ratioToOneWorker?.interval?.lowerBound.finite
+        fastloss.oneWorkerRatioHigh = measurement.ratioToOneWorker?.interval?.upperBound.finite
+        fastloss.sgemmRatio = measurement.ratioToSgemm?.median.finite
+        fastloss.sgemmRatioLow = measurement.ratioToSgemm?.interval?.lowerBound.finite
+        fastloss.sgemmRatioHigh = measurement.ratioToSgemm?.interval?.upperBound.finite
+        fastloss.partsRatio = measurement.ratioToParts?.median.finite
+        fastloss.partsRatioLow = measurement.ratioToParts?.interval?.lowerBound.finite
+        fastloss.partsRatioHigh = measurement.ratioToParts?.interval?.upperBound.finite
         fastloss.workspaceBytes = measurement.workspaceBytes
         fastloss.maxRelativeError = measurement.maxRelativeError.finite
         fastloss.note = measurement.note
@@ -193,6 +233,16 @@ package struct Record: Codable, Equatable, Sendable {
         try container.encode(ceilingRate, forKey: .ceilingRate)
         try container.encode(shareOfCeiling, forKey: .shareOfCeiling)
         try container.encode(shareOfOneWorker, forKey: .shareOfOneWorker)
+        try container.encode(shareOfPeak, forKey: .shareOfPeak)
+        try container.encode(oneWorkerRatio, forKey: .oneWorkerRatio)
+        try container.encode(oneWorkerRatioLow, forKey: .oneWorkerRatioLow)
+        try container.encode(oneWorkerRatioHigh, forKey: .oneWorkerRatioHigh)
+        try container.encode(sgemmRatio, forKey: .sgemmRatio)
+        try container.encode(sgemmRatioLow, forKey: .sgemmRatioLow)
+        try container.encode(sgemmRatioHigh, forKey: .sgemmRatioHigh)
+        try container.encode(partsRatio, forKey: .partsRatio)
+        try container.encode(partsRatioLow, forKey: .partsRatioLow)
+        try container.encode(partsRatioHigh, forKey: .partsRatioHigh)
         try container.encode(workspaceBytes, forKey: .workspaceBytes)
         try container.encode(maxRelativeError, forKey: .maxRelativeError)
         try container.encode(note, forKey: .note)
@@ -255,9 +305,9 @@ package enum ReportFormatError: Error, Equatable, CustomStringConvertible {
 
 extension DecodingError {
     /// What is wrong, and where.
-    fileprivate var sentence: String {
+    var sentence: String {
         func place(_ path: [any CodingKey]) -> String {
-            path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+            path.isEmpty ? "it" : path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
         }
         return switch self {
         case .keyNotFound(let key, let context): "\(place(context.codingPath + [key])) is missing"

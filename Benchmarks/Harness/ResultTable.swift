@@ -17,11 +17,11 @@ package struct ResultTable {
     /// - Parameter width: the terminal's columns. If the table is wider, the kernels' names move from a
     ///   column of their own to lines of their own. Nil where there is no terminal.
     package func rendered(width: Int?) -> String {
-        let notes = measurements.compactMap(\.note).reduce(into: [String]()) { distinct, note in
+        let notes = measurements.flatMap(notes(of:)).reduce(into: [String]()) { distinct, note in
             if !distinct.contains(note) { distinct.append(note) }
         }
         let table = TextTable(
-            header: ["kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "rate", "of ceiling", "error", ""],
+            header: ["kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "1 worker", "rate", "of ceiling", "error", ""],
             leading: 3,
             rows: measurements.map { cells(of: $0, notes: notes) })
         var lines = table.lines()
@@ -51,11 +51,29 @@ package struct ResultTable {
             measurement.ratioToNaive?.interval.map {
                 "\(significant($0.lowerBound))...\(significant($0.upperBound))"
             } ?? "-",
+            measurement.ratioToOneWorker.map { "\(significant($0.median))x" } ?? "-",
             rate,
-            "\(percent(share.ofAllWorkers)) \(share.name)",
+            "\(percent(share.ofAllWorkers)) \(share.name)"
+                + (share.ofPeak.map { ", \(percent($0)) peak" } ?? ""),
             String(format: "%.1e", measurement.maxRelativeError),
-            measurement.note.flatMap { notes.firstIndex(of: $0) }.map { "[\($0 + 1)]" } ?? "",
+            self.notes(of: measurement).compactMap { notes.firstIndex(of: $0) }.map { "[\($0 + 1)]" }.joined(),
         ]
+    }
+
+    /// What a reader must know, and how the row stands against its rival.
+    private func notes(of measurement: Measurement) -> [String] {
+        func against(_ ratio: SpeedRatio?, _ rival: String) -> String? {
+            ratio.map { ratio in
+                let interval = ratio.interval.map {
+                    " (\(significant($0.lowerBound))...\(significant($0.upperBound)))"
+                }
+                return "\(significant(ratio.median))x\(interval ?? "") as fast as \(rival)"
+            }
+        }
+        return [
+            measurement.note, against(measurement.ratioToSgemm, "one plain sgemm of the full product"),
+            against(measurement.ratioToParts, "its parts, call by call"),
+        ].compactMap(\.self)
     }
 }
 

@@ -1,5 +1,7 @@
 // Runs one row: prepare, check, time.
 
+import FastLoss
+
 /// What became of one row.
 package struct Measurement: Sendable {
     /// The timings of one implementation.
@@ -24,6 +26,12 @@ package struct Measurement: Sendable {
     package let naive: Timing?
     /// The naive loop's time over FastLoss's; nil without ``naive``.
     package let ratioToNaive: SpeedRatio?
+    /// The time on one worker over that on all; nil where there is only one.
+    package let ratioToOneWorker: SpeedRatio?
+    /// The time of one plain sgemm over FastLoss's; nil where that is no rival.
+    package let ratioToSgemm: SpeedRatio?
+    /// The time of an objective's parts, one by one, over that of the whole; nil where there are none.
+    package let ratioToParts: SpeedRatio?
     /// The number of samples of each implementation.
     package let pairs: Int
     /// The largest relative error against the reference in Double.
@@ -52,6 +60,8 @@ package enum BenchmarkError: Error, Equatable, CustomStringConvertible {
     case inaccurate(error: Double, tolerance: Double)
     /// The row neither has a naive loop nor says where one is timed.
     case noNaiveLoop
+    /// A call needs more scratch memory than the row allows.
+    case tooMuchScratch(bytes: Int, most: Int)
 
     package var description: String {
         switch self {
@@ -59,6 +69,8 @@ package enum BenchmarkError: Error, Equatable, CustomStringConvertible {
             "the result differs from the reference by \(error) relatively; the tolerance is \(tolerance)"
         case .noNaiveLoop:
             "has no naive loop, and names no shape at which one is timed"
+        case .tooMuchScratch(let bytes, let most):
+            "a call needs \(bytes) bytes of scratch memory; the row allows \(most)"
         }
     }
 }
@@ -71,19 +83,51 @@ extension Benchmark {
     package func run<TheClock: Clock>(
         in context: BenchmarkContext, plan: TimingPlan, clock: TheClock, stage: (String) -> Void
     ) throws -> Measurement where TheClock.Duration == Duration {
-        let (prepared, error) = try prepareAndCheck(in: context, stage: stage)
-        stage("timing")
-        let samples = try timeInterleaved(
-            prepared.fastloss.call, against: prepared.naive?.call, plan: plan, clock: clock)
+        let (prepared, workspace, error) = try prepareAndCheck(in: context, stage: stage)
+        let call = { try prepared.fastloss(workspace) }
+        let alone = Workspace(workers: 1)
+        let oneWorker = context.workers == 1 ? nil : { try prepared.fastloss(alone) }
+        if let oneWorker {
+            let (one, all) = (try oneWorker(), try call())
+            guard one.bitPattern == all.bitPattern else { throw TimingError.workersDisagree(one: one, all: all) }
+        }
+
+        var naive: PairedSamples?
+        if prepared.naive != nil || oneWorker == nil {
+            stage("timing")
+            naive = try timeInterleaved(call, against: prepared.naive, plan: plan, clock: clock)
+        }
+        var one: PairedSamples?
+        if let oneWorker {
+            stage("timing one worker")
+            one = try timeInterleaved(call, against: oneWorker, plan: plan.brief, clock: clock)
+        }
+        var rival: SpeedRatio?
+        if let other = prepared.rival {
+            stage("timing its rival")
+            let samples = try timeInterleaved(
+                call, against: { try other.call(workspace) }, plan: plan.brief, clock: clock)
+            rival = SpeedRatio(of: samples.baseline, over: samples.candidate)
+        }
+        // A row without a naive loop has its time from the pairs with one worker.
+        let own = (naive ?? one)?.candidate ?? []
         return Measurement(
             kernel: kernel, variant: variant, mode: mode, shape: shape,
-            fastloss: prepared.fastloss.timing(of: samples.candidate),
-            naive: prepared.naive?.timing(of: samples.baseline),
+            fastloss: Measurement.Timing(
+                time: TimePercentiles(of: own), work: prepared.work, threads: context.workers),
+            naive: prepared.naive == nil
+                ? nil
+                : naive.map {
+                    Measurement.Timing(time: TimePercentiles(of: $0.baseline), work: prepared.work, threads: 1)
+                },
             ratioToNaive: prepared.naive == nil
-                ? nil : SpeedRatio(of: samples.baseline, over: samples.candidate),
-            pairs: samples.candidate.count,
+                ? nil : naive.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },
+            ratioToOneWorker: one.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },
+            ratioToSgemm: prepared.rival?.kind == .sgemm ? rival : nil,
+            ratioToParts: prepared.rival?.kind == .parts ? rival : nil,
+            pairs: own.count,
             maxRelativeError: error,
-            workspaceBytes: prepared.workspace?.byteCount,
+            workspaceBytes: workspace.byteCount == 0 ? nil : workspace.byteCount,
             note: prepared.naive == nil
                 ? naiveTimedAt.map { "naive loop too slow here; see its ratio at \($0)" } : nil)
     }
@@ -93,21 +137,19 @@ extension Benchmark {
     /// - Throws: ``BenchmarkError``, or what the row's closures throw.
     func prepareAndCheck(
         in context: BenchmarkContext, stage: (String) -> Void
-    ) throws -> (prepared: Prepared, maxRelativeError: Double) {
+    ) throws -> (prepared: Prepared, workspace: Workspace, maxRelativeError: Double) {
         stage("preparing")
         let prepared = try prepare(context)
+        let workspace = Workspace(workers: context.workers)
         guard prepared.naive != nil || naiveTimedAt != nil else { throw BenchmarkError.noNaiveLoop }
 
         stage("checking")
-        let error = try prepared.maxRelativeError()
+        let error = try prepared.maxRelativeError(workspace)
         // Stated so that NaN, which compares false with everything, fails too.
         guard error <= tolerance else { throw BenchmarkError.inaccurate(error: error, tolerance: tolerance) }
-        return (prepared, error)
-    }
-}
-
-extension Implementation {
-    fileprivate func timing(of samples: [Double]) -> Measurement.Timing {
-        Measurement.Timing(time: TimePercentiles(of: samples), work: work, threads: threads)
+        if let mostScratch, workspace.byteCount > mostScratch {
+            throw BenchmarkError.tooMuchScratch(bytes: workspace.byteCount, most: mostScratch)
+        }
+        return (prepared, workspace, error)
     }
 }

@@ -100,6 +100,8 @@ extension RatioBaseline {
             self = try decoder.decode(Self.self, from: json)
         } catch let error as BaselineError {
             throw error
+        } catch let error as DecodingError {
+            throw .malformed(reason: error.sentence)
         } catch {
             throw .malformed(reason: "\(error)")
         }
@@ -109,6 +111,18 @@ extension RatioBaseline {
         guard Set(rows.map(\.benchmark)).count == rows.count else {
             throw .malformed(reason: "a row appears twice")
         }
+    }
+
+    /// Reads a baseline's file.
+    package init(reading path: String) throws(BaselineError) {
+        let data: Data
+        do {
+            data = try Data(contentsOf: URL(filePath: path))
+        } catch {
+            let exists = FileManager.default.fileExists(atPath: path)
+            throw .unreadable(reason: exists ? error.localizedDescription : "there is no such file")
+        }
+        try self.init(json: data)
     }
 
     /// Throws where ratios measured in this process cannot be held against this baseline.
@@ -128,12 +142,15 @@ extension RatioBaseline {
 
 /// Why a baseline is of no use here.
 package enum BaselineError: Error, Equatable, CustomStringConvertible {
+    case unreadable(reason: String)
     case malformed(reason: String)
     case otherSchema(Int)
     case otherInstructionSet(baseline: String, process: String)
 
     package var description: String {
         switch self {
+        case .unreadable(let reason):
+            "the baseline cannot be read: \(reason)"
         case .malformed(let reason):
             "the file is not a baseline: \(reason)"
         case .otherSchema(let schema):

@@ -28,14 +28,13 @@ extension Benchmark {
     package func measureRatio<TheClock: Clock>(
         in context: BenchmarkContext, plan: TimingPlan, clock: TheClock, stage: (String) -> Void
     ) throws -> RatioMeasurement where TheClock.Duration == Duration {
-        let (prepared, _) = try prepareAndCheck(in: context, stage: stage)
+        let (prepared, workspace, _) = try prepareAndCheck(in: context, stage: stage)
         guard let naive = prepared.naive else { throw BenchmarkError.noNaiveLoop }
+        let call = { try prepared.fastloss(workspace) }
         stage("timing")
-        let samples = try timeInterleaved(
-            prepared.fastloss.call, against: naive.call, plan: plan, clock: clock)
+        let samples = try timeInterleaved(call, against: naive, plan: plan, clock: clock)
         stage("timing its control")
-        let control = try timeInterleaved(
-            prepared.fastloss.call, against: prepared.fastloss.call, plan: plan, clock: clock)
+        let control = try timeInterleaved(call, against: call, plan: plan, clock: clock)
         return RatioMeasurement(
             benchmark: name, ratio: SpeedRatio(of: samples.baseline, over: samples.candidate),
             control: Slowdown(of: control.baseline, over: control.candidate),

@@ -1,6 +1,7 @@
 // Fixed work for counting instructions: the same calls on the same inputs every time, and nothing that
 // depends on a clock or on the machine's cores.
 
+import FastLoss
 import Foundation
 
 extension [Benchmark] {
@@ -23,10 +24,11 @@ extension Benchmark {
     /// ``workloadBoundary()``, on one worker.
     package func callFastLoss(times: Int, cells: RealCells) throws {
         let prepared = try prepare(BenchmarkContext(cells: cells, workers: 1))
-        let first = try prepared.fastloss.call()
+        let workspace = Workspace(workers: 1)
+        let first = try prepared.fastloss(workspace)
         workloadBoundary()
         for _ in 0..<times {
-            let value = try prepared.fastloss.call()
+            let value = try prepared.fastloss(workspace)
             guard value.bitPattern == first.bitPattern else {
                 throw TimingError.unstableValue(first: first, later: value)
             }

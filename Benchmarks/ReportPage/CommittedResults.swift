@@ -34,23 +34,24 @@ package struct CommittedResults {
             let interval = record.intervalText.map { " (\($0))" } ?? ""
             let cells: [String] = [
                 "\(record.title), \(record.mode.words)", record.shapeText, record.timeText,
-                naive[record.name] ?? "–", (record.ratioText ?? "–") + interval, record.shareText ?? "–",
-                record.errorText ?? "–",
+                naive[record.name] ?? "–", (record.ratioText ?? "–") + interval, record.oneWorkerText ?? "–",
+                record.shareText ?? "–", record.errorText ?? "–",
             ]
             return "| \(cells.joined(separator: " | ")) |"
         }
         return """
             Measured on \(report.day): \(report.machine.summary); kernels \(report.runtime.instructionSet), \
-            \(report.runtime.workers) workers. Ratio: naive time over FastLoss's, with its 95 % interval. Of ceiling: the share of what the machine gave at most \
-            in the same run. Error: the largest relative one against the reference in double precision. Of each loss the \
+            \(report.runtime.workers) workers. Ratio: naive time over FastLoss's, with its 95 % interval. One worker: \
+            the time on one over that on all. Of ceiling: the share of what all workers reached together in the same run, for \
+            arithmetic of OpenBLAS's sgemm and of the peak of multiply-adds. Error: the largest relative one against the reference in double precision. Of each loss the \
             smallest and the largest shape that the naive loop was timed at, and whatever is slower than it; \
             [all rows](\(reportPath)).
 
-            | loss | shape | FastLoss | naive loop | ratio | of ceiling | error |
-            |---|---:|---:|---:|---:|---:|---:|
+            | loss | shape | FastLoss | naive loop | ratio | one worker | of ceiling | error |
+            |---|---:|---:|---:|---:|---:|---:|---:|
             \(rows.joined(separator: "\n"))
 
-            ![Ratio to the naive loop and share of the machine's ceiling](\(chartPath))
+            ![Ratio to the naive loop and share of the machine's peak](\(chartPath))
             """
     }
 

@@ -129,6 +129,7 @@ enum ChartStyle {
         svg .grid{stroke:var(--grid);stroke-width:1}svg .limit{stroke:var(--limit);stroke-width:1.5;stroke-dasharray:5 3}
         svg text.limit-text{fill:var(--limit)}
         svg .fast{fill:var(--fast)}svg .slower{fill:var(--paper);stroke:var(--naive);stroke-width:2.5}
+        svg .mark{stroke:var(--naive);stroke-width:2}
         svg .whisker{stroke:var(--fast-soft);stroke-width:3}svg .bar{fill:var(--fast)}
         svg .fast-line,svg .naive-line,svg .limit-line{fill:none;stroke-width:2}
         svg .fast-line{stroke:var(--fast)}svg .naive-line{stroke:var(--naive)}

@@ -40,10 +40,17 @@ extension Record {
             : gigabytesPerSecond.map { "\(significant($0)) GB/s" }
     }
 
-    /// The share with the name of the ceiling.
+    /// The share with the name of the ceiling, and of arithmetic the share of the peak.
     var shareText: String? {
         guard let shareOfCeiling, let ceiling else { return nil }
-        return "\(percent(shareOfCeiling)) \(ceiling)"
+        return "\(percent(shareOfCeiling)) \(ceiling)" + (shareOfPeak.map { ", \(percent($0)) peak" } ?? "")
+    }
+
+    var oneWorkerText: String? { oneWorkerRatio.map { "\(significant($0))×" } }
+
+    /// How the row stands against what it is to beat besides the naive loop.
+    var rivalText: String? {
+        sgemmRatio.map { "\(significant($0))× sgemm" } ?? partsRatio.map { "\(significant($0))× parts" }
     }
 
     var scratchText: String? { workspaceBytes.map { byteText(Double($0)) } }

@@ -64,9 +64,11 @@ struct ScalingChart {
 }
 
 extension ScalingChart {
-    /// Time, then scratch memory, of every kernel timed at three or more B of one D.
+    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where it has one.
     static func all(of records: [Record]) -> [ScalingChart] {
+        let withGradient = Set(records.filter { $0.mode == .valueAndGradient }.map(\.title))
         let families = records.filter { $0.depth > 1 && $0.rows == $0.columns }
+            .filter { $0.mode == .valueAndGradient || !withGradient.contains($0.title) }
             .grouped { [$0.title, $0.mode.rawValue, String($0.depth)] }
             .map { $0.elements }
             .filter { Set($0.map(\.rows)).count >= 3 }

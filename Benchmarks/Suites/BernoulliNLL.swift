@@ -33,7 +33,8 @@ extension Suites {
     static var bernoulliNLL: [Benchmark] {
         // 1 − p, a logarithm, add; a division and a product more for the gradient.
         valueRows(
-            kernel: "BernoulliNLL", loss: BernoulliNLL(), reference: ProbabilityReference.self, flopsPerElement: 3,
+            kernel: "BernoulliNLL", loss: BernoulliNLL(), reference: ProbabilityReference.self,
+            flopsPerElement: 3,
             predictions: { $0.nonZeroProbabilities() })
             + gradientRows(
                 kernel: "BernoulliNLL", loss: BernoulliNLL(), reference: ProbabilityReference.self,

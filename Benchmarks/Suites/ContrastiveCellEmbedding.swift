@@ -19,7 +19,6 @@ extension Suites {
             let first = context.cells.embeddings(cells: rows, depth: depth, noiseSeed: 7)
             let second = context.cells.embeddings(cells: rows, depth: depth, noiseSeed: 8)
             let matrix = MatrixShape(rows: rows, columns: depth)
-            let workspace = Workspace(workers: context.workers)
             let loss = ContrastiveCellEmbedding()
             let withGradient = mode == .valueAndGradient
             var firstGradient = [Float](repeating: 0, count: rows * depth)
@@ -28,12 +27,15 @@ extension Suites {
             var naiveSecond = firstGradient
             // A, dN₁ and dN₂ are products of 2·B²·D each; both encodings are read, both gradients written.
             let work = Work(
-                flops: (withGradient ? 6 : 2) * rows * rows * depth, bytes: (withGradient ? 16 : 8) * rows * depth,
+                flops: (withGradient ? 6 : 2) * rows * rows * depth,
+                bytes: (withGradient ? 16 : 8) * rows * depth,
                 limitedBy: .arithmetic)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
-                        try loss.value(first: first.span, second: second.span, shape: matrix, workspace: workspace).value)
+                        try loss.value(
+                            first: first.span, second: second.span, shape: matrix, workspace: workspace
+                        ).value)
                 }
                 var firstSpan = firstGradient.mutableSpan
                 var secondSpan = secondGradient.mutableSpan
@@ -52,8 +54,25 @@ extension Suites {
                         first: first, second: second, rows: rows, columns: depth)
             }
             return Prepared(
-                maxRelativeError: {
-                    let value = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    let value = try fastloss(workspace)
+                    if shape.needsPairTruth {
+                        let firstTruth = PairTruth(first, rows: rows, columns: depth, floor: 1e-8)
+                        let secondTruth = PairTruth(second, rows: rows, columns: depth, floor: 1e-8)
+                        let expected = firstTruth.contrastive(
+                            with: secondTruth, temperature: Double(loss.temperature))
+                        let error = relativeError(of: value, to: expected.value)
+                        guard withGradient else { return error }
+                        return max(
+                            error,
+                            normwiseRelativeError(
+                                of: firstTruth.sampled(firstGradient), to: expected.first.gradient,
+                                scale: euclideanNorm(expected.first.norms)),
+                            normwiseRelativeError(
+                                of: secondTruth.sampled(secondGradient), to: expected.second.gradient,
+                                scale: euclideanNorm(expected.second.norms)))
+                    }
                     let (firstDoubles, secondDoubles) = (first.map(Double.init), second.map(Double.init))
                     guard withGradient else {
                         return relativeError(
@@ -66,13 +85,14 @@ extension Suites {
                     return max(
                         relativeError(of: value, to: truth.value),
                         normwiseRelativeError(
-                            of: firstGradient, to: truth.firstGradient, scale: euclideanNorm(truth.firstNormsBeforeProjection)),
+                            of: firstGradient, to: truth.firstGradient,
+                            scale: euclideanNorm(truth.firstNormsBeforeProjection)),
                         normwiseRelativeError(
-                            of: secondGradient, to: truth.secondGradient, scale: euclideanNorm(truth.secondNormsBeforeProjection)))
+                            of: secondGradient, to: truth.secondGradient,
+                            scale: euclideanNorm(truth.secondNormsBeforeProjection)))
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil,
-                workspace: workspace)
+                fastloss: fastloss,
+                naive: shape.naivePairs == nil ? naive : nil)
         }
     }
 }

@@ -7,26 +7,34 @@ extension Suites {
     static var cosineSimilarity: [Benchmark] {
         ProblemShape.pairs.map { shape in
             Benchmark(
-                kernel: "CosineSimilarity", mode: .value, shape: shape, tolerance: 1e-6, naiveTimedAt: shape.naivePairs,
+                kernel: "CosineSimilarity", mode: .value, shape: shape, tolerance: 1e-6,
+                naiveTimedAt: shape.naivePairs,
                 isQuick: shape.isQuickPairs
             ) { context in
                 let (rows, depth) = (shape.rows, shape.depth)
                 let embeddings = context.cells.embeddings(cells: rows, depth: depth)
                 let matrix = MatrixShape(rows: rows, columns: depth)
-                let workspace = Workspace(workers: context.workers)
                 var similarities = [Float](repeating: 0, count: rows * rows)
+                var product = similarities
                 // Half of S by symmetry; the embeddings are read and the whole matrix is written.
                 let work = Work(
                     flops: rows * rows * depth, bytes: 4 * rows * (depth + rows), limitedBy: .arithmetic)
-                let fastloss: () throws -> Float = {
+                let fastloss: (Workspace) throws -> Float = { workspace in
                     var span = similarities.mutableSpan
                     try CosineSimilarity().matrix(
                         embeddings: embeddings.span, shape: matrix, similarities: &span, workspace: workspace)
                     return similarities[rows - 1]
                 }
                 return Prepared(
-                    maxRelativeError: {
-                        _ = try fastloss()
+                    work: work,
+                    maxRelativeError: { workspace in
+                        _ = try fastloss(workspace)
+                        if shape.needsPairTruth {
+                            let truth = PairTruth(embeddings, rows: rows, columns: depth, floor: 1e-12)
+                            return largestRelativeError(
+                                of: truth.sample.flatMap { similarities[$0 * rows..<($0 + 1) * rows] },
+                                to: truth.sampledSimilarities, floor: 1)
+                        }
                         // Similarities near 0 are sums that cancel: their error is relative to the largest, 1.
                         return largestRelativeError(
                             of: similarities,
@@ -34,12 +42,37 @@ extension Suites {
                                 embeddings: embeddings.map(Double.init), rows: rows, columns: depth),
                             floor: 1)
                     },
-                    fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
+                    fastloss: fastloss,
                     naive: shape.naivePairs == nil
-                        ? Implementation(work: work) {
-                            Reference.CosineSimilarity.matrix(embeddings: embeddings, rows: rows, columns: depth)[rows - 1]
+                        ? {
+                            Reference.CosineSimilarity.matrix(
+                                embeddings: embeddings, rows: rows, columns: depth)[rows - 1]
                         } : nil,
-                    workspace: workspace)
+                    rival: Rival(.sgemm) { workspace in
+                        plainProduct(embeddings, shape: matrix, into: &product, workspace)
+                        return product[rows - 1]
+                    })
+            }
+        }
+    }
+
+    /// E·Eᵀ as anyone would ask OpenBLAS for it: all B² elements in one product, of whose rows every worker takes its share.
+    private static func plainProduct(
+        _ embeddings: [Float], shape: MatrixShape, into product: inout [Float], _ workspace: Workspace
+    ) {
+        let share = (shape.rows + workspace.workers - 1) / workspace.workers
+        embeddings.withUnsafeBufferPointer { embeddings in
+            product.withUnsafeMutableBufferPointer { product in
+                guard let base = embeddings.baseAddress, let result = product.baseAddress else { return }
+                let all = MatrixPointer(base, rows: shape.rows, columns: shape.columns)
+                workspace.forEachTask(workspace.workers, estimatedNanoseconds: .max) { task, _ in
+                    let start = min(task * share, shape.rows)
+                    let part = MatrixPointer(
+                        base + start * shape.columns, rows: min(share, shape.rows - start),
+                        columns: shape.columns)
+                    BLAS.multiplyTransposedRight(
+                        part, all, into: result + start * shape.rows, stride: shape.rows)
+                }
             }
         }
     }

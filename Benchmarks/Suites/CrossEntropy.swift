@@ -7,17 +7,20 @@ extension Suites {
     static var crossEntropy: [Benchmark] {
         // The real cells have 10 types; the others stand for a fine annotation and for labels of an atlas.
         [(700, 10), (32, 50), (4096, 1000)].flatMap { rows, classes in
-            [crossEntropy(ProblemShape(rows, classes), .value), crossEntropy(ProblemShape(rows, classes), .valueAndGradient)]
+            [
+                crossEntropy(ProblemShape(rows, classes), .value),
+                crossEntropy(ProblemShape(rows, classes), .valueAndGradient),
+            ]
         }
     }
 
     private static func crossEntropy(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
-        Benchmark(kernel: "CrossEntropy", mode: mode, shape: shape, tolerance: elementwiseTolerance) { context in
+        Benchmark(kernel: "CrossEntropy", mode: mode, shape: shape, tolerance: elementwiseTolerance) {
+            context in
             let classes = shape.columns
             let batch = context.cells.batch(cells: shape.rows, tokens: 1)
             let labels = batch.cellTypes
             let logits = batch.classLogits(labels: labels, classes: classes)
-            let workspace = Workspace(workers: context.workers)
             let loss = CrossEntropy()
             var gradient = [Float](repeating: 0, count: shape.count)
             var naiveGradient = gradient
@@ -26,7 +29,7 @@ extension Suites {
             let work = Work(
                 flops: (withGradient ? 4 : 3) * shape.count, bytes: (withGradient ? 8 : 4) * shape.count,
                 limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
                         try loss.value(
@@ -43,21 +46,24 @@ extension Suites {
             let naive: () throws -> Float = {
                 withGradient
                     ? Reference.CrossEntropy.valueAndGradient(
-                        logits: logits, labels: labels, rows: shape.rows, classes: classes, gradient: &naiveGradient)
+                        logits: logits, labels: labels, rows: shape.rows, classes: classes,
+                        gradient: &naiveGradient)
                     : Reference.CrossEntropy.value(
                         logits: logits, labels: labels, rows: shape.rows, classes: classes)
             }
             return Prepared(
-                maxRelativeError: {
+                work: work,
+                maxRelativeError: { workspace in
                     var truth = [Double](repeating: 0, count: shape.count)
                     let value = Reference.CrossEntropy.valueAndGradient(
                         logits: logits.map(Double.init), labels: labels, rows: shape.rows, classes: classes,
                         gradient: &truth)
-                    let error = relativeError(of: try fastloss(), to: value)
-                    return withGradient ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
+                    let error = relativeError(of: try fastloss(workspace), to: value)
+                    return withGradient
+                        ? max(error, largestRelativeError(of: gradient, to: truth, floor: 1e-12)) : error
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work, call: naive), workspace: workspace)
+                fastloss: fastloss,
+                naive: naive)
         }
     }
 }

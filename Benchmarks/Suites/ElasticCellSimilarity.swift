@@ -5,30 +5,37 @@ import FastLossReference
 
 extension Suites {
     static var elasticCellSimilarity: [Benchmark] {
-        ProblemShape.pairs.flatMap { [elasticCellSimilarity($0, .value), elasticCellSimilarity($0, .valueAndGradient)] }
+        ProblemShape.pairs.flatMap {
+            [elasticCellSimilarity($0, .value), elasticCellSimilarity($0, .valueAndGradient)]
+        }
+            // In 64 MiB beside the embeddings and their gradient, 32 MiB each: a promise of the library.
+            + [elasticCellSimilarity(.hugePairs, .valueAndGradient, mostScratch: 64 << 20)]
     }
 
-    private static func elasticCellSimilarity(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
+    private static func elasticCellSimilarity(
+        _ shape: ProblemShape, _ mode: Mode, mostScratch: Int? = nil
+    ) -> Benchmark {
         Benchmark(
             kernel: "ElasticCellSimilarity", mode: mode, shape: shape, tolerance: 5e-6,
-            naiveTimedAt: shape.naivePairs, isQuick: shape.isQuickPairs
+            naiveTimedAt: shape.naivePairs, mostScratch: mostScratch, isQuick: shape.isQuickPairs
         ) { context in
             let (rows, depth) = (shape.rows, shape.depth)
             let embeddings = context.cells.embeddings(cells: rows, depth: depth)
             let matrix = MatrixShape(rows: rows, columns: depth)
-            let workspace = Workspace(workers: context.workers)
             let loss = ElasticCellSimilarity(threshold: 0.8)
             let withGradient = mode == .valueAndGradient
             var gradient = [Float](repeating: 0, count: rows * depth)
             var naiveGradient = gradient
             // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D.
             let work = Work(
-                flops: (withGradient ? 3 : 1) * rows * rows * depth, bytes: (withGradient ? 8 : 4) * rows * depth,
+                flops: (withGradient ? 3 : 1) * rows * rows * depth,
+                bytes: (withGradient ? 8 : 4) * rows * depth,
                 limitedBy: .arithmetic)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 guard withGradient else {
                     return Float(
-                        try loss.value(embeddings: embeddings.span, shape: matrix, workspace: workspace).value)
+                        try loss.value(embeddings: embeddings.span, shape: matrix, workspace: workspace).value
+                    )
                 }
                 var span = gradient.mutableSpan
                 return Float(
@@ -45,8 +52,21 @@ extension Suites {
                         embeddings: embeddings, rows: rows, columns: depth, threshold: loss.threshold)
             }
             return Prepared(
-                maxRelativeError: {
-                    let value = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    let value = try fastloss(workspace)
+                    if shape.needsPairTruth {
+                        let truth = PairTruth(embeddings, rows: rows, columns: depth, floor: 1e-12)
+                        let expected = truth.elasticCellSimilarity(threshold: Double(loss.threshold))
+                        let error = relativeError(of: value, to: expected.value)
+                        return withGradient
+                            ? max(
+                                error,
+                                normwiseRelativeError(
+                                    of: truth.sampled(gradient), to: expected.gradient,
+                                    scale: euclideanNorm(expected.normsBeforeProjection)))
+                            : error
+                    }
                     let (doubles, threshold) = (embeddings.map(Double.init), Double(loss.threshold))
                     guard withGradient else {
                         return relativeError(
@@ -59,11 +79,11 @@ extension Suites {
                     return max(
                         relativeError(of: value, to: truth.value),
                         normwiseRelativeError(
-                            of: gradient, to: truth.gradient, scale: euclideanNorm(truth.normsBeforeProjection)))
+                            of: gradient, to: truth.gradient,
+                            scale: euclideanNorm(truth.normsBeforeProjection)))
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: shape.naivePairs == nil ? Implementation(work: work, call: naive) : nil,
-                workspace: workspace)
+                fastloss: fastloss,
+                naive: shape.naivePairs == nil ? naive : nil)
         }
     }
 }

@@ -6,26 +6,29 @@ import FastLossReference
 extension Suites {
     static var gradientReversal: [Benchmark] {
         [ProblemShape(64, 512), ProblemShape(4096, 512)].map { shape in
-            Benchmark(kernel: "GradientReversal", mode: .valueAndGradient, shape: shape, tolerance: 0) { context in
+            Benchmark(kernel: "GradientReversal", mode: .valueAndGradient, shape: shape, tolerance: 0) {
+                context in
                 let gradient = context.cells.embeddings(cells: shape.rows, depth: shape.columns)
                 var reversed = [Float](repeating: 0, count: shape.count)
                 var naiveReversed = reversed
                 // One product; one Float read, one written.
                 let work = Work(flops: shape.count, bytes: 8 * shape.count, limitedBy: .memory)
-                let fastloss: () throws -> Float = {
+                let fastloss: (Workspace) throws -> Float = { _ in
                     var span = reversed.mutableSpan
                     try GradientReversal().backward(gradient: gradient.span, reversed: &span)
                     return reversed[shape.count - 1]
                 }
                 return Prepared(
-                    maxRelativeError: {
-                        _ = try fastloss()
+                    work: work,
+                    maxRelativeError: { workspace in
+                        _ = try fastloss(workspace)
                         return largestRelativeError(
-                            of: reversed, to: Reference.GradientReversal.reversed(gradient: gradient.map(Double.init)),
+                            of: reversed,
+                            to: Reference.GradientReversal.reversed(gradient: gradient.map(Double.init)),
                             floor: 1e-12)
                     },
-                    fastloss: Implementation(work: work, call: fastloss),
-                    naive: Implementation(work: work) {
+                    fastloss: fastloss,
+                    naive: {
                         naiveReversed = Reference.GradientReversal.reversed(gradient: gradient)
                         return naiveReversed[shape.count - 1]
                     })

@@ -35,7 +35,8 @@ extension Suites {
     ///   - flopsPerElement: of one selected element, as the guide in Harness/Benchmark.swift counts.
     ///   - predictions: what a model would output for a batch.
     static func valueRows<R: MaskedReference>(
-        kernel: String, variant: String? = nil, loss: some MaskedMetric, reference: R.Type, flopsPerElement: Int,
+        kernel: String, variant: String? = nil, loss: some MaskedMetric, reference: R.Type,
+        flopsPerElement: Int,
         predictions: @escaping (TrainingBatch) -> [Float]
     ) -> [Benchmark] {
         ProblemShape.maskedValues.map { shape in
@@ -45,10 +46,10 @@ extension Suites {
             ) { context in
                 let batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
                 let x = predictions(batch)
-                let workspace = Workspace(workers: context.workers)
                 // Predictions and targets are read as Float, the mask as Bool.
-                let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
-                let fastloss = {
+                let work = Work(
+                    flops: flopsPerElement * batch.maskedCount, bytes: 9 * shape.count, limitedBy: .memory)
+                let fastloss: (Workspace) throws -> Float = { workspace in
                     Float(
                         try loss.value(
                             predictions: x.span, targets: batch.targets.span, mask: batch.mask.span,
@@ -56,20 +57,21 @@ extension Suites {
                         ).value)
                 }
                 return Prepared(
-                    maxRelativeError: {
+                    work: work,
+                    maxRelativeError: { workspace in
                         let truth = R.value(x.map(Double.init), batch.targets.map(Double.init), batch.mask)
-                        return relativeError(of: try fastloss(), to: truth)
+                        return relativeError(of: try fastloss(workspace), to: truth)
                     },
-                    fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                    naive: Implementation(work: work) { R.value(x, batch.targets, batch.mask) },
-                    workspace: workspace)
+                    fastloss: fastloss,
+                    naive: { R.value(x, batch.targets, batch.mask) })
             }
         }
     }
 
     /// Rows of value and gradient.
     static func gradientRows<R: MaskedGradientReference>(
-        kernel: String, variant: String? = nil, loss: some MaskedLoss, reference: R.Type, flopsPerElement: Int,
+        kernel: String, variant: String? = nil, loss: some MaskedLoss, reference: R.Type,
+        flopsPerElement: Int,
         predictions: @escaping (TrainingBatch) -> [Float]
     ) -> [Benchmark] {
         ProblemShape.maskedValues.map { shape in
@@ -79,32 +81,34 @@ extension Suites {
             ) { context in
                 let batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
                 let x = predictions(batch)
-                let workspace = Workspace(workers: context.workers)
                 var gradient = [Float](repeating: 0, count: shape.count)
                 var naiveGradient = gradient
                 // As for the value, and the gradient is written.
-                let work = Work(flops: flopsPerElement * batch.maskedCount, bytes: 13 * shape.count, limitedBy: .memory)
-                let fastloss = {
+                let work = Work(
+                    flops: flopsPerElement * batch.maskedCount, bytes: 13 * shape.count, limitedBy: .memory)
+                let fastloss: (Workspace) throws -> Float = { workspace in
                     var span = gradient.mutableSpan
                     return Float(
                         try loss.valueAndGradient(
-                            predictions: x.span, targets: batch.targets.span, mask: batch.mask.span, gradient: &span,
+                            predictions: x.span, targets: batch.targets.span, mask: batch.mask.span,
+                            gradient: &span,
                             workspace: workspace
                         ).value)
                 }
                 return Prepared(
-                    maxRelativeError: {
+                    work: work,
+                    maxRelativeError: { workspace in
                         var truth = [Double](repeating: 0, count: shape.count)
                         let value = R.valueAndGradient(
                             x.map(Double.init), batch.targets.map(Double.init), batch.mask, gradient: &truth)
                         return max(
-                            relativeError(of: try fastloss(), to: value), largestRelativeError(of: gradient, to: truth, floor: 1e-12))
+                            relativeError(of: try fastloss(workspace), to: value),
+                            largestRelativeError(of: gradient, to: truth, floor: 1e-12))
                     },
-                    fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                    naive: Implementation(work: work) {
+                    fastloss: fastloss,
+                    naive: {
                         R.valueAndGradient(x, batch.targets, batch.mask, gradient: &naiveGradient)
-                    },
-                    workspace: workspace)
+                    })
             }
         }
     }

@@ -24,7 +24,8 @@ extension Suites {
             predictions: { $0.predictions() })
             // … and scale.
             + gradientRows(
-                kernel: "MaskedMSE", loss: MaskedMSE(), reference: MaskedMSEReference.self, flopsPerElement: 4,
+                kernel: "MaskedMSE", loss: MaskedMSE(), reference: MaskedMSEReference.self,
+                flopsPerElement: 4,
                 predictions: { $0.predictions() })
     }
 }

@@ -16,10 +16,10 @@ extension Suites {
             let (rows, columns, maskCount) = (shape.rows, shape.columns, shape.depth)
             let values = context.cells.batch(cells: rows, tokens: columns).targets
             var generator = SeededGenerator(seed: 9)
-            let masks = (0..<maskCount * columns).map { _ in Float.random(in: 0..<1, using: &generator) < 0.3 }
+            let masks = (0..<maskCount * columns).map { _ in Float.random(in: 0..<1, using: &generator) < 0.3
+            }
             let upstream = (0..<rows * maskCount).map { _ in generator.normal() }
             let matrix = MatrixShape(rows: rows, columns: columns)
-            let workspace = Workspace(workers: context.workers)
             let reductions = MaskedReductions()
             let withGradient = mode == .valueAndGradient
             var means = [Float](repeating: 0, count: rows * maskCount)
@@ -30,10 +30,11 @@ extension Suites {
                 flops: (withGradient ? 4 : 2) * shape.count,
                 bytes: 4 * (rows * columns + rows * maskCount) * (withGradient ? 2 : 1) + maskCount * columns,
                 limitedBy: .arithmetic)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 var meansSpan = means.mutableSpan
                 try reductions.value(
-                    values: values.span, masks: masks.span, shape: matrix, maskCount: maskCount, outputs: &meansSpan,
+                    values: values.span, masks: masks.span, shape: matrix, maskCount: maskCount,
+                    outputs: &meansSpan,
                     workspace: workspace)
                 if withGradient {
                     var gradientSpan = gradient.mutableSpan
@@ -48,14 +49,16 @@ extension Suites {
                     values: values, rows: rows, columns: columns, masks: masks, maskCount: maskCount)
                 if withGradient {
                     Reference.MaskedReductions.meansGradient(
-                        outputGradient: upstream, rows: rows, columns: columns, masks: masks, maskCount: maskCount,
+                        outputGradient: upstream, rows: rows, columns: columns, masks: masks,
+                        maskCount: maskCount,
                         gradient: &naiveGradient)
                 }
                 return means[0]
             }
             return Prepared(
-                maxRelativeError: {
-                    _ = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    _ = try fastloss(workspace)
                     let truth = Reference.MaskedReductions.means(
                         values: values.map(Double.init), rows: rows, columns: columns, masks: masks,
                         maskCount: maskCount)
@@ -67,8 +70,8 @@ extension Suites {
                         maskCount: maskCount, gradient: &truthGradient)
                     return max(error, normwiseRelativeError(of: gradient, to: truthGradient))
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work, call: naive), workspace: workspace)
+                fastloss: fastloss,
+                naive: naive)
         }
     }
 }

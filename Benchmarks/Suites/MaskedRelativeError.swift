@@ -13,7 +13,8 @@ extension Suites {
     static var maskedRelativeError: [Benchmark] {
         // Subtract, add 10⁻⁶, divide, add.
         valueRows(
-            kernel: "MaskedRelativeError", loss: MaskedRelativeError(), reference: RelativeErrorReference.self,
+            kernel: "MaskedRelativeError", loss: MaskedRelativeError(),
+            reference: RelativeErrorReference.self,
             flopsPerElement: 4, predictions: { $0.predictions() })
     }
 }

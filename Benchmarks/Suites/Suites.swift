@@ -5,7 +5,8 @@ package enum Suites {
     /// Every row, in the table's order.
     package static var all: [Benchmark] {
         maskedMSE + bernoulliNLL + maskedRelativeError + crossEntropy + gradientReversal
-            + elasticCellSimilarity + cosineSimilarity + contrastiveCellEmbedding + maskedReductions + tokenPooling
+            + elasticCellSimilarity + cosineSimilarity + contrastiveCellEmbedding + maskedReductions
+            + tokenPooling
             + totalObjective
     }
 }

@@ -18,15 +18,15 @@ extension Suites {
         ) { context in
             let states = tokenStates(shape, context)
             let tokens = TokenShape(cells: shape.rows, tokens: shape.columns, width: shape.depth)
-            let workspace = Workspace(workers: context.workers)
             let withGradient = mode == .valueAndGradient
             let upstream = context.cells.embeddings(cells: shape.rows, depth: shape.depth)
             var embeddings = [Float](repeating: 0, count: shape.rows * shape.depth)
             var gradient = [Float](repeating: 0, count: withGradient ? shape.count : 0)
             var naiveGradient = gradient
             // One sum per state; the states are read, and their gradients written.
-            let work = Work(flops: shape.count, bytes: (withGradient ? 8 : 4) * shape.count, limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let work = Work(
+                flops: shape.count, bytes: (withGradient ? 8 : 4) * shape.count, limitedBy: .memory)
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 var span = embeddings.mutableSpan
                 try TokenPooling.average.value(
                     states: states.span, shape: tokens, embeddings: &span, workspace: workspace)
@@ -39,10 +39,12 @@ extension Suites {
                 return embeddings[0]
             }
             return Prepared(
-                maxRelativeError: {
-                    _ = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    _ = try fastloss(workspace)
                     let truth = Reference.TokenPooling.average(
-                        states: states.map(Double.init), cells: shape.rows, tokens: shape.columns, width: shape.depth)
+                        states: states.map(Double.init), cells: shape.rows, tokens: shape.columns,
+                        width: shape.depth)
                     let error = normwiseRelativeError(of: embeddings, to: truth)
                     guard withGradient else { return error }
                     var truthGradient = [Double](repeating: 0, count: shape.count)
@@ -51,18 +53,18 @@ extension Suites {
                         width: shape.depth, gradient: &truthGradient)
                     return max(error, largestRelativeError(of: gradient, to: truthGradient, floor: 1e-12))
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work) {
+                fastloss: fastloss,
+                naive: {
                     let embeddings = Reference.TokenPooling.average(
                         states: states, cells: shape.rows, tokens: shape.columns, width: shape.depth)
                     if withGradient {
                         Reference.TokenPooling.averageGradient(
-                            outputGradient: upstream, cells: shape.rows, tokens: shape.columns, width: shape.depth,
+                            outputGradient: upstream, cells: shape.rows, tokens: shape.columns,
+                            width: shape.depth,
                             gradient: &naiveGradient)
                     }
                     return embeddings[0]
-                },
-                workspace: workspace)
+                })
         }
     }
 
@@ -75,12 +77,11 @@ extension Suites {
             let states = tokenStates(shape, context)
             let weights = context.cells.batch(cells: shape.rows, tokens: shape.columns).targets
             let tokens = TokenShape(cells: shape.rows, tokens: shape.columns, width: shape.depth)
-            let workspace = Workspace(workers: context.workers)
             var embeddings = [Float](repeating: 0, count: shape.rows * shape.depth)
             var norms = [Double](repeating: 0, count: shape.rows)
             // A product and a sum per state.
             let work = Work(flops: 2 * shape.count, bytes: 4 * shape.count, limitedBy: .memory)
-            let fastloss: () throws -> Float = {
+            let fastloss: (Workspace) throws -> Float = { workspace in
                 var embeddingsSpan = embeddings.mutableSpan
                 var normsSpan = norms.mutableSpan
                 try NormalizedWeightedTokenPooling().value(
@@ -89,20 +90,20 @@ extension Suites {
                 return embeddings[0]
             }
             return Prepared(
-                maxRelativeError: {
-                    _ = try fastloss()
+                work: work,
+                maxRelativeError: { workspace in
+                    _ = try fastloss(workspace)
                     let truth = Reference.TokenPooling.weighted(
                         states: states.map(Double.init), weights: weights.map(Double.init), cells: shape.rows,
                         tokens: shape.columns, width: shape.depth, normalized: true)
                     return normwiseRelativeError(of: embeddings, to: truth)
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                naive: Implementation(work: work) {
+                fastloss: fastloss,
+                naive: {
                     Reference.TokenPooling.weighted(
                         states: states, weights: weights, cells: shape.rows, tokens: shape.columns,
                         width: shape.depth, normalized: true)[0]
-                },
-                workspace: workspace)
+                })
         }
     }
 

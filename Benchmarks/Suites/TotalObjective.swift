@@ -1,168 +1,104 @@
-// The whole integration objective in one call, against the reference's term after term.
+// Integration's objective in one call, and its value terms alone, against the reference's term after term.
 
 import FastLoss
 import FastLossReference
 
 extension Suites {
     static var totalObjective: [Benchmark] {
+        // Two MSE, two NLL and the relative error in one pass over target and mask: integration, pretraining's global
+        // batch, and 182 MB that only memory can hold.
+        let values = [ProblemShape(64, 1201), ProblemShape(512, 1200), ProblemShape(4096, 1201)].flatMap {
+            shape in
+            Mode.allCases.map { valueTerms(shape, $0) }
+        }
         // Integration with the pretrained model and from scratch; pretraining's global batch.
-        [ProblemShape(64, 1201, 512), ProblemShape(64, 1201, 128), ProblemShape(512, 1200, 512)].flatMap {
-            [totalObjective($0, .value), totalObjective($0, .valueAndGradient)]
-        }
+        let whole = [ProblemShape(64, 1201, 512), ProblemShape(64, 1201, 128), ProblemShape(512, 1200, 512)]
+            .flatMap { shape in
+                Mode.allCases.map { integration(shape, $0) }
+            }
+        return values + whole
     }
 
-    private static func totalObjective(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
+    private static func integration(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
+        let batches = { (context: BenchmarkContext) in IntegrationBatch(context, shape) }
+        return objective(
+            variant: "integration", shape, mode, isQuick: shape.rows == 64, batch: batches,
+            objective: .integration(),
+            // The naive loop's ECS goes block by block, as it would otherwise be most of its time.
+            reference: .blockedIntegration,
+            work: { $0.work(withGradient: mode == .valueAndGradient, pairs: true) },
+            hasParts: mode == .valueAndGradient)
+    }
+
+    private static func valueTerms(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
+        objective(
+            variant: "value terms", shape, mode, isQuick: shape.rows < 4096,
+            batch: { IntegrationBatch($0, shape) }, objective: .integrationValueTerms, reference: .valueTerms,
+            work: { $0.work(withGradient: mode == .valueAndGradient, pairs: false) }, hasParts: false)
+    }
+
+    private static func objective(
+        variant: String, _ shape: ProblemShape, _ mode: Mode, isQuick: Bool,
+        batch: @escaping (BenchmarkContext) -> IntegrationBatch, objective: TotalObjective,
+        reference: ReferenceTerms, work: @escaping (IntegrationBatch) -> Work, hasParts: Bool
+    ) -> Benchmark {
         Benchmark(
-            kernel: "TotalObjective", variant: "integration", mode: mode, shape: shape, tolerance: 5e-6,
-            isQuick: shape.rows == 64
+            kernel: "TotalObjective", variant: variant, mode: mode, shape: shape, tolerance: 5e-6,
+            isQuick: isQuick
         ) { context in
-            let model = ModelOutputs(context, shape)
-            let reference = model.referenceInputs(Float.self)
-            let withGradient = mode == .valueAndGradient
-            let work = model.work(withGradient: withGradient)
-            var gradients = withGradient ? model.gradientBuffers : nil
-            let fastloss = { Float(try model.run(into: &gradients).total) }
+            let batch = batch(context)
+            let inputs = batch.referenceInputs(Float.self)
+            let gradients = mode == .valueAndGradient ? IntegrationGradients(batch) : nil
             return Prepared(
-                maxRelativeError: {
-                    let actual = try model.run(into: &gradients)
+                work: work(batch),
+                maxRelativeError: { workspace in
+                    let actual = try batch.evaluate(objective, into: gradients, workspace)
                     let truth = Reference.TotalObjective.evaluate(
-                        inputs: model.referenceInputs(Double.self), configuration: .integration)
-                    let valueError = model.valueError(actual, truth)
-                    return gradients.map { max(valueError, model.gradientError($0, truth)) } ?? valueError
+                        inputs: batch.referenceInputs(Double.self), configuration: reference.configuration())
+                    let error = actual.largestRelativeError(to: truth)
+                    return gradients.map { max(error, $0.largestRelativeError(to: truth.gradients)) } ?? error
                 },
-                fastloss: Implementation(work: work, threads: context.workers, call: fastloss),
-                // The reference always computes both, so it stands beside the value alone too.
-                naive: Implementation(work: work) {
-                    Reference.TotalObjective.evaluate(inputs: reference, configuration: .integration).total
+                fastloss: { Float(try batch.evaluate(objective, into: gradients, $0).total) },
+                // The reference always computes the gradients too, so they stand beside the value alone as well.
+                naive: {
+                    Reference.TotalObjective.evaluate(
+                        inputs: inputs, configuration: reference.configuration()
+                    ).total
                 },
-                workspace: model.workspace)
+                rival: gradients.flatMap { gradients in
+                    hasParts ? Rival(.parts) { Float(try batch.evaluateParts(into: gradients, $0)) } : nil
+                })
         }
     }
 }
 
-/// A buffer for every gradient of integration.
-private struct ModelGradients {
-    var genePredictions: [Float]
-    var geneNonzero: [Float]
-    var cellPredictions: [Float]
-    var cellNonzero: [Float]
-    var cellEmbedding: [Float]
-    var batchLogits: [Float]
+/// What the reference computes, in either precision.
+private enum ReferenceTerms {
+    case blockedIntegration
+    case valueTerms
+
+    func configuration<T: ReferenceScalar>() -> Reference.TotalObjective.Configuration<T> {
+        var configuration = Reference.TotalObjective.Configuration<T>.integration
+        switch self {
+        case .blockedIntegration:
+            configuration.blocksElastic = true
+        case .valueTerms:
+            configuration.weights[.elastic] = nil
+            configuration.weights[.batch] = nil
+        }
+        return configuration
+    }
 }
 
-/// What a model gives for a batch of integration.
-private struct ModelOutputs {
-    private let shape: ProblemShape
-    private let batch: TrainingBatch
-    private let genePredictions: [Float]
-    private let geneNonzero: [Float]
-    private let cellPredictions: [Float]
-    private let cellNonzero: [Float]
-    private let cellEmbedding: [Float]
-    private let batchLogits: [Float]
-    private let batchCount: Int
-    let workspace: Workspace
-
-    init(_ context: BenchmarkContext, _ shape: ProblemShape) {
-        self.shape = shape
-        batch = context.cells.batch(cells: shape.rows, tokens: shape.columns)
-        genePredictions = batch.predictions(seed: 2)
-        cellPredictions = batch.predictions(seed: 12)
-        geneNonzero = batch.nonZeroProbabilities(seed: 3)
-        cellNonzero = batch.nonZeroProbabilities(seed: 13)
-        cellEmbedding = context.cells.embeddings(cells: shape.rows, depth: shape.depth)
-        batchCount = context.cells.gemWellCount
-        batchLogits = batch.classLogits(labels: batch.gemWells, classes: batchCount)
-        workspace = Workspace(workers: context.workers)
-    }
-
-    /// Buffers of the right sizes.
-    var gradientBuffers: ModelGradients {
-        ModelGradients(
-            genePredictions: genePredictions, geneNonzero: geneNonzero, cellPredictions: cellPredictions,
-            cellNonzero: cellNonzero, cellEmbedding: cellEmbedding, batchLogits: batchLogits)
-    }
-
-    /// The objective, and its gradients where there are buffers for them.
-    func run(into gradients: inout ModelGradients?) throws -> ObjectiveValue {
-        let inputs = ObjectiveInputs(
-            shape: MatrixShape(rows: shape.rows, columns: shape.columns), targets: batch.targets.span,
-            mask: batch.mask.span, genePredictions: genePredictions.span, geneNonzero: geneNonzero.span,
-            cellPredictions: cellPredictions.span, cellNonzero: cellNonzero.span, width: shape.depth,
-            cellEmbedding: cellEmbedding.span,
-            batches: Classification(logits: batchLogits.span, labels: batch.gemWells.span, classes: batchCount))
-        guard let memory = gradients.take() else {
-            return try TotalObjective.integration().value(inputs, workspace: workspace)
-        }
-        // Variables of their own, because six spans of one struct would be six claims on the whole of it.
-        var (gene, geneZero) = (memory.genePredictions, memory.geneNonzero)
-        var (cell, cellZero) = (memory.cellPredictions, memory.cellNonzero)
-        var (embedding, logits) = (memory.cellEmbedding, memory.batchLogits)
-        _ = consume memory
-        defer {
-            gradients = ModelGradients(
-                genePredictions: gene, geneNonzero: geneZero, cellPredictions: cell, cellNonzero: cellZero,
-                cellEmbedding: embedding, batchLogits: logits)
-        }
-        var buffers = ObjectiveGradients(
-            genePredictions: gene.mutableSpan, geneNonzero: geneZero.mutableSpan, cellPredictions: cell.mutableSpan,
-            cellNonzero: cellZero.mutableSpan, cellEmbedding: embedding.mutableSpan, batchLogits: logits.mutableSpan)
-        return try TotalObjective.integration().valueAndGradient(inputs, gradients: &buffers, workspace: workspace)
-    }
-
-    /// The four value terms: 3 flops an element for each MSE and each NLL and 4 for the relative error, and of the
-    /// gradients 1 and 2 more; ECS as in its own suite; the batch labels do not count. Of each element the targets, four
-    /// predictions and a Bool are read, and four gradients written.
-    func work(withGradient: Bool) -> Work {
-        let elementwise = (withGradient ? 22 : 16) * batch.maskedCount
-        let pairs = (withGradient ? 3 : 1) * shape.rows * shape.rows * shape.depth
-        let embeddings = (withGradient ? 8 : 4) * shape.rows * shape.depth
-        return Work(
-            flops: elementwise + pairs, bytes: (withGradient ? 37 : 21) * shape.rows * shape.columns + embeddings,
-            limitedBy: .memory)
-    }
-
-    func referenceInputs<T: ReferenceScalar>(_ type: T.Type) -> Reference.TotalObjective.Inputs<T> {
-        var inputs = Reference.TotalObjective.Inputs<T>(cells: shape.rows, tokens: shape.columns, width: shape.depth)
-        inputs.targets = batch.targets.map { T($0) }
-        inputs.mask = batch.mask
-        inputs.genePredictions = genePredictions.map { T($0) }
-        inputs.geneNonzeroProbabilities = geneNonzero.map { T($0) }
-        inputs.cellPredictions = cellPredictions.map { T($0) }
-        inputs.cellNonzeroProbabilities = cellNonzero.map { T($0) }
-        inputs.cellEmbedding = cellEmbedding.map { T($0) }
-        inputs.batchLogits = batchLogits.map { T($0) }
-        inputs.batchLabels = batch.gemWells
-        return inputs
-    }
-
+extension ObjectiveValue {
     /// The largest relative error of the total, of any term and of the metric.
-    func valueError(_ actual: ObjectiveValue, _ truth: Reference.TotalObjective.Evaluation<Double>) -> Double {
+    fileprivate func largestRelativeError(to truth: Reference.TotalObjective.Evaluation<Double>) -> Double {
         let terms = ObjectiveTerm.allCases.map { term in
             let expected = Reference.TotalObjective.Term(rawValue: term.rawValue).flatMap { truth.values[$0] }
-            return relativeError(of: actual.values[term] ?? 0, to: expected ?? 0)
+            return Benchmarks.relativeError(of: values[term] ?? 0, to: expected ?? 0)
         }
         return max(
-            relativeError(of: actual.total, to: truth.total),
-            relativeError(of: actual.relativeError ?? 0, to: truth.relativeError ?? 0),
-            terms.max() ?? 0)
-    }
-
-    /// The largest error of any gradient, norm-wise relative to that gradient.
-    func gradientError(
-        _ gradients: ModelGradients, _ truth: Reference.TotalObjective.Evaluation<Double>
-    ) -> Double {
-        let actual = [
-            gradients.genePredictions, gradients.geneNonzero, gradients.cellPredictions, gradients.cellNonzero,
-            gradients.cellEmbedding, gradients.batchLogits,
-        ]
-        let expected = [
-            truth.gradients.genePredictions, truth.gradients.geneNonzeroProbabilities, truth.gradients.cellPredictions,
-            truth.gradients.cellNonzeroProbabilities, truth.gradients.cellEmbedding, truth.gradients.batchLogits,
-        ]
-        return zip(actual, expected).reduce(0) { error, pair in
-            let expected = pair.1 ?? []
-            return max(error, normwiseRelativeError(of: pair.0, to: expected))
-        }
+            Benchmarks.relativeError(of: total, to: truth.total),
+            Benchmarks.relativeError(of: relativeError ?? 0, to: truth.relativeError ?? 0), terms.max() ?? 0)
     }
 }

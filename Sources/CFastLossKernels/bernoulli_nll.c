@@ -1,7 +1,7 @@
 // Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p or from a logit y.
 //
 //   probability   s = z ? p : 1 − p;           element −log clamp(s, ε, 1 − ε), ε = 2⁻²³
-//                 gradient scale·(z ? −1/p : 1/(1 − p)) for ε ≤ p ≤ 1 − ε, and 0 outside
+//                 gradient scale/((1 − z) − p) for ε ≤ p ≤ 1 − ε, and 0 outside
 //   logit         w = z ? −y : y;              element softplus(w) = max(w, 0) + log(1 + exp(−|w|))
 //                 gradient scale·(z ? −σ(w) : σ(w)), which is scale·(σ(y) − z) without its cancellation
 //
@@ -16,7 +16,7 @@
 typedef struct {
     fastloss_log_product product;
     double linear[FASTLOSS_LANES];  ///< logit form: Σ of the parts of the loss that are no logarithm
-    unsigned invalid[FASTLOSS_LANES];
+    unsigned invalid[FASTLOSS_LANES];  ///< probability form: 1 where a selected one is outside [0, 1]
 } lanes;
 
 FASTLOSS_BODY void probability_round(
@@ -25,17 +25,17 @@ FASTLOSS_BODY void probability_round(
     const float epsilon = 0x1p-23f;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const float p = predictions[lane];
-        const bool nonzero = targets[lane] > 0;
-        const float likelihood = nonzero ? p : 1 - p;
-        // 1 − p in float would lose p below 2⁻²⁴; the clamp never lets that matter for s itself, but its rounding would.
-        double factor = nonzero ? (double)p : 1 - (double)p;
-        factor = factor > (double)epsilon ? factor : (double)epsilon;
-        factor = factor < 1 - (double)epsilon ? factor : 1 - (double)epsilon;
-        state->product.mantissa[lane] *= mask[lane] ? factor : 1;
-        state->invalid[lane] += mask[lane] && !(p >= 0 && p <= 1);
-        const bool inside = mask[lane] && p >= epsilon && p <= 1 - epsilon;
-        const float slope = (nonzero ? -scale : scale) / likelihood;
-        fastloss_write_gradient(&gradient[lane], inside ? slope : 0, mode);
+        const bool selected = mask[lane];
+        const float complement = targets[lane] > 0 ? 0 : 1;
+        // Also clamps 1 − p, as 1 − (1 − ε) is ε exactly. The comparisons turn NaN into ε.
+        float clamped = p > epsilon ? p : epsilon;
+        clamped = clamped < 1 - epsilon ? clamped : 1 - epsilon;
+        // −p̃ or 1 − p̃, the product's sign being dropped. In double: 1 − p̃ in float would lose what counts of a small p̃.
+        const double factor = (double)complement - (double)clamped;
+        state->product.mantissa[lane] *= selected ? factor : 1;
+        state->invalid[lane] |= selected && !(p >= 0 && p <= 1);
+        const float slope = scale / (complement - p);
+        fastloss_write_gradient(&gradient[lane], selected && clamped == p ? slope : 0, mode);
     }
 }
 
@@ -71,15 +71,18 @@ FASTLOSS_BODY void one_round(
 /// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
     prediction_form form, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
-    size_t count, float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    size_t count, float scale, float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
     lanes state = {.linear = {0}, .invalid = {0}};
     fastloss_log_product_init(&state.product);
     size_t i = 0;
     while (count - i >= FASTLOSS_LANES) {
         const size_t left = (count - i) / FASTLOSS_LANES;
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
-        for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES)
+        for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
+            if (prefetches)
+                fastloss_prefetch_round(predictions + i, targets + i, mask + i, gradient + i, mode);
             one_round(form, &state, predictions + i, targets + i, mask + i, scale, gradient + i, mode);
+        }
         fastloss_log_product_normalise(&state.product);
     }
     if (i < count) {
@@ -103,19 +106,19 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
     return (fastloss_partial){.sum = sum, .invalid = invalid};
 }
 
-#define CALL(mode) bernoulli_nll(PROBABILITY, predictions, targets, mask, count, scale, gradient, mode)
-#define CALL_LOGITS(mode) bernoulli_nll(LOGIT, predictions, targets, mask, count, scale, gradient, mode)
+#define CALL(mode) bernoulli_nll(PROBABILITY, predictions, targets, mask, count, scale, gradient, mode, prefetches)
+#define CALL_LOGITS(mode) bernoulli_nll(LOGIT, predictions, targets, mask, count, scale, gradient, mode, prefetches)
 #define DEFINE(isa)                                                                                  \
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode) {                                              \
+        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }                                                                                                \
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode) {                                              \
+        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL_LOGITS)                                                  \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

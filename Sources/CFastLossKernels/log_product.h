@@ -1,4 +1,4 @@
-// Σ log sᵢ as one logarithm: log Π sᵢ, with the product's exponent kept apart so that it neither over- nor underflows.
+// Σ log |sᵢ| as one logarithm: log |Π sᵢ|, with the product's exponent kept apart so that it neither over- nor underflows.
 //
 // The product is formed in double, in FASTLOSS_LANES independent lanes, each multiplied once a round. A factor lies in
 // [2⁻²³, 2], so a lane survives FASTLOSS_LOG_ROUNDS = 32 rounds (2⁻⁷³⁶ at worst, double reaches 2⁻¹⁰²²) before
@@ -27,11 +27,11 @@ FASTLOSS_BODY void fastloss_log_product_init(fastloss_log_product *product) {
     }
 }
 
-/// Moves the exponent of each lane into its integer. Must be called at least every FASTLOSS_LOG_ROUNDS rounds.
+/// Moves the exponent of each lane into its integer, and drops the sign: factors may be −sᵢ. Must be called at least every FASTLOSS_LOG_ROUNDS rounds.
 FASTLOSS_BODY void fastloss_log_product_normalise(fastloss_log_product *product) {
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         union { double value; uint64_t bits; } view = {.value = product->mantissa[lane]};
-        product->exponent[lane] += (int64_t)(view.bits >> 52) - 1023;
+        product->exponent[lane] += (int64_t)(view.bits >> 52 & 0x7ff) - 1023;
         view.bits = (view.bits & 0x000fffffffffffffu) | 0x3ff0000000000000u;
         product->mantissa[lane] = view.value;
     }

@@ -9,10 +9,12 @@
 
 FASTLOSS_BODY fastloss_partial masked_mse(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
-    float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    float scale, float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
     double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
+        if (prefetches)
+            fastloss_prefetch_block(predictions + start, targets + start, mask + start, gradient + start, mode);
         FASTLOSS_TERMS(squares);
         for (size_t k = 0; k < size; ++k) {
             // Computed unconditionally: only then does the loop vectorise without masked loads.
@@ -28,12 +30,12 @@ FASTLOSS_BODY fastloss_partial masked_mse(
     return (fastloss_partial){.sum = fastloss_sum_lanes(totals), .invalid = 0};
 }
 
-#define CALL(mode) masked_mse(predictions, targets, mask, count, scale, gradient, mode)
-#define DEFINE(isa)                                                                                      \
-    FASTLOSS_TARGET(isa)                                                                                 \
-    fastloss_partial FASTLOSS_NAME(masked_mse, isa)(                                                     \
-        const float *predictions, const float *targets, const bool *mask, size_t count, float scale,     \
-        float *gradient, fastloss_gradient_mode mode) {                                                  \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                             \
+#define CALL(mode) masked_mse(predictions, targets, mask, count, scale, gradient, mode, prefetches)
+#define DEFINE(isa)                                                                                  \
+    FASTLOSS_TARGET(isa)                                                                             \
+    fastloss_partial FASTLOSS_NAME(masked_mse, isa)(                                                 \
+        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
+        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

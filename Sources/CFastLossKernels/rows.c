@@ -20,17 +20,53 @@ FASTLOSS_BODY void project_out(
         fastloss_write_gradient(&gradient[i], (float)((upstream[i] - along * unit[i]) * inverse_norm), mode);
 }
 
+#if defined(__clang__)
+typedef float transposed_vector __attribute__((vector_size(64), aligned(4), may_alias));
+
+/// A 16 × 16 block. Four rounds, each of which interleaves row i with row i + 8, turn rows into columns: a round moves the
+/// highest bit of the row's number below the column's.
+FASTLOSS_BODY void transpose_block(
+    const float *source, size_t source_stride, float *restrict target, size_t target_stride) {
+    enum { SIDE = 16 };
+    transposed_vector rows[SIDE], interleaved[SIDE];
+    for (int i = 0; i < SIDE; ++i) rows[i] = *(const transposed_vector *)(source + (size_t)i * source_stride);
+    _Pragma("clang loop unroll(full)")
+    for (int round = 0; round < 4; ++round) {
+        for (int i = 0; i < SIDE / 2; ++i) {
+            const transposed_vector a = rows[i], b = rows[i + SIDE / 2];
+            interleaved[2 * i] = __builtin_shufflevector(
+                a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            interleaved[2 * i + 1] = __builtin_shufflevector(
+                a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        for (int i = 0; i < SIDE; ++i) rows[i] = interleaved[i];
+    }
+    for (int i = 0; i < SIDE; ++i) *(transposed_vector *)(target + (size_t)i * target_stride) = rows[i];
+}
+#else
+FASTLOSS_BODY void transpose_block(
+    const float *source, size_t source_stride, float *restrict target, size_t target_stride) {
+    for (size_t j = 0; j < 16; ++j)
+        for (size_t i = 0; i < 16; ++i) target[j * target_stride + i] = source[i * source_stride + j];
+}
+#endif
+
 FASTLOSS_BODY void transpose(
     const float *source, size_t rows, size_t columns, size_t source_stride, float *restrict target,
     size_t target_stride) {
-    // Square tiles whose two sides stay in the first-level cache: 2 × 16 lines of 64 bytes.
-    enum { TILE = 16 };
-    for (size_t row = 0; row < rows; row += TILE)
-        for (size_t column = 0; column < columns; column += TILE) {
-            const size_t last_row = rows - row < TILE ? rows : row + TILE;
-            const size_t last_column = columns - column < TILE ? columns : column + TILE;
-            for (size_t j = column; j < last_column; ++j)
-                for (size_t i = row; i < last_row; ++i) target[j * target_stride + i] = source[i * source_stride + j];
+    enum { SIDE = 16 };
+    for (size_t row = 0; row < rows; row += SIDE)
+        for (size_t column = 0; column < columns; column += SIDE) {
+            const float *from = source + row * source_stride + column;
+            float *to = target + column * target_stride + row;
+            if (rows - row >= SIDE && columns - column >= SIDE) {
+                transpose_block(from, source_stride, to, target_stride);
+                continue;
+            }
+            const size_t height = rows - row < SIDE ? rows - row : SIDE;
+            const size_t width = columns - column < SIDE ? columns - column : SIDE;
+            for (size_t j = 0; j < width; ++j)
+                for (size_t i = 0; i < height; ++i) to[j * target_stride + i] = from[i * source_stride + j];
         }
 }
 

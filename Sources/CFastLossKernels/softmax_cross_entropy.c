@@ -1,4 +1,5 @@
-// Cross-entropy of one row of logits z against one label, at temperature τ: CLS and DAB (τ = 1), and each row of CCE.
+// Cross-entropy of rows of logits z against one label each, at temperature τ: each row of CCE, and rows by the batch for CLS
+// and DAB (τ = 1).
 //
 //   value     log Σⱼ exp((zⱼ − z_label)/τ) = (max − z_label)/τ + log1p(rest + (e_label − 1))
 //             with eⱼ = exp((zⱼ − max)/τ) and rest = Σ eⱼ over j ≠ label
@@ -11,6 +12,7 @@
 
 #include "exponential.h"
 #include "instruction_sets.h"
+#include "log_product.h"
 
 #include <math.h>
 
@@ -96,12 +98,150 @@ FASTLOSS_BODY double softmax_cross_entropy(
     return ((double)max - label_logit) * inverse_temperature + log1p(e.rest + (e.label - 1));
 }
 
+// Short rows, FASTLOSS_LANES of them side by side, with one row per lane.
+//
+// A row of ten cell types fills no vector, and its own horizontal sums, logarithm and call cost more than its exponentials.
+// Transposed, ten classes are ten whole vectors, nothing is summed across lanes, and the logarithms of all rows are one
+// (log_product.h). Measured on Zen 5 with AVX-512 at 700×10, in turns with one call a row: 5.4 times as fast for the
+// value, 4.2 times with the gradient.
+
+enum {
+    /// Classes of a row that is handled this way: 64 of 16 rows are 4 KiB. Longer rows fill vectors by themselves.
+    MOST_BATCHED_CLASSES = 64,
+};
+
+/// Rows whose labels count, on their way through the lanes.
+typedef struct {
+    size_t count;                     ///< rows gathered; the lanes beyond repeat the first
+    size_t row[FASTLOSS_LANES];
+    int32_t label[FASTLOSS_LANES];
+} row_batch;
+
+/// Σ over the rows of (max − z_label) and of log1p(u) for u below this, as u − u²/2; the rest of u³/3 is below 2⁻⁴¹ of it. What is
+/// larger goes into the product, whose factors 1 + u lose at most 2⁻⁵³ of a logarithm of 2⁻²⁰ or more. NaN is not larger.
+#define LEAST_FACTOR_U 0x1p-20
+
+typedef struct {
+    double sum;
+    fastloss_log_product logarithms;  ///< of factors in [1, MOST_BATCHED_CLASSES]: 2¹⁹² at most after 32 rounds
+    int rounds;                       ///< since it was normalised
+} loss_total;
+
+FASTLOSS_BODY void visit_batch(
+    const float *logits, size_t classes, row_batch *batch, float scale, float *gradient, fastloss_gradient_mode mode,
+    loss_total *total) {
+    _Alignas(64) float terms[MOST_BATCHED_CLASSES][FASTLOSS_LANES];
+    float max[FASTLOSS_LANES], label_logit[FASTLOSS_LANES], label_term[FASTLOSS_LANES];
+    double rest[FASTLOSS_LANES];
+    for (size_t lane = batch->count; lane < FASTLOSS_LANES; ++lane) {
+        batch->row[lane] = batch->row[0];
+        batch->label[lane] = batch->label[0];
+    }
+    for (size_t j = 0; j < classes; ++j)
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane) terms[j][lane] = logits[batch->row[lane] * classes + j];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        max[lane] = terms[0][lane];
+        label_logit[lane] = terms[batch->label[lane]][lane];
+        label_term[lane] = 0;
+        rest[lane] = 0;
+    }
+    // As in `largest`: NaN is passed over, and comes back through the sum.
+    for (size_t j = 1; j < classes; ++j)
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
+            max[lane] = terms[j][lane] > max[lane] ? terms[j][lane] : max[lane];
+    for (size_t j = 0; j < classes; ++j)
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+            const float term = exponential(terms[j][lane], max[lane], 1);
+            const bool is_label = batch->label[lane] == (int32_t)j;
+            label_term[lane] = is_label ? term : label_term[lane];
+            terms[j][lane] = is_label ? 0 : term;
+            rest[lane] += (double)terms[j][lane];
+        }
+
+    double sums[FASTLOSS_LANES];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        const bool counts = lane < (int)batch->count;
+        const double u = rest[lane] + ((double)label_term[lane] - 1);
+        const bool is_factor = u >= LEAST_FACTOR_U;
+        sums[lane] = counts ? ((double)max[lane] - label_logit[lane]) + (is_factor ? 0 : u - 0.5 * u * u) : 0;
+        total->logarithms.mantissa[lane] *= counts && is_factor ? 1 + u : 1;
+    }
+    total->sum += fastloss_sum_lanes(sums);
+    if (++total->rounds == FASTLOSS_LOG_ROUNDS) {
+        fastloss_log_product_normalise(&total->logarithms);
+        total->rounds = 0;
+    }
+    if (mode == FASTLOSS_GRADIENT_NONE) return;
+
+    float factor[FASTLOSS_LANES], label_gradient[FASTLOSS_LANES];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
+        const double normaliser = rest[lane] + label_term[lane];
+        factor[lane] = (float)(scale / normaliser);
+        label_gradient[lane] = (float)(-(double)scale * rest[lane] / normaliser);
+    }
+    for (size_t j = 0; j < classes; ++j)
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
+            terms[j][lane] = batch->label[lane] == (int32_t)j ? label_gradient[lane] : terms[j][lane] * factor[lane];
+    for (size_t lane = 0; lane < batch->count; ++lane)
+        for (size_t j = 0; j < classes; ++j)
+            fastloss_write_gradient(gradient + batch->row[lane] * classes + j, terms[j][lane], mode);
+}
+
+FASTLOSS_BODY double softmax_cross_entropy_short_rows(
+    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
+    float *gradient, fastloss_gradient_mode mode) {
+    loss_total total = {.sum = 0, .rounds = 0};
+    fastloss_log_product_init(&total.logarithms);
+    row_batch batch = {.count = 0};
+    for (size_t row = 0; row < rows; ++row) {
+        if (labels[row] != ignored_label) {
+            batch.row[batch.count] = row;
+            batch.label[batch.count] = labels[row];
+            ++batch.count;
+        } else if (mode == FASTLOSS_GRADIENT_OVERWRITE) {
+            for (size_t j = 0; j < classes; ++j) gradient[row * classes + j] = 0;
+        }
+        if (batch.count == FASTLOSS_LANES || (row + 1 == rows && batch.count > 0)) {
+            visit_batch(logits, classes, &batch, scale, gradient, mode, &total);
+            batch.count = 0;
+        }
+    }
+    fastloss_log_product_normalise(&total.logarithms);
+    return total.sum + fastloss_log_product_log(&total.logarithms);
+}
+
+FASTLOSS_BODY double softmax_cross_entropy_rows(
+    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
+    float *gradient, fastloss_gradient_mode mode) {
+    if (classes <= MOST_BATCHED_CLASSES)
+        return softmax_cross_entropy_short_rows(logits, labels, rows, classes, ignored_label, scale, gradient, mode);
+    double sum = 0;
+    for (size_t row = 0; row < rows; ++row) {
+        float *const its_gradient = mode == FASTLOSS_GRADIENT_NONE ? NULL : gradient + row * classes;
+        if (labels[row] != ignored_label)
+            sum += softmax_cross_entropy(
+                logits + row * classes, classes, (size_t)labels[row], 1, scale, its_gradient, mode);
+        else if (mode == FASTLOSS_GRADIENT_OVERWRITE)
+            for (size_t j = 0; j < classes; ++j) its_gradient[j] = 0;
+    }
+    return sum;
+}
+
 #define CALL(mode) softmax_cross_entropy(logits, classes, label, inverse_temperature, scale, gradient, mode)
+#define CALL_ROWS(mode) \
+    softmax_cross_entropy_rows(logits, labels, rows, classes, ignored_label, scale, gradient, mode)
 #define DEFINE(isa)                                                                                        \
     FASTLOSS_TARGET(isa)                                                                                   \
     double FASTLOSS_NAME(softmax_cross_entropy, isa)(                                                      \
         const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,         \
         float *gradient, fastloss_gradient_mode mode) {                                                    \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                               \
+    }                                                                                                      \
+                                                                                                           \
+    FASTLOSS_TARGET(isa)                                                                                   \
+    double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                                                 \
+        const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label,    \
+        float scale, float *gradient, fastloss_gradient_mode mode) {                                       \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL_ROWS)                                                          \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

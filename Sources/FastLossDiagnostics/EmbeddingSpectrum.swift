@@ -91,7 +91,7 @@ extension EmbeddingSpectrum {
         let matrixScratch = try layout.add(embeddings.count, of: Double.self)
         let workScratch = try layout.add(Int(workSize), of: Double.self)
         let integerScratch = try layout.add(8 * short, of: Int32.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let matrix = workspace.pointer(matrixScratch)
         try normalize(embeddings, shape, into: matrix)

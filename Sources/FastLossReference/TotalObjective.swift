@@ -43,6 +43,8 @@ extension Reference {
             public var threshold: T
             /// τ of the contrastive cell embedding.
             public var temperature: T
+            /// Whether the elastic cell similarity goes block by block: the same sums, faster.
+            public var blocksElastic = false
 
             /// A configuration; the defaults are upstream's where upstream has one.
             @inlinable
@@ -238,9 +240,14 @@ extension Reference {
             case .elastic:
                 let embedding = required(inputs.cellEmbedding)
                 var gradient = embedding
-                let value = ElasticCellSimilarity.valueAndGradient(
-                    embeddings: embedding, rows: inputs.cells, columns: inputs.width,
-                    threshold: configuration.threshold, gradientScale: gradientScale, gradient: &gradient)
+                let value =
+                    configuration.blocksElastic
+                    ? ElasticCellSimilarity.blockedValueAndGradient(
+                        embeddings: embedding, rows: inputs.cells, columns: inputs.width,
+                        threshold: configuration.threshold, gradientScale: gradientScale, gradient: &gradient)
+                    : ElasticCellSimilarity.valueAndGradient(
+                        embeddings: embedding, rows: inputs.cells, columns: inputs.width,
+                        threshold: configuration.threshold, gradientScale: gradientScale, gradient: &gradient)
                 add(gradient, to: &gradients.cellEmbedding)
                 return value
             case .contrastive:

@@ -307,12 +307,12 @@ static void test_values(void) {
     FAILS(
         fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),
         FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
-        "label 3 in row 1 is neither a class (0 to 2) nor the ignored label");
+        "label 3 in row 1 of labels is neither a class (0 to 2) nor the ignored label");
     labels[0] = -1;
     FAILS(
         fastloss_domain_adversarial(2, 3, x, 3, labels, NULL, &gradient, NULL, NULL, &loss),
         FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
-        "label -1 in row 0 is neither a class (0 to 2) nor the ignored label");
+        "label -1 in row 0 of labels is neither a class (0 to 2) nor the ignored label");
     labels[0] = labels[1] = FASTLOSS_IGNORED_LABEL;
     FAILS(
         fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "support.h"
 
@@ -45,7 +47,7 @@ static void test_names(void) {
     CHECK(strcmp(fastloss_status_name(FASTLOSS_OK), "FASTLOSS_OK") == 0);
     CHECK(strcmp(fastloss_status_name(FASTLOSS_ERROR_NULL_POINTER), "FASTLOSS_ERROR_NULL_POINTER") == 0);
     CHECK(strcmp(fastloss_status_name(-7), "unknown status") == 0);
-    for (fastloss_status status = 1; status <= FASTLOSS_ERROR_FACTORIZATION_FAILED; status++) {
+    for (fastloss_status status = 1; status <= FASTLOSS_ERROR_OUT_OF_MEMORY; status++) {
         CHECK(strncmp(fastloss_status_name(status), "FASTLOSS_ERROR_", 15) == 0);
     }
     for (fastloss_status status = 100; status <= FASTLOSS_ERROR_WORKSPACE_BUSY; status++) {
@@ -89,9 +91,41 @@ static void test_workspaces(void) {
     CHECK(fastloss_workspace_create(4097, &other) == FASTLOSS_ERROR_INVALID_PARAMETER && other == NULL);
 }
 
+/// With an address space that leaves no room for the scratch memory of a call, the call fails and the next
+/// one works.
+static void test_out_of_memory(void) {
+    now_testing("out of memory");
+    enum { masks = 8192, columns = 8192 };
+    size_t size = (size_t)masks * columns;
+    // Never touched, so it takes addresses and no memory; the call needs four times as many bytes.
+    void *place = mmap(
+        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(place != MAP_FAILED);
+    static float values[columns], outputs[masks];
+    fastloss_workspace *workspace = NULL;
+    CHECK_OK(fastloss_workspace_create(1, &workspace));
+    struct rlimit before, tight;
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    tight = before;
+    tight.rlim_cur = 1; // no address more than there are now
+    CHECK(setrlimit(RLIMIT_AS, &tight) == 0);
+    fastloss_status status = fastloss_masked_reductions(
+        1, columns, masks, values, columns, (const bool *)place, columns, NULL, outputs, masks, workspace);
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    CHECK(status == FASTLOSS_ERROR_OUT_OF_MEMORY);
+    CHECK(strstr(fastloss_last_error(), "could not be had") != NULL);
+    CHECK(fastloss_workspace_byte_count(workspace) == 0);
+    float embeddings[4] = { 1, 2, 3, 4 };
+    fastloss_loss_value loss;
+    CHECK_OK(fastloss_elastic_cell_similarity(2, 2, embeddings, 2, NULL, NULL, workspace, &loss));
+    fastloss_workspace_destroy(workspace);
+    munmap(place, size);
+}
+
 void test_runtime(void) {
     CHECK(strcmp(fastloss_last_error(), "") == 0);
     test_description();
     test_names();
     test_workspaces();
+    test_out_of_memory();
 }

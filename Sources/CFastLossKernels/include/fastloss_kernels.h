@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,10 +43,11 @@ typedef struct {
 } fastloss_partial;
 
 /// An elementwise masked loss over one chunk of `count` elements, with gradient `scale`·∂element/∂prediction.
-/// `gradient` may not overlap any input.
+/// `gradient` may not overlap any input. With `prefetches`, the inputs are asked for ahead of their use: for inputs that are
+/// not in the first caches.
 typedef fastloss_partial (*fastloss_masked_kernel)(
     const float *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
-    float scale, float *_Nullable gradient, fastloss_gradient_mode mode);
+    float scale, float *_Nullable gradient, fastloss_gradient_mode mode, bool prefetches);
 
 /// The kernels of one instruction set.
 typedef struct {
@@ -71,6 +73,13 @@ typedef struct {
         const float *_Nonnull logits, size_t classes, size_t label, float inverse_temperature, float scale,
         float *_Nullable gradient, fastloss_gradient_mode mode);
 
+    /// Σ of that at τ = 1 over the rows of a rows × classes matrix, and the gradient of every row. A row whose label is
+    /// `ignored_label` is not read, and its gradient is 0. Every other label must lie in 0..<classes. `gradient` may not
+    /// overlap an input.
+    double (*_Nonnull softmax_cross_entropy_rows)(
+        const float *_Nonnull logits, const int32_t *_Nonnull labels, size_t rows, size_t classes, int32_t ignored_label,
+        float scale, float *_Nullable gradient, fastloss_gradient_mode mode);
+
     /// Σ x², in double.
     double (*_Nonnull sum_of_squares)(const float *_Nonnull x, size_t count);
 
@@ -87,10 +96,12 @@ typedef struct {
         const float *_Nonnull upstream, const float *_Nonnull unit, size_t count, double along, double inverse_norm,
         float *_Nonnull gradient, fastloss_gradient_mode mode);
 
-    /// A tile of elastic cell similarity: returns Σ (relu(s) − threshold)² and, unless `mode` is NONE, replaces s by
-    /// s > 0 ? s − threshold : 0, half the derivative of its term. NaN stays NaN.
+    /// A tile of elastic cell similarity, rows × columns with `stride` elements between rows: returns
+    /// Σ (relu(s) − threshold)² and, unless `mode` is NONE, replaces s by s > 0 ? s − threshold : 0, half the derivative of
+    /// its term. NaN stays NaN.
     double (*_Nonnull elastic_cell_similarity)(
-        float *_Nonnull similarities, size_t count, float threshold, fastloss_gradient_mode mode);
+        float *_Nonnull similarities, size_t rows, size_t columns, size_t stride, float threshold,
+        fastloss_gradient_mode mode);
 
     /// target[j][i] = source[i][j] for a rows × columns source; strides count elements between rows.
     void (*_Nonnull transpose)(

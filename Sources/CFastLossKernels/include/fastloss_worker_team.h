@@ -21,6 +21,19 @@ typedef void (*fastloss_shared_work)(void *_Nonnull context, size_t worker);
 /// call with a number of workers.
 void fastloss_share_work(size_t workers, fastloss_shared_work _Nonnull body, void *_Nonnull context);
 
+/// Swift's calling convention: a closure is its function and a context, which the function takes in a register of its own.
+#define FASTLOSS_SWIFTCALL __attribute__((swiftcall))
+
+/// The function of a Swift closure `(Int, Int) -> Void`.
+typedef FASTLOSS_SWIFTCALL void fastloss_swift_body(
+    size_t task, size_t worker, __attribute__((swift_context)) void *_Nullable context);
+
+/// Calls a Swift closure for every task below `tasks`, each exactly once, on as many of `workers` workers as
+/// `fastloss_share_work` finds. Declared a second time in Workers.swift, where the last two parameters are one closure:
+/// what C's importer cannot say.
+FASTLOSS_SWIFTCALL void fastloss_share_tasks(
+    size_t tasks, size_t workers, fastloss_swift_body *_Nonnull body, void *_Nullable body_context);
+
 #ifdef __cplusplus
 }
 #endif

@@ -42,8 +42,20 @@ package enum BLAS {
         _ a: MatrixPointer, _ b: MatrixPointer, alpha: Float = 1, beta: Float = 0,
         into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
-        gemm(
-            CblasNoTrans, CblasNoTrans, rows: a.rows, columns: b.columns, depth: a.columns, alpha, a, b, beta, c, stride)
+        guard smallProductsAllocate, allocatesAsSmallProduct(rows: a.rows, columns: b.columns, depth: a.columns)
+        else {
+            return gemm(
+                CblasNoTrans, CblasNoTrans, rows: a.rows, columns: b.columns, depth: a.columns, alpha, a, b, beta, c,
+                stride)
+        }
+        for start in Swift.stride(from: 0, to: a.columns, by: allocationFreeDepth) {
+            gemm(
+                CblasNoTrans, CblasNoTrans, rows: a.rows, columns: b.columns,
+                depth: min(allocationFreeDepth, a.columns - start), alpha,
+                MatrixPointer(a.base + start, rows: a.rows, columns: a.columns, stride: a.stride),
+                MatrixPointer(b.base + start * b.stride, rows: b.rows, columns: b.columns, stride: b.stride),
+                start == 0 ? beta : 1, c, stride)
+        }
     }
 
     /// C = α·A·Bᵀ + β·C, for two matrices whose rows are compared: similarities.
@@ -73,6 +85,25 @@ package enum BLAS {
         cblas_sgemm(
             CblasRowMajor, transA, transB, Int32(rows), Int32(columns), Int32(depth), alpha,
             a.base, Int32(max(1, a.stride)), b.base, Int32(max(1, b.stride)), beta, c, Int32(max(1, stride)))
+    }
+}
+
+// MARK: - Products that would allocate
+
+extension BLAS {
+    /// Whether OpenBLAS takes small products A·B to the kernel of its AVX-512 cores that allocates: `sgemm_small_kernel_nn`
+    /// copies the last columns of the result, where 1 to 8 are left over by vectors of 16 and the depth is at least 32, into memory
+    /// that it gets from malloc, in every call. In pieces of a smaller depth the same kernel does without. Read from OpenBLAS's
+    /// sources, and seen in AllocationTests with OPENBLAS_CORETYPE=SkylakeX; products of the other two forms were not seen to
+    /// allocate.
+    private static let smallProductsAllocate = ["SkylakeX", "Cooperlake", "SapphireRapids"].contains(coreName)
+
+    private static let allocationFreeDepth = 31
+
+    private static func allocatesAsSmallProduct(rows: Int, columns: Int, depth: Int) -> Bool {
+        // 10⁶ products is where OpenBLAS leaves the small kernels.
+        (1...8).contains(columns % 16) && depth > allocationFreeDepth
+            && Double(rows) * Double(columns) * Double(depth) <= 1e6
     }
 }
 

@@ -21,8 +21,8 @@ public enum LossError: Error, Equatable, Sendable {
     /// `row` is the first such row where each row is reduced by itself.
     case emptySelection(loss: String, row: Int?)
 
-    /// A label is neither a class nor the ignored label.
-    case labelOutOfRange(label: Int32, row: Int, classes: Int)
+    /// A label of `argument` is neither a class nor the ignored label.
+    case labelOutOfRange(argument: String, label: Int32, row: Int, classes: Int)
 
     /// A selected probability is NaN or outside [0, 1]. It is found while the gradient is being computed, so the gradient and
     /// value buffers of the call hold unspecified numbers: they are not to be used, accumulated ones included.
@@ -42,6 +42,9 @@ public enum LossError: Error, Equatable, Sendable {
 
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
+
+    /// The system did not give the scratch memory that a call needs. The workspace can be used again.
+    case outOfMemory(bytes: Int)
 }
 
 extension LossError: CustomStringConvertible {
@@ -62,8 +65,8 @@ extension LossError: CustomStringConvertible {
         case .emptySelection(let loss, let row?):
             "\(loss) has nothing to average in row \(row): no element is selected "
                 + "(choose whenEmpty: .zero or .nan to get a value instead)"
-        case .labelOutOfRange(let label, let row, let classes):
-            "label \(label) in row \(row) is neither a class (0 to \(classes - 1)) nor the ignored label"
+        case .labelOutOfRange(let argument, let label, let row, let classes):
+            "label \(label) in row \(row) of \(argument) is neither a class (0 to \(classes - 1)) nor the ignored label"
         case .probabilityOutOfRange(let argument, let probability, let index):
             "probability \(probability) at element \(index) of \(argument) is not in [0, 1]; "
                 + "output buffers of this call hold unspecified values (use the logit form for logits)"
@@ -77,6 +80,8 @@ extension LossError: CustomStringConvertible {
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
+        case .outOfMemory(let bytes):
+            "the scratch memory of this call, \(bytes) bytes, could not be had"
         }
     }
 }

@@ -1,7 +1,6 @@
 // How work is spread: a number of tasks that depends on the shape alone, over however many workers there are.
 
 import CFastLossKernels
-import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -19,10 +18,11 @@ extension Workspace {
         return Int(fastloss_available_processors())
     }()
 
-    /// Work below this many nanoseconds (estimated by the caller) is not worth waking a second worker for.
+    /// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
     ///
-    /// Measured on a 2-core Zen 4 machine: BernoulliNLL's value at 64×1201, 23 µs on one worker, takes 16 µs on two.
-    static let parallelThreshold = 20_000
+    /// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing where it sleeps;
+    /// see worker_team.c.
+    static let parallelThreshold = 6_000
 
     /// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
     ///
@@ -40,38 +40,15 @@ extension Workspace {
             for task in 0..<tasks { body(task, 0) }
             return
         }
-        withoutActuallyEscaping(body) { body in
-            var work = SharedWork(tasks: tasks, body: body)
-            withUnsafeMutablePointer(to: &work) { work in
-                fastloss_share_work(
-                    workers,
-                    { context, worker in
-                        context.assumingMemoryBound(to: SharedWork.self).pointee.run(worker: worker)
-                    }, work)
-            }
-        }
+        shareTasks(tasks, workers, body)
     }
 }
 
-/// The tasks of one call, taken one after the other by whichever worker is free.
+/// `fastloss_share_tasks` in worker_team.c: `body` is lent to the team for the duration of the call.
 ///
-/// Shared between threads by its address. That is sound because a task writes only what belongs to it, which is the contract
-/// of ``Workspace/forEachTask(_:estimatedNanoseconds:_:)``, and because the call returns after the last worker has left.
-private struct SharedWork: ~Copyable {
-    private let tasks: Int
-    private let body: (Int, Int) -> Void
-    private let next = Atomic(0)
-
-    init(tasks: Int, body: @escaping (Int, Int) -> Void) {
-        self.tasks = tasks
-        self.body = body
-    }
-
-    borrowing func run(worker: Int) {
-        while true {
-            let task = next.add(1, ordering: .relaxed).oldValue
-            guard task < tasks else { return }
-            body(task, worker)
-        }
-    }
-}
+/// A closure that does not escape cannot be stored, so Swift alone would have to copy it into a box on the heap
+/// (`withoutActuallyEscaping`), for every stretch of shared work. Its function and its context, which lies on the caller's stack,
+/// are handed over in registers instead, by Swift's own calling convention, which Clang knows as `swiftcall`. That is sound because the
+/// call returns after the last worker has left the closure, and because a task writes only what belongs to it.
+@_silgen_name("fastloss_share_tasks")
+private func shareTasks(_ tasks: Int, _ workers: Int, _ body: (_ task: Int, _ worker: Int) -> Void)

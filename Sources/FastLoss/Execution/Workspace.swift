@@ -1,5 +1,13 @@
 // Scratch memory and worker count: what a call needs beside its arguments.
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// Scratch memory that calls reuse, and the number of workers they may use.
 ///
 /// A training loop makes one workspace and passes it to every call. Memory grows to what the largest call needs and stays, so
@@ -21,7 +29,7 @@ public final class Workspace {
     }
 
     deinit {
-        memory.deallocate()
+        free(memory.baseAddress)
     }
 
     /// Bytes of scratch memory that this workspace holds now.
@@ -60,10 +68,17 @@ extension Workspace {
     }
 
     /// Makes room for a layout. What the memory held before is lost.
-    package func reserve(_ layout: Layout) {
+    ///
+    /// The C library's allocator, because Swift's ends the process where there is no memory.
+    package func reserve(_ layout: Layout) throws(LossError) {
         guard layout.byteCount > memory.count else { return }
-        memory.deallocate()
-        memory = .allocate(byteCount: layout.byteCount, alignment: Workspace.alignment)
+        free(memory.baseAddress)
+        memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        var start: UnsafeMutableRawPointer?
+        guard posix_memalign(&start, Workspace.alignment, layout.byteCount) == 0 else {
+            throw .outOfMemory(bytes: layout.byteCount)
+        }
+        memory = UnsafeMutableRawBufferPointer(start: start, count: layout.byteCount)
     }
 
     /// The uninitialised memory of one scratch array of the layout that was reserved last.

@@ -11,7 +11,7 @@ import CFastLossKernels
 /// is kept out of the sum. An ignored row is not read. In other rows −Inf is a class with probability 0, NaN and +Inf make
 /// the row's loss and gradient NaN.
 ///
-/// A label outside 0..<C that is not the ignored label throws ``LossError/labelOutOfRange(label:row:classes:)``; beware of
+/// A label outside 0..<C that is not the ignored label throws ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of
 /// −1, which categorical types use for "missing".
 ///
 /// O(B·C) time; 8 bytes of scratch memory per row.
@@ -83,24 +83,29 @@ public struct CrossEntropy: Sendable {
 }
 
 extension CrossEntropy {
+    /// What the labels are called where they are an argument of their own.
+    package static let labelsName = "labels"
+
     /// Elements of one task: enough to be worth handing out.
     private static let taskSize = 4096
 
     package func evaluate(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, into gradient: GradientOutput?, workspace: Workspace
+        logits: Span<Float>, labels: Span<Int32>, named argument: String = Self.labelsName, classes: Int,
+        into gradient: GradientOutput?, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let rows = labels.count
-        let selected = try check(logits: logits, labels: labels, classes: classes, gradient: gradient)
+        let selected = try check(
+            logits: logits, labels: labels, named: argument, classes: classes, gradient: gradient)
         guard selected > 0 else {
             gradient?.fill(0..<logits.count, with: 0)
-            return LossValue(value: try emptyValue(), selectedCount: 0)
+            return LossValue(value: try emptyValue(argument), selectedCount: 0)
         }
 
         let rowsPerTask = max(1, Self.taskSize / classes)
         let tasks = (rows + rowsPerTask - 1) / rowsPerTask
         var layout = Workspace.Layout()
         let sumScratch = try layout.add(tasks, of: Double.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let sums = workspace.pointer(sumScratch)
         let logits = logits.pointer
@@ -110,25 +115,21 @@ extension CrossEntropy {
         let mode = gradient?.mode ?? FASTLOSS_GRADIENT_NONE
         // About 1 ns an element: an exponential for the sum, and at worst another for the gradient.
         workspace.forEachTask(tasks, estimatedNanoseconds: rows * classes) { task, _ in
-            sums[task] = 0
-            for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
-                let elements = row * classes..<(row + 1) * classes
-                guard labels[row] != ignoredLabel else {
-                    gradient?.fill(elements, with: 0)
-                    continue
-                }
-                sums[task] += kernels.softmax_cross_entropy(
-                    logits + elements.lowerBound, classes, Int(labels[row]), 1, scale,
-                    gradient?.memory.baseAddress.map { $0 + elements.lowerBound }, mode)
-            }
+            let start = task * rowsPerTask
+            sums[task] = kernels.softmax_cross_entropy_rows(
+                logits + start * classes, labels + start, min(rowsPerTask, rows - start), classes, ignoredLabel, scale,
+                gradient?.memory.baseAddress.map { $0 + start * classes }, mode)
         }
         let sum = (0..<tasks).reduce(0.0) { $0 + sums[$1] }
         return LossValue(value: sum / divisor, selectedCount: selected)
     }
 
     /// Everything that can be wrong with a call, found before anything is written; the number of labels that count.
+    ///
+    /// - Parameter argument: what the labels are called in messages.
     package func check(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, gradient: GradientOutput?
+        logits: Span<Float>, labels: Span<Int32>, named argument: String = Self.labelsName, classes: Int,
+        gradient: GradientOutput?
     ) throws(LossError) -> Int {
         try checkCount("logits", logits.count, is: MatrixShape(rows: labels.count, columns: classes).checkedCount())
         if let gradient {
@@ -140,15 +141,19 @@ extension CrossEntropy {
         var selected = 0
         for row in labels.indices where labels[row] != ignoredLabel {
             guard labels[row] >= 0, labels[row] < classes else {
-                throw .labelOutOfRange(label: labels[row], row: row, classes: classes)
+                throw .labelOutOfRange(argument: argument, label: labels[row], row: row, classes: classes)
             }
             selected += 1
         }
-        if selected == 0 { _ = try emptyValue() }
+        if selected == 0 { _ = try emptyValue(argument) }
         return selected
     }
 
-    private func emptyValue() throws(LossError) -> Double {
-        try whenEmpty.value(loss: "CrossEntropy", row: nil)
+    /// The name is put together only where it is thrown, because that allocates.
+    private func emptyValue(_ argument: String) throws(LossError) -> Double {
+        guard whenEmpty == .error, argument != Self.labelsName else {
+            return try whenEmpty.value(loss: "CrossEntropy", row: nil)
+        }
+        throw .emptySelection(loss: "CrossEntropy of \(argument)", row: nil)
     }
 }

@@ -120,15 +120,15 @@ extension TotalObjective {
             let cellTypes = try inputs.classification(of: .cellType)
             try checkCount("cellTypes.labels", cellTypes.labels.count, is: inputs.shape.rows)
             try checkCount("cellTypes.logits", cellTypes.logits.count, is: cellTypes.shape.checkedCount())
-            try check(cellTypes, self.cellTypes, gradient: places[.cellType])
+            try check(cellTypes, of: .cellType, self.cellTypes, gradient: places[.cellType])
         }
         if weights.batch != nil {
             try checkParameter("lambda", domainAdversarial.reversal.lambda, "finite") { $0.isFinite }
             let batches = try inputs.classification(of: .batch)
             try checkCount("batches.labels", batches.labels.count, is: inputs.shape.rows)
             try checkCount("batches.logits", batches.logits.count, is: batches.shape.checkedCount())
-            try check(batches, domainAdversarial.crossEntropy, gradient: places[.batch])
-            try check(batches, domainAdversarial.crossEntropy, gradient: places.reversedBatchLogits)
+            try check(batches, of: .batch, domainAdversarial.crossEntropy, gradient: places[.batch])
+            try check(batches, of: .batch, domainAdversarial.crossEntropy, gradient: places.reversedBatchLogits)
         }
         let shape = inputs.embeddingShape
         if weights.elastic != nil {
@@ -148,21 +148,26 @@ extension TotalObjective {
     }
 
     private func check(
-        _ classification: Classification, _ loss: CrossEntropy, gradient: GradientOutput?
+        _ classification: Classification, of term: ObjectiveTerm, _ loss: CrossEntropy, gradient: GradientOutput?
     ) throws(LossError) {
         _ = try loss.check(
-            logits: classification.logits, labels: classification.labels, classes: classification.classes,
-            gradient: gradient)
+            logits: classification.logits, labels: classification.labels, named: labelsName(term),
+            classes: classification.classes, gradient: gradient)
     }
 
     private func evaluate(
-        _ classification: Classification, _ loss: CrossEntropy, into gradient: GradientOutput?,
-        workspace: Workspace
+        _ classification: Classification, of term: ObjectiveTerm, _ loss: CrossEntropy,
+        into gradient: GradientOutput?, workspace: Workspace
     ) throws(LossError) -> Double {
         try loss.evaluate(
-            logits: classification.logits, labels: classification.labels, classes: classification.classes,
-            into: gradient, workspace: workspace
+            logits: classification.logits, labels: classification.labels, named: labelsName(term),
+            classes: classification.classes, into: gradient, workspace: workspace
         ).value
+    }
+
+    /// Which of the two classifications a message is about: CLS or DAB.
+    private func labelsName(_ term: ObjectiveTerm) -> String {
+        term == .cellType ? "cellTypes.labels" : "batches.labels"
     }
 
     private func evaluateOtherTerms(
@@ -171,18 +176,19 @@ extension TotalObjective {
     ) throws(LossError) {
         if weights.cellType != nil {
             let loss = try evaluate(
-                inputs.classification(of: .cellType), cellTypes, into: places[.cellType], workspace: workspace
-            )
+                inputs.classification(of: .cellType), of: .cellType, cellTypes, into: places[.cellType],
+                workspace: workspace)
             result.record(loss, of: .cellType, weight: weights.cellType)
         }
         try evaluateEmbeddingTerms(inputs, places, &result, workspace)
         if weights.batch != nil {
             let batches = try inputs.classification(of: .batch)
             let crossEntropy = domainAdversarial.crossEntropy
-            let loss = try evaluate(batches, crossEntropy, into: places[.batch], workspace: workspace)
+            let loss = try evaluate(
+                batches, of: .batch, crossEntropy, into: places[.batch], workspace: workspace)
             // By itself and not −λ times the other: that may be absent, or hold what it accumulates onto.
             if let reversed = places.reversedBatchLogits {
-                _ = try evaluate(batches, crossEntropy, into: reversed, workspace: workspace)
+                _ = try evaluate(batches, of: .batch, crossEntropy, into: reversed, workspace: workspace)
             }
             result.record(loss, of: .batch, weight: weights.batch)
         }

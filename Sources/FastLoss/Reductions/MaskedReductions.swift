@@ -59,7 +59,7 @@ extension MaskedReductions {
 
         var layout = Workspace.Layout()
         let scratch = try masks.plan(in: &layout)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let prepared = try prepare(masks, scratch, workspace)
 
         let x = values.pointer
@@ -110,7 +110,7 @@ extension MaskedReductions {
         var layout = Workspace.Layout()
         let scratch = try masks.plan(in: &layout)
         let factorScratch = try layout.add(outputCount, of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let prepared = try prepare(masks, scratch, workspace)
 
         let upstream = outputGradient.pointer

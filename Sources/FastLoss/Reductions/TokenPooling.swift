@@ -102,7 +102,7 @@ extension TokenPooling {
         var layout = Workspace.Layout()
         let scaledScratch = try layout.add(
             MatrixShape(rows: workspace.workers, columns: shape.width).checkedCount(), of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let scaled = workspace.pointer(scaledScratch)
 
         let upstream = embeddingGradient.pointer

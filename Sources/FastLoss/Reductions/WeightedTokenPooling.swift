@@ -507,7 +507,7 @@ extension WeightedTokens {
         var layout = Workspace.Layout()
         let scratch = try layout.add(
             MatrixShape(rows: rows, columns: shape.width).checkedCount(), of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         return workspace.pointer(scratch)
     }
 

@@ -15,7 +15,7 @@ import CFastLossKernels
 ///
 /// The B×B matrix is never stored: a panel of 256 whole rows is multiplied, its rows turned into their loss and their
 /// probabilities, and the panel multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
-/// value alone) with nothing computed twice, and (2·D + 256)·B floats of scratch memory (another 2·D·B where gradients
+/// value alone) with nothing computed twice, and about (3·D + 256)·B floats of scratch memory (another 2·D·B where gradients
 /// accumulate).
 ///
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
@@ -105,9 +105,11 @@ extension ContrastiveCellEmbedding {
     /// Rows of A that are in memory at a time: the depth of the product that forms dN₂.
     private static let panelRows = 256
 
-    /// Rows of a panel, and columns of its transposed product, that one task takes.
-    private static let rowsPerTask = 64
-    private static let columnsPerTask = 256
+    /// Rows of a panel, and columns of its transposed product, that one task takes: few enough that two workers, or
+    /// four, find equal shares, as many as B allows, for the reuse of the other operand.
+    private static func rowsPerTask(forBatch rows: Int) -> Int {
+        rows <= 64 ? 16 : rows <= 256 ? 32 : 64
+    }
 
     /// Everything that can be wrong with a call, found before anything is written.
     package func check(
@@ -145,25 +147,24 @@ extension ContrastiveCellEmbedding {
         // An overwritten gradient serves as its own accumulator.
         let firstAside = outputs.first?.mode == FASTLOSS_GRADIENT_ACCUMULATE
         let secondAside = outputs.second?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let panelRows = min(rows, Self.panelRows)
-        let (panelCount, overflow) = panelRows.multipliedReportingOverflow(by: rows)
-        guard !overflow else { throw .invalidShape(rows: panelRows, columns: rows) }
+        let panelStride = TileProducts.stride(forColumns: rows)
+        let panelCount = try MatrixShape(rows: min(rows, Self.panelRows), columns: panelStride).checkedCount()
 
         var layout = Workspace.Layout()
-        let firstScratch = try NormalizedRows.Scratch(shape, in: &layout)
-        let secondScratch = try NormalizedRows.Scratch(shape, in: &layout)
+        let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
+        let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, in: &layout)
         let panelScratch = try layout.add(panelCount, of: Float.self)
         let lossScratch = try layout.add(rows, of: Double.self)
         let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
         let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
 
         let firstUnit = NormalizedRows(
             first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)
         let secondUnit = NormalizedRows(
             second.pointer, shape: shape, floor: Self.normFloor, scratch: secondScratch, workspace: workspace)
         let panel = Panel(
-            memory: workspace.pointer(panelScratch), first: firstUnit, second: secondUnit,
+            memory: workspace.pointer(panelScratch), stride: panelStride, first: firstUnit, second: secondUnit,
             losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
             firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs.first?.memory.baseAddress,
             secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs.second?.memory.baseAddress)
@@ -189,6 +190,7 @@ extension ContrastiveCellEmbedding {
     /// A panel of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
     private struct Panel {
         let memory: UnsafeMutablePointer<Float>
+        let stride: Int
         let first: NormalizedRows
         let second: NormalizedRows
         let losses: UnsafeMutablePointer<Double>
@@ -202,40 +204,40 @@ extension ContrastiveCellEmbedding {
 
         /// The losses of these rows, their dN₁, and their part of dN₂.
         func visit(_ rows: Range<Int>, workspace: Workspace) {
-            let products = rows.count * batch * depth
-            let cost = 3 * products / SimilarityTile.productsPerNanosecond
+            let perTask = rowsPerTask(forBatch: batch)
+            let cost = rows.count * batch * depth / TileProducts.productsPerNanosecond
 
-            let rowTasks = (rows.count + rowsPerTask - 1) / rowsPerTask
-            workspace.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, _ in
-                let start = rows.lowerBound + task * rowsPerTask
-                visitRows(start..<min(rows.upperBound, start + rowsPerTask), of: rows)
+            let rowTasks = (rows.count + perTask - 1) / perTask
+            workspace.forEachTask(rowTasks, estimatedNanoseconds: needsGradient ? 2 * cost : cost) { task, _ in
+                let start = rows.lowerBound + task * perTask
+                visitRows(start..<min(rows.upperBound, start + perTask), of: rows)
             }
 
             guard let secondGradient else { return }
             // dN₂ of different columns of the panel is written by different tasks; its sum over panels is in their order.
-            let columnTasks = (batch + columnsPerTask - 1) / columnsPerTask
+            let columnTasks = (batch + perTask - 1) / perTask
             workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, _ in
-                let start = task * columnsPerTask
-                let columns = start..<min(batch, start + columnsPerTask)
-                BLAS.multiplyTransposedLeft(
-                    MatrixPointer(memory + start, rows: rows.count, columns: columns.count, stride: batch),
-                    first.block(rows), beta: rows.lowerBound == 0 ? 0 : 1, into: secondGradient + start * depth,
-                    stride: depth)
+                let start = task * perTask
+                let columns = start..<min(batch, start + perTask)
+                TileProducts.multiplyTransposedLeft(
+                    MatrixPointer(memory + start, rows: rows.count, columns: columns.count, stride: stride),
+                    first.block(rows), into: secondGradient + start * depth, stride: depth,
+                    accumulates: rows.lowerBound > 0)
             }
         }
 
         private func visitRows(_ rows: Range<Int>, of panel: Range<Int>) {
-            let slice = memory + (rows.lowerBound - panel.lowerBound) * batch
-            BLAS.multiplyTransposedRight(first.block(rows), second.all, into: slice, stride: batch)
+            let slice = memory + (rows.lowerBound - panel.lowerBound) * stride
+            first.similarities(rows, second, 0..<batch, into: slice, stride: stride)
             for row in rows {
-                let similarities = slice + (row - rows.lowerBound) * batch
+                let similarities = slice + (row - rows.lowerBound) * stride
                 losses[row] = kernels.softmax_cross_entropy(
                     similarities, batch, row, inverseTemperature, 1, similarities,
                     needsGradient ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE)
             }
             guard let firstGradient else { return }
-            BLAS.multiply(
-                MatrixPointer(slice, rows: rows.count, columns: batch), second.all,
+            TileProducts.multiply(
+                MatrixPointer(slice, rows: rows.count, columns: batch, stride: stride), second.block(0..<batch),
                 into: firstGradient + rows.lowerBound * depth, stride: depth)
         }
     }

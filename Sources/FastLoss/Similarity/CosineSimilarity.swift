@@ -35,23 +35,36 @@ public struct CosineSimilarity: Sendable {
             NamedMemory("similarities", output), NamedMemory("embeddings", embeddings.memory))
         guard let matrix = output.baseAddress else { return }
 
+        let pairs = TilePairs(rows: rows, largestBlock: Self.tileRows(forBatch: rows))
+        let stride = TileProducts.stride(forColumns: pairs.blockRows)
+        let tileCount = pairs.blockRows * stride
+        let tiles = pairs.blocks * (pairs.blocks + 1) / 2
+        let workers = min(workspace.workers, tiles)
+
         var layout = Workspace.Layout()
-        let rowScratch = try NormalizedRows.Scratch(shape, in: &layout)
-        workspace.reserve(layout)
+        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
+        let tileScratch = try layout.add(tileCount * workers, of: Float.self)
+        let panelCount = try NormalizedRows.panelCount(shape)
+        let panelScratch = try layout.add(panelCount * workers, of: Float.self)
+        try workspace.reserve(layout)
         let unit = NormalizedRows(
             embeddings.pointer, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
             workspace: workspace)
+        let (tileMemory, panels) = (workspace.pointer(tileScratch), workspace.pointer(panelScratch))
 
-        let tiles = TilePairs(rows: rows, largestBlock: SimilarityTile.rows(forBatch: rows))
-        for round in 0..<tiles.rounds {
-            let pairs = tiles.pairs(inRound: round)
-            let products = pairs * tiles.blockRows * tiles.blockRows * shape.columns
-            let cost = 3 * products / SimilarityTile.productsPerNanosecond
-            workspace.forEachTask(pairs, estimatedNanoseconds: cost) { pair, _ in
-                let (first, second) = tiles.pair(pair, inRound: round)
-                fill(matrix, unit, tiles.range(first), tiles.range(second))
-            }
+        workspace.forEachTask(
+            tiles, estimatedNanoseconds: rows * rows * shape.columns / 2 / TileProducts.productsPerNanosecond
+        ) { index, worker in
+            let (first, second) = pairs.pair(index)
+            fill(
+                matrix, unit, pairs.range(first), pairs.range(second), tile: tileMemory + worker * tileCount,
+                stride: stride, panel: panels + worker * panelCount)
         }
+    }
+
+    /// Rows of a tile's sides: small ones for small batches, so that two workers find equal shares.
+    private static func tileRows(forBatch rows: Int) -> Int {
+        rows <= 128 ? 32 : rows <= 512 ? 64 : 128
     }
 
     /// The B×B matrix, from an array; a thin wrapper that makes its own workspace.
@@ -68,21 +81,24 @@ public struct CosineSimilarity: Sendable {
         return similarities
     }
 
-    /// One tile and its mirror image.
+    /// One tile and its mirror image, by way of scratch memory: a tile in place would have its rows on few sets of the caches.
     private func fill(
-        _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>
+        _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>,
+        tile: UnsafeMutablePointer<Float>, stride: Int, panel: UnsafeMutablePointer<Float>
     ) {
         let rows = unit.shape.rows
-        let tile = matrix + first.lowerBound * rows + second.lowerBound
-        BLAS.multiplyTransposedRight(unit.block(first), unit.block(second), into: tile, stride: rows)
+        unit.similarities(first, unit, second, into: tile, stride: stride, scratch: panel)
         if first == second {
             // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
             for i in 0..<first.count {
-                for j in 0..<i { tile[i * rows + j] = tile[j * rows + i] }
+                for j in 0..<i { tile[i * stride + j] = tile[j * stride + i] }
             }
-        } else {
-            kernels.transpose(
-                tile, first.count, second.count, rows, matrix + second.lowerBound * rows + first.lowerBound, rows)
         }
+        for (index, row) in first.enumerated() {
+            (matrix + row * rows + second.lowerBound).update(from: tile + index * stride, count: second.count)
+        }
+        guard first != second else { return }
+        kernels.transpose(
+            tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound, rows)
     }
 }

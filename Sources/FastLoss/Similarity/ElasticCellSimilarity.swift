@@ -1,4 +1,4 @@
-// Elastic cell similarity (ECS, ESC), streamed over tiles of the similarity matrix.
+// Elastic cell similarity (ECS, ESC): the loss, and the choice between its two drivers.
 
 import CFastLossKernels
 
@@ -14,9 +14,11 @@ import CFastLossKernels
 /// A row shorter than 10⁻¹² is divided by 10⁻¹² instead of its norm; a zero row has gradient 0. With B = 1 the loss is
 /// 1 − β² and its gradient 0. NaN and infinite embeddings propagate. No rows at all is an empty selection.
 ///
-/// The B×B matrix is never stored: a tile of it is multiplied, turned into its part of the loss and of the gradient while it
-/// is in cache, and multiplied into both of its row blocks. That is 3·B²·D flops for value and gradient (B²·D for the value
-/// alone) and B·D floats of scratch memory, 2·B·D where the gradient accumulates.
+/// Half of the B×B matrix is computed, and beyond 1,024 rows none of it is stored: a tile is multiplied, turned into its
+/// part of the loss and of the gradient while it is in cache, and multiplied into both of its row blocks. That is 3·B²·D
+/// flops for value and gradient (B²·D for the value alone) and B·(D + 48) floats of scratch memory at most, beside a tile
+/// for each worker: 34 MiB at B = 16,384, D = 512. Up to 1,024 rows it is B·(2·D + B) of them, 8 MiB at most for D = 512.
+/// Another B·D where the gradient of more than 1,024 rows accumulates.
 ///
 /// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the total objective
 /// it has the weight 10.
@@ -97,76 +99,20 @@ extension ElasticCellSimilarity {
         embeddings: Span<Float>, shape: MatrixShape, into output: GradientOutput?, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try check(embeddings: embeddings, shape: shape, gradient: output)
-        let rows = shape.rows
-        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
-
-        let tiles = TilePairs(rows: rows, largestBlock: SimilarityTile.rows(forBatch: rows))
-        let tileSize = tiles.blockRows * tiles.blockRows
-        // An overwritten gradient serves as its own accumulator.
-        let accumulatesAside = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let parts = (0..<tiles.rounds).reduce(0) { max($0, tiles.pairs(inRound: $1)) }
-
-        var layout = Workspace.Layout()
-        let rowScratch = try NormalizedRows.Scratch(shape, in: &layout)
-        let tileScratch = try layout.add(tileSize * min(workspace.workers, parts), of: Float.self)
-        let partScratch = try layout.add(parts, of: Double.self)
-        let asideScratch = try layout.add(accumulatesAside ? embeddings.count : 0, of: Float.self)
-        workspace.reserve(layout)
-
-        let unit = NormalizedRows(
-            embeddings.pointer, shape: shape, floor: Self.normFloor, scratch: rowScratch, workspace: workspace)
-        let tileMemory = workspace.pointer(tileScratch)
-        let partSums = workspace.pointer(partScratch)
-        let unitGradient = accumulatesAside ? workspace.pointer(asideScratch) : output?.memory.baseAddress
-
-        var sum = 0.0
-        for round in 0..<tiles.rounds {
-            let pairs = tiles.pairs(inRound: round)
-            let cost = pairs * tileSize * shape.columns / SimilarityTile.productsPerNanosecond
-            workspace.forEachTask(pairs, estimatedNanoseconds: cost) { pair, worker in
-                let (first, second) = tiles.pair(pair, inRound: round)
-                partSums[pair] = visit(
-                    unit, tiles.range(first), tiles.range(second), tile: tileMemory + worker * tileSize,
-                    into: unitGradient, isFirstVisit: round == 0)
-            }
-            for pair in 0..<pairs { sum += partSums[pair] }
-        }
-
-        let count = Double(rows) * Double(rows)
-        if let output {
-            // L holds −(c − β)²/B² of each of a pair's two tiles: −2/B² by the square, and another 2 by the symmetry.
-            unit.backward(
-                from: unitGradient, factor: -4 * Double(output.scale) / count, belowFloor: .constantNorm, into: output,
-                workspace: workspace)
-        }
-        return LossValue(value: 1 - sum / count, selectedCount: rows)
+        guard shape.rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
+        let sum =
+            shape.rows <= ElasticMatrix.mostRows
+            ? try ElasticMatrix.evaluate(
+                embeddings.pointer, shape: shape, threshold: threshold, into: output, workspace: workspace)
+            : try ElasticTiles.evaluate(
+                embeddings.pointer, shape: shape, threshold: threshold, into: output, workspace: workspace)
+        let pairs = Double(shape.rows) * Double(shape.rows)
+        return LossValue(value: 1 - sum / pairs, selectedCount: shape.rows)
     }
 
-    /// One tile: returns its part of Σ (C − β)², counted twice off the diagonal, and adds its part of (C − β)·N to both of
-    /// its row blocks.
-    private func visit(
-        _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>, tile: UnsafeMutablePointer<Float>,
-        into unitGradient: UnsafeMutablePointer<Float>?, isFirstVisit: Bool
-    ) -> Double {
-        let columns = unit.shape.columns
-        BLAS.multiplyTransposedRight(unit.block(first), unit.block(second), into: tile, stride: second.count)
-        let isDiagonal = first == second
-        if isDiagonal {
-            for i in 0..<first.count { tile[i * first.count + i] = 0 }
-        }
-        let sum = kernels.elastic_cell_similarity(
-            tile, first.count * second.count, threshold,
-            unitGradient == nil ? FASTLOSS_GRADIENT_NONE : FASTLOSS_GRADIENT_OVERWRITE)
-        guard let unitGradient else { return isDiagonal ? sum : 2 * sum }
-
-        let factors = MatrixPointer(tile, rows: first.count, columns: second.count)
-        let beta: Float = isFirstVisit ? 0 : 1
-        BLAS.multiply(
-            factors, unit.block(second), beta: beta, into: unitGradient + first.lowerBound * columns, stride: columns)
-        guard !isDiagonal else { return sum }
-        BLAS.multiplyTransposedLeft(
-            factors, unit.block(first), beta: beta, into: unitGradient + second.lowerBound * columns, stride: columns)
-        return 2 * sum
+    /// dL/dN from Σ_j (C_ij − β)·N_j: L holds −(c − β)²/B² of each pair twice, −2/B² by the square and 2 by the symmetry.
+    static func gradientFactor(_ output: GradientOutput, rows: Int) -> Double {
+        -4 * Double(output.scale) / (Double(rows) * Double(rows))
     }
 
     private func emptyValue() throws(LossError) -> Double {

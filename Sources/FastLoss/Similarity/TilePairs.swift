@@ -46,6 +46,15 @@ package struct TilePairs {
         return (min(one, other), max(one, other))
     }
 
+    /// The same pairs without their rounds, for those who need no order: `index` in 0..<blocks·(blocks + 1)/2.
+    package func pair(_ index: Int) -> (first: Int, second: Int) {
+        // Row r of the upper triangle has blocks − r pairs, row blocks − 1 − r the rest of blocks + 1.
+        let (row, place) = index.quotientAndRemainder(dividingBy: blocks + 1)
+        guard place >= blocks - row else { return (row, row + place) }
+        let other = blocks - 1 - row
+        return (other, other + place - (blocks - row))
+    }
+
     /// The rows of a block.
     package func range(_ block: Int) -> Range<Int> {
         block * blockRows..<min(rows, (block + 1) * blockRows)

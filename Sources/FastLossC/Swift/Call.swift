@@ -196,7 +196,7 @@ extension WorkspaceHandle {
                 throw .loss(error)
             }
         }
-        packing.reserve(layout)
+        do throws(LossError) { try packing.reserve(layout) } catch { throw .loss(error) }
         for index in operands.indices {
             guard let scratch = operands[index].scratch else { continue }
             operands[index].contiguous = UnsafeMutableRawPointer(packing.pointer(scratch))

@@ -84,6 +84,7 @@ extension LossError {
             case .gradientWithoutInput: FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT
             case .notFinite: FASTLOSS_ERROR_NOT_FINITE
             case .factorizationFailed: FASTLOSS_ERROR_FACTORIZATION_FAILED
+            case .outOfMemory: FASTLOSS_ERROR_OUT_OF_MEMORY
             }
         return fastloss_status(status)
     }
@@ -133,6 +134,7 @@ public func fastloss_status_name(_ status: fastloss_status) -> UnsafePointer<CCh
     case FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT: staticText("FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT")
     case FASTLOSS_ERROR_NOT_FINITE: staticText("FASTLOSS_ERROR_NOT_FINITE")
     case FASTLOSS_ERROR_FACTORIZATION_FAILED: staticText("FASTLOSS_ERROR_FACTORIZATION_FAILED")
+    case FASTLOSS_ERROR_OUT_OF_MEMORY: staticText("FASTLOSS_ERROR_OUT_OF_MEMORY")
     case FASTLOSS_ERROR_NULL_POINTER: staticText("FASTLOSS_ERROR_NULL_POINTER")
     case FASTLOSS_ERROR_MISALIGNED_POINTER: staticText("FASTLOSS_ERROR_MISALIGNED_POINTER")
     case FASTLOSS_ERROR_INVALID_STRIDE: staticText("FASTLOSS_ERROR_INVALID_STRIDE")

@@ -34,18 +34,17 @@
 //   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
 //               `fastloss_last_error` has the message. A call that fails has written to no output, with one
 //               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
-//               can return what only C can get wrong (the codes from 100 on). As far as pointers and sizes
-//               are true, no function ends the process because of what it is given; running out of memory
-//               does. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
+//               can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY where it uses
+//               a workspace. As far as pointers and sizes are true, no function ends the process because of
+//               what it is given. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
 //               `gene_predictions`.
 //   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
 //               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
 //               A workspace of NULL is the calling thread's own, made by its first such call and freed when
 //               the thread ends. Results are bitwise the same for any number of workers, on one processor and
 //               OpenBLAS build. After fork() a child must not use a workspace that another thread was using.
-//   Memory      Once a workspace has seen a shape, calls with it allocate nothing; with several workers, some
-//               dozen bytes each time that work is handed to a helper. The library's helper threads live as
-//               long as the process: it is never unloaded, dlclose() has no effect.
+//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. The library's helper
+//               threads live as long as the process: it is never unloaded, dlclose() has no effect.
 //   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
 //               library takes the structs of an earlier header. An earlier library takes those of a later
 //               header as long as what it does not know is zero, which will always mean "the default".
@@ -143,6 +142,8 @@ enum {
     FASTLOSS_ERROR_NOT_FINITE = 11,
     /// LAPACK could not finish. (As before.)
     FASTLOSS_ERROR_FACTORIZATION_FAILED = 12,
+    /// The system did not give the scratch memory that the call needs. The workspace can be used again.
+    FASTLOSS_ERROR_OUT_OF_MEMORY = 13,
 
     // What only C can get wrong.
 

@@ -17,6 +17,23 @@ import Testing
         #expect(share.name == name)
         #expect(abs(share.ofAllWorkers - ofAll) < 1e-6)
         #expect(abs(share.ofOneWorker - ofOne) < 1e-6)
+        // Beyond sgemm there is the peak of 4 GFLOP/s, whatever the depth.
+        #expect(abs(try #require(share.ofPeak) - 0.375) < 1e-6)
+    }
+
+    @Test func `of two measurements every better rate counts`() {
+        var disturbed = Ceilings.sample
+        disturbed.multiplyAdd.allWorkers = 1
+        disturbed.tiles[0].gflops = Ceilings.Rate(oneWorker: 9, allWorkers: 0.1)
+        disturbed.levels[2].read.oneWorker = 0.5
+        var expected = Ceilings.sample
+        expected.tiles[0].gflops.oneWorker = 9
+        #expect(disturbed.better(.sample) == expected)
+        #expect(Ceilings.sample.better(disturbed) == expected)
+    }
+
+    @Test func `bytes have no peak of arithmetic`() throws {
+        #expect(Ceilings.sample.share(of: try measurement()).ofPeak == nil)
     }
 
     @Test func `sgemm's throughput is all products over all time, with the faster tile`() {

@@ -31,13 +31,13 @@ import Testing
 
     @Test(arguments: [
         ("{", "it is no report of the benchmarks: it is not JSON"),
-        ("[]", "it is no report of the benchmarks:  is not of type Dictionary<String, Any>"),
+        ("[]", "it is no report of the benchmarks: it is not of type Dictionary<String, Any>"),
         ("{}", "it is no report of the benchmarks: .schema is missing"),
         (
             #"{"schema": 1}"#,
-            "it has schema 1, and this program reads schema 2; run the benchmarks again with --json"
+            "it has schema 1, and this program reads schema 3; run the benchmarks again with --json"
         ),
-        (#"{"schema": 2, "date": 3}"#, "it is no report of the benchmarks: .date is not of type String"),
+        (#"{"schema": 3, "date": 3}"#, "it is no report of the benchmarks: .date is not of type String"),
     ])
     func `a file that is no report says why`(text: String, reason: String) throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).json").path

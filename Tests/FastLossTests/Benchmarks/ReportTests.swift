@@ -14,17 +14,20 @@ import Testing
     @Test func `every record has the same fields, null where absent`() throws {
         let json = try JSONSerialization.jsonObject(with: try sampleReport().encoded())
         let report = try #require(json as? [String: Any])
-        #expect(report["schema"] as? Int == 2)
+        #expect(report["schema"] as? Int == 3)
         let records = try #require(report["measurements"] as? [[String: Any]])
         #expect(records.map { $0["provider"] as? String } == ["fastloss", "naive", "fastloss"])
         let fields: Set = [
             "kernel", "variant", "provider", "mode", "rows", "columns", "depth", "threads", "samples",
             "p20_ns", "p50_ns", "p80_ns", "ratio_to_naive", "ratio_low", "ratio_high", "gflops", "gb_per_s",
             "ceiling", "ceiling_rate", "share_of_ceiling", "share_of_one_worker", "workspace_bytes",
-            "max_rel_error", "note",
+            "max_rel_error", "note", "share_of_peak", "ratio_to_one_worker", "ratio_to_one_worker_low",
+            "ratio_to_one_worker_high", "ratio_to_sgemm", "ratio_to_sgemm_low", "ratio_to_sgemm_high",
+            "ratio_to_parts", "ratio_to_parts_low", "ratio_to_parts_high",
         ]
         for record in records { #expect(Set(record.keys) == fields) }
         #expect(records[0]["ratio_to_naive"] as? Double == 3)
+        #expect(records[0]["ratio_to_one_worker"] as? Double == 1.5)
         #expect(records[1]["ratio_to_naive"] is NSNull)
         #expect(records[2]["ratio_to_naive"] is NSNull)
         #expect(records[2]["note"] as? String == "naive loop too slow here; see its ratio at 64x1201")

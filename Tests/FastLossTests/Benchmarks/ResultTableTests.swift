@@ -25,11 +25,11 @@ import Testing
         let table = try ResultTable(measurements(), ceilings: .sample).rendered(width: nil)
         #expect(
             table == """
-                kernel           mode              shape    fastloss    naive  ratio         95 %          rate              of ceiling    error
-                -------------------------------------------------------------------------------------------------------------------------------------
-                Short            valueAndGradient  4x5       2.00 ms  6.00 ms  3.00x  3.00...3.00     4.00 GB/s  20 % memory read+write  1.0e-07
-                LongName (base)  valueAndGradient  6x7x512   2.00 ms        -      -            -  1.50 GFLOP/s        75 % sgemm D=512  1.0e-07  [1]
-                LongName (wide)  valueAndGradient  6x7x512   2.00 ms        -      -            -  1.50 GFLOP/s        75 % sgemm D=512  1.0e-07  [1]
+                kernel           mode              shape    fastloss    naive  ratio         95 %  1 worker          rate                   of ceiling    error
+                ----------------------------------------------------------------------------------------------------------------------------------------------------
+                Short            valueAndGradient  4x5       2.00 ms  6.00 ms  3.00x  3.00...3.00     1.50x     4.00 GB/s       20 % memory read+write  1.0e-07
+                LongName (base)  valueAndGradient  6x7x512   2.00 ms        -      -            -     1.50x  1.50 GFLOP/s  75 % sgemm D=512, 38 % peak  1.0e-07  [1]
+                LongName (wide)  valueAndGradient  6x7x512   2.00 ms        -      -            -     1.50x  1.50 GFLOP/s  75 % sgemm D=512, 38 % peak  1.0e-07  [1]
 
                 [1] naive loop too slow here; see its ratio at 4x5
                 """)

@@ -11,7 +11,7 @@ import Testing
         let measurement = try sampleBenchmark(relativeError: 1e-7, clock: clock).run(
             in: .test, plan: .test, clock: clock
         ) { events.append($0) }
-        #expect(events == ["preparing", "checking", "timing"])
+        #expect(events == ["preparing", "checking", "timing", "timing one worker"])
         #expect(measurement.maxRelativeError == 1e-7)
         #expect(measurement.note == nil)
     }
@@ -41,6 +41,57 @@ import Testing
         #expect(abs(ratio.median - 3) < 1e-9)
         #expect(measurement.fastloss.threads == 2)
         #expect(measurement.naive?.threads == 1)
+        // One worker takes 3 ms.
+        #expect(abs(try #require(measurement.ratioToOneWorker).median - 1.5) < 1e-9)
+        #expect(measurement.ratioToSgemm == nil && measurement.ratioToParts == nil)
+    }
+
+    @Test(arguments: [Rival.Kind.sgemm, .parts])
+    func `a rival has a ratio of its own`(kind: Rival.Kind) throws {
+        let clock = ManualClock()
+        let measurement = try sampleBenchmark(rival: kind, clock: clock).run(
+            in: .test, plan: .test, clock: clock, stage: { _ in })
+        // It takes 4 ms.
+        let (ratio, other) =
+            kind == .sgemm
+            ? (measurement.ratioToSgemm, measurement.ratioToParts)
+            : (measurement.ratioToParts, measurement.ratioToSgemm)
+        #expect(abs(try #require(ratio).median - 2) < 1e-9)
+        #expect(other == nil)
+    }
+
+    @Test func `with one worker there is no other to compare with`() throws {
+        let clock = ManualClock()
+        let context = BenchmarkContext(cells: try .bundled(), workers: 1)
+        let measurement = try sampleBenchmark(clock: clock).run(
+            in: context, plan: .test, clock: clock, stage: { _ in })
+        #expect(measurement.ratioToOneWorker == nil)
+        #expect(measurement.ratioToNaive != nil)
+    }
+
+    @Test func `a result that depends on the workers fails`() throws {
+        let benchmark = Benchmark(
+            kernel: "Sample", mode: .value, shape: ProblemShape(1, 1), tolerance: 0
+        ) { _ in
+            let work = Work(flops: 1, bytes: 1, limitedBy: .memory)
+            return Prepared(
+                work: work, maxRelativeError: { _ in 0 }, fastloss: { Float($0.workers) }, naive: { 0 })
+        }
+        #expect(throws: TimingError.workersDisagree(one: 1, all: 2)) {
+            try benchmark.run(in: .test, plan: .test, clock: ManualClock(), stage: { _ in })
+        }
+    }
+
+    @Test(arguments: [(1_000, nil), (200, BenchmarkError.tooMuchScratch(bytes: 512, most: 200))])
+    func `a row may limit its scratch memory`(most: Int, error: BenchmarkError?) throws {
+        let clock = ManualClock()
+        let benchmark = sampleBenchmark(workspaceBytes: 512, mostScratch: most, clock: clock)
+        let run = { try benchmark.run(in: .test, plan: .test, clock: clock, stage: { _ in }) }
+        if let error {
+            #expect(throws: error) { try run() }
+        } else {
+            #expect(try run().workspaceBytes == 512)
+        }
     }
 
     @Test func `a naive loop timed elsewhere gives no ratio and a note`() throws {
@@ -69,38 +120,44 @@ extension BenchmarkContext {
     }
 }
 
-/// A workspace of at least `bytes`.
-private func workspaceHolding(_ bytes: Int) throws -> Workspace {
-    let workspace = Workspace(workers: 1)
-    var layout = Workspace.Layout()
-    _ = try layout.add(bytes, of: UInt8.self)
-    workspace.reserve(layout)
-    return workspace
-}
-
-/// A row whose calls advance `clock` by 2 ms (FastLoss) and 6 ms (naive).
+/// A row whose calls advance `clock` by 2 ms (FastLoss), 3 ms (on one worker of two), 4 ms (a rival) and 6 ms (naive).
 func sampleBenchmark(
     kernel: String = "Sample", variant: String? = nil, mode: Mode = .valueAndGradient,
     shape: ProblemShape = ProblemShape(64, 1201),
     relativeError: Double = 0, naiveTimedAt: ProblemShape? = nil, hasNaive: Bool = true, isQuick: Bool = true,
-    limit: Work.Limit = .memory, bytes: Int = 8_000_000, workspaceBytes: Int? = nil,
-    clock: ManualClock = ManualClock()
+    limit: Work.Limit = .memory, bytes: Int = 8_000_000, workspaceBytes: Int? = nil, mostScratch: Int? = nil,
+    rival: Rival.Kind? = nil, clock: ManualClock = ManualClock()
 ) -> Benchmark {
     Benchmark(
         kernel: kernel, variant: variant, mode: mode, shape: shape, tolerance: 1e-6,
-        naiveTimedAt: naiveTimedAt, isQuick: isQuick
+        naiveTimedAt: naiveTimedAt, mostScratch: mostScratch, isQuick: isQuick
     ) { context in
-        let work = Work(flops: 3_000_000, bytes: bytes, limitedBy: limit)
-        func call(_ milliseconds: Int) -> () -> Float {
-            {
-                clock.advance(by: .milliseconds(milliseconds))
-                return 0
-            }
+        func fill(_ workspace: Workspace) throws {
+            guard let workspaceBytes else { return }
+            var layout = Workspace.Layout()
+            _ = try layout.add(workspaceBytes, of: UInt8.self)
+            try workspace.reserve(layout)
         }
         return Prepared(
-            maxRelativeError: { relativeError },
-            fastloss: Implementation(work: work, threads: context.workers, call: call(2)),
-            naive: hasNaive && naiveTimedAt == nil ? Implementation(work: work, call: call(6)) : nil,
-            workspace: try workspaceBytes.map(workspaceHolding))
+            work: Work(flops: 3_000_000, bytes: bytes, limitedBy: limit),
+            maxRelativeError: { workspace in
+                try fill(workspace)
+                return relativeError
+            },
+            fastloss: { workspace in
+                clock.advance(by: .milliseconds(workspace.workers < context.workers ? 3 : 2))
+                return 0
+            },
+            naive: hasNaive && naiveTimedAt == nil
+                ? {
+                    clock.advance(by: .milliseconds(6))
+                    return 0
+                } : nil,
+            rival: rival.map { kind in
+                Rival(kind) { _ in
+                    clock.advance(by: .milliseconds(4))
+                    return 0
+                }
+            })
     }
 }

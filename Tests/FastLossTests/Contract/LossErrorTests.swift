@@ -20,6 +20,10 @@ import Testing
             .factorizationFailed(routine: "sgesdd", info: 3),
             "LAPACK's sgesdd did not converge (info 3)"
         ),
+        (
+            .outOfMemory(bytes: 4096),
+            "the scratch memory of this call, 4096 bytes, could not be had"
+        ),
     ])
     func messages(error: LossError, message: String) {
         #expect(error.description == message)

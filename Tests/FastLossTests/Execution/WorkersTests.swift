@@ -72,3 +72,30 @@ import Testing
         func decrement() { count.subtract(1, ordering: .sequentiallyConsistent) }
     }
 }
+
+/// What a loop pays that itself calls from several threads, where timings mean something.
+@Suite(.serialized, .enabled(if: !_isDebugAssertConfiguration())) struct ConcurrentCallersTests {
+    /// Calls that four threads make at the same time, each asking for two workers, take no longer than one thread takes for all of
+    /// them alone: nobody gets in another's way. Twice that is allowed, because other tests run beside this one, and the fastest
+    /// of several tries counts on both sides.
+    @Test func slowDownByNoMoreThanTheirShare() throws {
+        let (callers, rounds) = (4, 40)
+        let call = PublicCall.all.first { $0.name.hasPrefix("BernoulliNLL, gradient, overwrite, 203") }!
+        @Sendable func run(_ workers: Int, rounds: Int) {
+            let (memory, workspace) = (CallMemory(call), Workspace(workers: workers))
+            for _ in 0..<rounds { try? call.run(memory, workspace) }
+        }
+        let clock = ContinuousClock()
+        let attempts = (0..<7).map { _ in
+            (
+                alone: clock.measure { run(1, rounds: callers * rounds) },
+                together: clock.measure {
+                    DispatchQueue.concurrentPerform(iterations: callers) { _ in run(2, rounds: rounds) }
+                }
+            )
+        }
+        let alone = attempts.map(\.alone).min()!
+        let together = attempts.map(\.together).min()!
+        #expect(together < alone * 2, "alone \(alone), together \(together)")
+    }
+}

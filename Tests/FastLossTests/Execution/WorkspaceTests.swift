@@ -15,7 +15,7 @@ import Testing
         for (count, bytes) in [(0, 0), (1, 64), (100, 448), (10, 448), (112, 448), (113, 512)] {
             var layout = Workspace.Layout()
             _ = try layout.add(count, of: Float.self)
-            workspace.reserve(layout)
+            try workspace.reserve(layout)
             #expect(workspace.byteCount == bytes)
         }
     }
@@ -27,7 +27,7 @@ import Testing
         let floats = try layout.add(17, of: Float.self)
         let doubles = try layout.add(2, of: Double.self)
         let workspace = Workspace(workers: 1)
-        workspace.reserve(layout)
+        try workspace.reserve(layout)
         let starts = [
             Int(bitPattern: workspace.pointer(bytes)), Int(bitPattern: workspace.pointer(none)),
             Int(bitPattern: workspace.pointer(floats)), Int(bitPattern: workspace.pointer(doubles)),

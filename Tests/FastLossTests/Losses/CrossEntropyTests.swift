@@ -308,8 +308,8 @@ import Testing
             if row == 0 { labels[2] = label }
             var gradient = [Float](repeating: 6, count: 3 * classes)
             expectError(
-                "label \(label) in row \(row) is neither a class (0 to \(classes - 1)) nor the ignored label",
-                .labelOutOfRange(label: label, row: row, classes: classes)
+                "label \(label) in row \(row) of labels is neither a class (0 to \(classes - 1)) nor the ignored label",
+                .labelOutOfRange(argument: "labels", label: label, row: row, classes: classes)
             ) { () throws(LossError) in
                 _ = try Self.run(
                     Inputs(

@@ -145,11 +145,11 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         ) { _, batch, _ in batch.batchCount = -1 },
         ObjectiveMistake(
             name: "cell type out of range",
-            message: "label -1 in row 1 is neither a class (0 to 3) nor the ignored label"
+            message: "label -1 in row 1 of cellTypes.labels is neither a class (0 to 3) nor the ignored label"
         ) { _, batch, _ in batch.cellTypeLabels[1] = -1 },
         ObjectiveMistake(
             name: "batch label out of range",
-            message: "label 3 in row 2 is neither a class (0 to 2) nor the ignored label"
+            message: "label 3 in row 2 of batches.labels is neither a class (0 to 2) nor the ignored label"
         ) { _, batch, _ in batch.batchLabels[2] = 3 },
         ObjectiveMistake(
             name: "empty mask",
@@ -158,17 +158,17 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         ) { _, batch, _ in batch.mask = batch.targets.map { _ in false } },
         ObjectiveMistake(
             name: "only ignored cell types",
-            message: "CrossEntropy has nothing to average: no element is selected "
+            message: "CrossEntropy of cellTypes.labels has nothing to average: no element is selected "
                 + "(choose whenEmpty: .zero or .nan to get a value instead)"
         ) { _, batch, _ in batch.cellTypeLabels = [-100, -100, -100] },
         ObjectiveMistake(
             name: "only ignored batch labels",
-            message: "CrossEntropy has nothing to average: no element is selected "
+            message: "CrossEntropy of batches.labels has nothing to average: no element is selected "
                 + "(choose whenEmpty: .zero or .nan to get a value instead)"
         ) { _, batch, _ in batch.batchLabels = [-100, -100, -100] },
         ObjectiveMistake(
             name: "no cells",
-            message: "CrossEntropy has nothing to average: no element is selected "
+            message: "CrossEntropy of cellTypes.labels has nothing to average: no element is selected "
                 + "(choose whenEmpty: .zero or .nan to get a value instead)"
         ) { _, batch, gradients in
             batch = .random(cells: 0, tokens: 5, width: 4)

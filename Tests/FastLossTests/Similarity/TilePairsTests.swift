@@ -25,6 +25,14 @@ import Testing
         #expect(met.count == blocks * (blocks + 1) / 2)
     }
 
+    @Test(arguments: 0...9)
+    func everyPairHasOneIndex(blocks: Int) {
+        let tiles = TilePairs(rows: blocks * 4, largestBlock: 4)
+        let pairs = (0..<blocks * (blocks + 1) / 2).map { tiles.pair($0) }
+        #expect(pairs.allSatisfy { 0 <= $0.first && $0.first <= $0.second && $0.second < blocks })
+        #expect(Set(pairs.map { [$0.first, $0.second] }).count == pairs.count)
+    }
+
     @Test(arguments: [(0, 4), (1, 4), (4, 4), (5, 4), (129, 128), (300, 128), (600, 256), (4_097, 256)])
     func blocksCoverTheRows(rows: Int, largest: Int) {
         let tiles = TilePairs(rows: rows, largestBlock: largest)

@@ -11,20 +11,20 @@ struct EmbeddingShape: Sendable, CustomStringConvertible {
     var matrix: MatrixShape { MatrixShape(rows: rows, columns: columns) }
     var description: String { "\(rows)×\(columns)" }
 
-    /// Around the tiles (128 and 256 rows), the tasks (32, 64) and the panels (256), at widths from a number
-    /// to an embedding.
+    /// Around the strips of tasks (16, 32, 64 rows), the packed panels (32), the tiles (128, 256) and CCE's panels (256),
+    /// below and above the 1,024 rows from which ECS is streamed, at widths from a number to an embedding.
     ///
     /// An unoptimised oracle needs 50 ns for each of its B²·D products: a debug build leaves out what would
     /// take minutes.
     static let all: [EmbeddingShape] = {
-        let rows = [1, 2, 3, 5, 64, 127, 128, 129, 255, 257, 300, 511, 513, 600]
+        let rows = [1, 2, 3, 5, 15, 31, 33, 64, 127, 128, 129, 255, 257, 300, 511, 513, 600, 1_024, 1_025, 1_300]
         let shapes = rows.flatMap { rows in
             [1, 3, 16, 33, 128].map { EmbeddingShape(rows: rows, columns: $0) }
         }
         #if DEBUG
-            return shapes.filter { $0.rows * $0.rows * $0.columns <= 400_000 }
+            return shapes.filter { $0.rows * $0.rows * $0.columns <= 400_000 || $0.rows > 1_000 && $0.columns == 1 }
         #else
-            return shapes
+            return shapes.filter { $0.rows * $0.rows * $0.columns <= 60_000_000 }
         #endif
     }()
 }

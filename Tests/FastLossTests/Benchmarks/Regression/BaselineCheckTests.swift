@@ -52,13 +52,13 @@ import Testing
         ) { [clock] _ in
             var calls = 0
             return Prepared(
-                maxRelativeError: { 0 },
-                fastloss: Implementation(work: .none) {
+                work: Work(flops: 0, bytes: 0, limitedBy: .memory), maxRelativeError: { _ in 0 },
+                fastloss: { _ in
                     calls += 1
                     clock.advance(by: .milliseconds(calls.isMultiple(of: 2) ? 4 : 1))
                     return 0
                 },
-                naive: Implementation(work: .none) {
+                naive: {
                     clock.advance(by: .milliseconds(6))
                     return 0
                 })
@@ -163,6 +163,18 @@ import Testing
             ])
     }
 
+    @Test func `a file that cannot be read says why`() throws {
+        #expect(throws: BaselineError.unreadable(reason: "there is no such file")) {
+            try RatioBaseline(reading: "/nowhere.json")
+        }
+        let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).json").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        for (text, reason) in [("{", "it is not JSON"), ("{}", ".schema is missing")] {
+            try Data(text.utf8).write(to: URL(filePath: path))
+            #expect(throws: BaselineError.malformed(reason: reason)) { try RatioBaseline(reading: path) }
+        }
+    }
+
     @Test func `what is no baseline is refused`() throws {
         #expect(throws: BaselineError.otherSchema(99)) { try RatioBaseline(json: Data(#"{"schema": 99}"#.utf8)) }
         for text in ["", "[]", "{}", #"{"schema": 1}"#] {
@@ -198,16 +210,14 @@ private func sampleBaseline(_ ratios: [String: Double]) -> RatioBaseline {
 
 /// Calls that advance `clock` by so many milliseconds.
 private func implementations(candidate: Int, naive: Int, clock: ManualClock) -> Prepared {
-    func implementation(_ milliseconds: Int) -> Implementation {
-        Implementation(work: .none) {
-            clock.advance(by: .milliseconds(milliseconds))
+    Prepared(
+        work: Work(flops: 0, bytes: 0, limitedBy: .memory), maxRelativeError: { _ in 0 },
+        fastloss: { _ in
+            clock.advance(by: .milliseconds(candidate))
             return 0
-        }
-    }
-    return Prepared(
-        maxRelativeError: { 0 }, fastloss: implementation(candidate), naive: implementation(naive))
-}
-
-extension Work {
-    fileprivate static let none = Work(flops: 0, bytes: 0, limitedBy: .memory)
+        },
+        naive: {
+            clock.advance(by: .milliseconds(naive))
+            return 0
+        })
 }

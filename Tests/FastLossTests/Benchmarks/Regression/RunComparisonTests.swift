@@ -90,11 +90,12 @@ import Testing
                 kernel: kernel, mode: .valueAndGradient, shape: ProblemShape(64, 1201), tolerance: 0
             ) { _ in
                 let work = Work(flops: 1, bytes: 1, limitedBy: .memory)
-                let implementation = Implementation(work: work) {
+                func call() -> Float {
                     clock.advance(by: .milliseconds(milliseconds) * drift)
                     return 0
                 }
-                return Prepared(maxRelativeError: { 0 }, fastloss: implementation, naive: implementation)
+                return Prepared(
+                    work: work, maxRelativeError: { _ in 0 }, fastloss: { _ in call() }, naive: call)
             }.run(in: .test, plan: .test, clock: clock, stage: { _ in })
         }
         return Report(
@@ -121,11 +122,12 @@ import Testing
         ) { context in
             #expect(context.workers == 1)
             let work = Work(flops: 1, bytes: 1, limitedBy: .memory)
-            let fastloss = Implementation(work: work) {
-                calls += 1
-                return 0
-            }
-            return Prepared(maxRelativeError: { 0 }, fastloss: fastloss, naive: nil)
+            return Prepared(
+                work: work, maxRelativeError: { _ in 0 },
+                fastloss: { _ in
+                    calls += 1
+                    return 0
+                }, naive: nil)
         }
         try benchmark.callFastLoss(times: 3, cells: .bundled())
         #expect(calls == 4)

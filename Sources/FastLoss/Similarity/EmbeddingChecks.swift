@@ -1,19 +1,4 @@
-// Sizes of the tiles that the similarity losses stream, and the checks of their embeddings.
-
-/// How large the tiles of a similarity matrix are.
-enum SimilarityTile {
-    /// Rows of a block of a symmetric matrix of B rows.
-    ///
-    /// A tile of 256×256 floats (256 KiB) stays in the second-level cache between its three products; fewer rows lower the rate
-    /// of sgemm, more gain nothing. Small batches take smaller tiles, so that two workers find work; up to 128 rows one
-    /// tile and one worker are fastest.
-    static func rows(forBatch rows: Int) -> Int {
-        rows <= 512 ? 128 : 256
-    }
-
-    /// Products of one worker's three sgemm calls in a nanosecond: about 50 of each, three of them per tile.
-    static let productsPerNanosecond = 16
-}
+// The checks that ECS, CCE and the similarity matrix make of embeddings and of their gradients.
 
 /// Throws unless a gradient has the size of its embeddings, a usable scale and memory of its own.
 func checkGradient(

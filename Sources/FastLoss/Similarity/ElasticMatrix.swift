@@ -1,0 +1,110 @@
+// ECS of a batch whose similarity matrix fits in the caches: two passes, many independent tasks.
+
+import CFastLossKernels
+
+/// ECS by way of the whole B×B matrix G of factors (C_ij − β, where S_ij > 0 and i ≠ j).
+///
+/// First every strip of rows of the upper triangle of S is multiplied, turned into its part of the loss and of G, and
+/// mirrored; then every strip of rows of the gradient is G·N, projected while it is at hand. That is 3·B²·D flops, as with
+/// tiles, but in two stretches of independent tasks instead of a round of tiles after the other: at training's batch sizes
+/// the workers would spend their time between rounds.
+enum ElasticMatrix {
+    /// Up to 4 MiB of G. Measured on two Zen 5 cores: see ``ElasticTiles``.
+    static let mostRows = 1024
+
+    /// Rows of a strip: few enough that two workers, or four, find equal shares, as many as B allows, for the reuse of N.
+    private static func stripRows(forBatch rows: Int) -> Int {
+        rows <= 128 ? 16 : rows <= 512 ? 32 : 64
+    }
+
+    /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
+    static func evaluate(
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float, into output: GradientOutput?,
+        workspace: Workspace
+    ) throws(LossError) -> Double {
+        let (rows, columns) = (shape.rows, shape.columns)
+        let stripRows = stripRows(forBatch: rows)
+        let strips = (rows + stripRows - 1) / stripRows
+        let stride = TileProducts.stride(forColumns: rows)
+        // What accumulates onto a gradient is first put together aside, a strip at a time.
+        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let asideCount = accumulates ? stripRows * columns : 0
+
+        var layout = Workspace.Layout()
+        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, in: &layout)
+        let factorScratch = try layout.add(rows * stride, of: Float.self)
+        let sumScratch = try layout.add(strips, of: Double.self)
+        let asideScratch = try layout.add(asideCount * min(workspace.workers, strips), of: Float.self)
+        try workspace.reserve(layout)
+
+        let unit = NormalizedRows(
+            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
+            workspace: workspace)
+        let triangle = Triangle(
+            unit: unit, threshold: threshold, factors: workspace.pointer(factorScratch), stride: stride,
+            block: max(stripRows, TileProducts.panelRows), needsFactors: output != nil)
+        let sums = workspace.pointer(sumScratch)
+        let aside = workspace.pointer(asideScratch)
+
+        let products = rows * rows * columns
+        workspace.forEachTask(
+            strips, estimatedNanoseconds: products / 2 / TileProducts.productsPerNanosecond
+        ) { strip, _ in
+            sums[strip] = triangle.visit(strip * stripRows..<min(rows, (strip + 1) * stripRows))
+        }
+        if let output, let gradient = output.memory.baseAddress {
+            let factor = ElasticCellSimilarity.gradientFactor(output, rows: rows)
+            workspace.forEachTask(
+                strips, estimatedNanoseconds: products / TileProducts.productsPerNanosecond
+            ) { strip, worker in
+                let range = strip * stripRows..<min(rows, (strip + 1) * stripRows)
+                let unitGradient =
+                    accumulates ? aside + worker * asideCount : gradient + range.lowerBound * columns
+                TileProducts.multiply(
+                    triangle.factors(range), unit.block(0..<rows), into: unitGradient, stride: columns)
+                unit.backward(range, from: unitGradient, factor: factor, belowFloor: .constantNorm, into: output)
+            }
+        }
+        return (0..<strips).reduce(0) { $0 + sums[$1] }
+    }
+}
+
+/// The upper triangle of S, which becomes both triangles of G.
+private struct Triangle {
+    let unit: NormalizedRows
+    let threshold: Float
+    let factors: UnsafeMutablePointer<Float>
+    let stride: Int
+    /// A strip starts where its diagonal block does, in whole panels; those blocks are computed in full.
+    let block: Int
+    let needsFactors: Bool
+
+    /// The rows of G.
+    func factors(_ rows: Range<Int>) -> MatrixPointer {
+        MatrixPointer(factors + rows.lowerBound * stride, rows: rows.count, columns: unit.shape.rows, stride: stride)
+    }
+
+    /// One strip: its part of Σ (C − β)², counted twice beyond its diagonal block.
+    func visit(_ rows: Range<Int>) -> Double {
+        let batch = unit.shape.rows
+        let start = rows.lowerBound / block * block
+        let diagonalEnd = min(batch, start + block)
+        let strip = factors + rows.lowerBound * stride
+        unit.similarities(rows, unit, start..<batch, into: strip + start, stride: stride)
+        for row in rows { factors[row * stride + row] = 0 }
+
+        let mode = needsFactors ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE
+        func sum(_ columns: Range<Int>) -> Double {
+            kernels.elastic_cell_similarity(
+                strip + columns.lowerBound, rows.count, columns.count, stride, threshold, mode)
+        }
+        let diagonal = sum(start..<diagonalEnd)
+        let beyond = sum(diagonalEnd..<batch)
+        if needsFactors {
+            kernels.transpose(
+                strip + diagonalEnd, rows.count, batch - diagonalEnd, stride,
+                factors + diagonalEnd * stride + rows.lowerBound, stride)
+        }
+        return diagonal + 2 * beyond
+    }
+}

@@ -1,0 +1,85 @@
+// The products that the tiles of a similarity matrix go through, by FastLoss's own kernel or by sgemm.
+//
+// Where the instruction set has a tile product of its own (AVX2, AVX-512), it is used for every size: it packs nothing, and
+// does not depend on which kernels the BLAS build knows. The baseline goes through `cblas_sgemm`.
+
+import CFastLossKernels
+
+package enum TileProducts {
+    /// Rows that one packed panel of the right operand of a similarity holds, side by side.
+    package static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
+
+    /// Products in a nanosecond of one worker, for telling whether a second one pays: what AVX2 and Zen 4 reach. Zen 5 is
+    /// twice as fast.
+    static let productsPerNanosecond = 50
+
+    /// Steps of a sum before it is added to the rest; see FASTLOSS_TILE_DEPTH.
+    private static let depth = Int(FASTLOSS_TILE_DEPTH)
+
+    /// Elements between the rows of scratch matrices with `columns` columns: readable in whole groups of columns, and an odd
+    /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
+    package static func stride(forColumns columns: Int) -> Int {
+        guard tileProduct != nil else { return columns }
+        return (columns + panelRows - 1) / panelRows * panelRows + Workspace.alignment / MemoryLayout<Float>.stride
+    }
+
+    /// C = A·B or C += A·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
+    package static func multiply(
+        _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
+        accumulates: Bool = false
+    ) {
+        guard let tileProduct else {
+            for k in Swift.stride(from: 0, to: max(1, a.columns), by: depth) {
+                let steps = min(depth, a.columns - k)
+                BLAS.multiply(
+                    MatrixPointer(a.base + k, rows: a.rows, columns: steps, stride: a.stride),
+                    MatrixPointer(b.base + k * b.stride, rows: steps, columns: b.columns, stride: b.stride),
+                    beta: accumulates || k > 0 ? 1 : 0, into: c, stride: stride)
+            }
+            return
+        }
+        tileProduct(
+            a.base, a.stride, 1, a.rows, a.columns, b.base, b.stride, b.columns, c, stride,
+            accumulates ? FASTLOSS_GRADIENT_ACCUMULATE : FASTLOSS_GRADIENT_OVERWRITE)
+    }
+
+    /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
+    package static func multiplyTransposedLeft(
+        _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
+        accumulates: Bool = false
+    ) {
+        guard let tileProduct else {
+            for k in Swift.stride(from: 0, to: max(1, a.rows), by: depth) {
+                let steps = min(depth, a.rows - k)
+                BLAS.multiplyTransposedLeft(
+                    MatrixPointer(a.base + k * a.stride, rows: steps, columns: a.columns, stride: a.stride),
+                    MatrixPointer(b.base + k * b.stride, rows: steps, columns: b.columns, stride: b.stride),
+                    beta: accumulates || k > 0 ? 1 : 0, into: c, stride: stride)
+            }
+            return
+        }
+        tileProduct(
+            a.base, 1, a.stride, a.columns, a.rows, b.base, b.stride, b.columns, c, stride,
+            accumulates ? FASTLOSS_GRADIENT_ACCUMULATE : FASTLOSS_GRADIENT_OVERWRITE)
+    }
+
+    /// Panels that B rows fill.
+    package static func panels(forRows rows: Int) -> Int { (rows + panelRows - 1) / panelRows }
+
+    /// Writes up to ``panelRows`` rows side by side, ready to be the right operand of similarities.
+    package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
+        kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
+        // Read, though nothing comes of it.
+        for column in rows.rows..<panelRows {
+            for k in 0..<rows.columns { panel[k * panelRows + column] = 0 }
+        }
+    }
+
+    /// C = A·Bᵀ with B as a packed panel of `count` rows.
+    package static func multiply(
+        _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>, stride: Int
+    ) {
+        multiply(
+            a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c, stride: stride)
+    }
+}

@@ -1,0 +1,379 @@
+// The list of public calls, family by family, at shapes that no block or vector divides: small ones, which one worker does alone,
+// and ones worth sharing.
+
+import FastLoss
+
+extension PublicCall {
+    static let all: [PublicCall] = [
+        maskedLosses, classification, similarities, reductions, pooling, weightedPooling, objectives,
+    ].flatMap(\.self)
+
+    private static let updates = [GradientUpdate.overwrite, .accumulate]
+
+    // MARK: - Value losses
+
+    private static let maskedLosses: [PublicCall] = [(3, 7), (203, 1_201)].flatMap {
+        (rows, columns) -> [PublicCall] in
+        let shape = MatrixShape(rows: rows, columns: columns)
+        let count = rows * columns
+        var random = RandomInputs(seed: 1)
+        let (targets, mask) = (random.targets(count), random.mask(count))
+        let (predictions, probabilities) = (random.predictions(count), random.probabilities(count))
+        func calls(_ name: String, _ loss: some MaskedMetric, _ x: [Float]) -> [PublicCall] {
+            [
+                PublicCall("\(name), value, \(rows)×\(columns)") { (_, workspace) -> Double in
+                    try loss.value(
+                        predictions: x.span, targets: targets.span, mask: mask.span, workspace: workspace
+                    ).value
+                },
+                PublicCall("\(name), value per cell, \(rows)×\(columns)", outputs: [rows]) {
+                    (memory, workspace) -> Double in
+                    var values = memory.output(0)
+                    return Double(
+                        try loss.valuePerCell(
+                            predictions: x.span, targets: targets.span, mask: nil, shape: shape,
+                            values: &values,
+                            workspace: workspace))
+                },
+            ]
+        }
+        func gradientCalls(_ name: String, _ loss: some MaskedLoss, _ x: [Float]) -> [PublicCall] {
+            let reduced = updates.map { update in
+                PublicCall("\(name), gradient, \(update), \(rows)×\(columns)", outputs: [count]) {
+                    (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    return try loss.valueAndGradient(
+                        predictions: x.span, targets: targets.span, mask: mask.span, gradient: &gradient,
+                        update: update, workspace: workspace
+                    ).value
+                }
+            }
+            let perCell = PublicCall(
+                "\(name), gradient per cell, \(rows)×\(columns)", outputs: [rows, count]
+            ) {
+                (memory, workspace) -> Double in
+                var values = memory.output(0)
+                var gradient = memory.output(1)
+                return Double(
+                    try loss.valueAndGradientPerCell(
+                        predictions: x.span, targets: targets.span, mask: nil, shape: shape, values: &values,
+                        gradient: &gradient, workspace: workspace))
+            }
+            return reduced + [perCell]
+        }
+        let (fromProbabilities, fromLogits) = (BernoulliNLL(), BernoulliNLL(from: .logits))
+        let all: [[PublicCall]] = [
+            calls("MaskedMSE", MaskedMSE(), predictions),
+            calls("BernoulliNLL", fromProbabilities, probabilities),
+            calls("BernoulliNLL of logits", fromLogits, predictions),
+            calls("MaskedRelativeError", MaskedRelativeError(), predictions),
+            gradientCalls("MaskedMSE", MaskedMSE(), predictions),
+            gradientCalls("BernoulliNLL", fromProbabilities, probabilities),
+            gradientCalls("BernoulliNLL of logits", fromLogits, predictions),
+        ]
+        return all.flatMap(\.self)
+    }
+
+    // MARK: - Cross-entropy
+
+    /// Both ways of the kernel: several rows at a time, and one.
+    private static let classification: [PublicCall] = [(5, 3), (2_501, 11), (301, 131)].flatMap {
+        (rows, classes) -> [PublicCall] in
+        var random = RandomInputs(seed: 2)
+        let logits = random.normals(rows * classes, scale: 3)
+        var labels = random.labels(rows, classes: classes, ignored: 0.2)
+        labels[0] = 0
+        let shape = "\(rows)×\(classes)"
+        let plain = [
+            PublicCall("CrossEntropy, value, \(shape)") { [labels] (_, workspace) -> Double in
+                try CrossEntropy().value(
+                    logits: logits.span, labels: labels.span, classes: classes, workspace: workspace
+                ).value
+            },
+            PublicCall("DomainAdversarialLoss, gradients, \(shape)", outputs: [logits.count, logits.count]) {
+                [labels] (memory, workspace) -> Double in
+                var discriminator = memory.output(0)
+                var embedding = memory.output(1)
+                return try DomainAdversarialLoss().valueAndGradient(
+                    logits: logits.span, labels: labels.span, classes: classes,
+                    discriminatorGradient: &discriminator, embeddingGradient: &embedding, workspace: workspace
+                ).value
+            },
+        ]
+        let updating = updates.map { update in
+            PublicCall("CrossEntropy, gradient, \(update), \(shape)", outputs: [logits.count]) {
+                [labels] (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                return try CrossEntropy().valueAndGradient(
+                    logits: logits.span, labels: labels.span, classes: classes, gradient: &gradient,
+                    update: update, workspace: workspace
+                ).value
+            }
+        }
+        return plain + updating
+    }
+
+    // MARK: - Pairs of cells
+
+    private static let similarities: [PublicCall] = [(5, 7), (129, 513), (515, 65), (1_025, 3)].flatMap {
+        (rows, columns) -> [PublicCall] in
+        let shape = MatrixShape(rows: rows, columns: columns)
+        let count = rows * columns
+        var random = RandomInputs(seed: 3)
+        let first = random.embeddings(rows: rows, columns: columns)
+        let second = random.secondEncoding(of: first)
+        let (ecs, cce) = (ElasticCellSimilarity(threshold: 0.3), ContrastiveCellEmbedding())
+        let plain = [
+            PublicCall("ElasticCellSimilarity, value, \(rows)×\(columns)") { (_, workspace) -> Double in
+                try ecs.value(embeddings: first.span, shape: shape, workspace: workspace).value
+            },
+            PublicCall("ContrastiveCellEmbedding, value, \(rows)×\(columns)") { (_, workspace) -> Double in
+                try cce.value(first: first.span, second: second.span, shape: shape, workspace: workspace)
+                    .value
+            },
+            PublicCall("CosineSimilarity, \(rows)×\(columns)", outputs: [rows * rows]) {
+                (memory, workspace) -> Double in
+                var similarities = memory.output(0)
+                try CosineSimilarity().matrix(
+                    embeddings: first.span, shape: shape, similarities: &similarities, workspace: workspace)
+                return 0
+            },
+        ]
+        let updating = updates.flatMap { (update) -> [PublicCall] in
+            [
+                PublicCall("ElasticCellSimilarity, gradient, \(update), \(rows)×\(columns)", outputs: [count])
+                {
+                    (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    return try ecs.valueAndGradient(
+                        embeddings: first.span, shape: shape, gradient: &gradient, update: update,
+                        workspace: workspace
+                    ).value
+                },
+                PublicCall(
+                    "ContrastiveCellEmbedding, gradients, \(update), \(rows)×\(columns)",
+                    outputs: [count, count]
+                ) { (memory, workspace) -> Double in
+                    var firstGradient = memory.output(0)
+                    var secondGradient = memory.output(1)
+                    return try cce.valueAndGradient(
+                        first: first.span, second: second.span, shape: shape, firstGradient: &firstGradient,
+                        secondGradient: &secondGradient, update: update, workspace: workspace
+                    ).value
+                },
+            ]
+        }
+        return plain + updating
+    }
+
+    // MARK: - Reductions
+
+    private static let reductions: [PublicCall] = [(3, 7, 2), (403, 301, 5)].flatMap {
+        (rows, columns, masks) -> [PublicCall] in
+        let shape = MatrixShape(rows: rows, columns: columns)
+        var random = RandomInputs(seed: 4)
+        let values = random.normals(rows * columns)
+        var selections = random.mask(masks * columns, ratio: 0.5)
+        for mask in 0..<masks { selections[mask * columns] = true }
+        let upstream = random.normals(rows * masks)
+        let name = "\(rows)×\(columns)×\(masks)"
+        return [
+            PublicCall("MaskedReductions, value, \(name)", outputs: [rows * masks]) {
+                [selections] (memory, workspace) -> Double in
+                var outputs = memory.output(0)
+                try MaskedReductions().value(
+                    values: values.span, masks: selections.span, shape: shape, maskCount: masks,
+                    outputs: &outputs,
+                    workspace: workspace)
+                return 0
+            },
+            PublicCall("MaskedReductions, gradient, \(name)", outputs: [rows * columns]) {
+                [selections] (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                try MaskedReductions().gradient(
+                    outputGradient: upstream.span, masks: selections.span, shape: shape, maskCount: masks,
+                    gradient: &gradient, workspace: workspace)
+                return 0
+            },
+        ]
+    }
+
+    // MARK: - Pooling
+
+    private static let tokens = [
+        TokenShape(cells: 2, tokens: 3, width: 5), TokenShape(cells: 9, tokens: 301, width: 67),
+    ]
+
+    private static let pooling: [PublicCall] = tokens.flatMap { (shape) -> [PublicCall] in
+        var random = RandomInputs(seed: 5)
+        let states = random.normals(shape.cells * shape.tokens * shape.width)
+        let upstream = random.normals(shape.cells * shape.width)
+        return [TokenPooling.cls, .average].flatMap { (pooling) -> [PublicCall] in
+            [
+                PublicCall("TokenPooling \(pooling), value, \(shape.cells) cells", outputs: [upstream.count])
+                {
+                    (memory, workspace) -> Double in
+                    var embeddings = memory.output(0)
+                    try pooling.value(
+                        states: states.span, shape: shape, embeddings: &embeddings, workspace: workspace)
+                    return 0
+                },
+                PublicCall("TokenPooling \(pooling), gradient, \(shape.cells) cells", outputs: [states.count])
+                {
+                    (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    try pooling.gradient(
+                        embeddingGradient: upstream.span, shape: shape, gradient: &gradient,
+                        update: .accumulate,
+                        workspace: workspace)
+                    return 0
+                },
+            ]
+        }
+    }
+
+    private static let weightedPooling: [PublicCall] = tokens.flatMap { (shape) -> [PublicCall] in
+        [1, 3].flatMap { (weightings) -> [PublicCall] in
+            var random = RandomInputs(seed: 6)
+            let states = random.normals(shape.cells * shape.tokens * shape.width)
+            let weights = random.normals(shape.cells * weightings * shape.tokens)
+            let sums = shape.cells * weightings
+            let upstream = random.normals(sums * shape.width)
+            let name = "WeightedTokenPooling K = \(weightings), \(shape.cells) cells"
+            return [
+                PublicCall("\(name), value", outputs: [sums * shape.width]) { (memory, workspace) -> Double in
+                    var embeddings = memory.output(0)
+                    try WeightedTokenPooling().value(
+                        states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+                        embeddings: &embeddings, workspace: workspace)
+                    return 0
+                },
+                PublicCall("Normalized\(name), value", outputs: [sums * shape.width], norms: sums) {
+                    (memory, workspace) -> Double in
+                    var embeddings = memory.output(0)
+                    var norms = memory.norms()
+                    try NormalizedWeightedTokenPooling().value(
+                        states: states.span, weights: weights.span, shape: shape, weightings: weightings,
+                        embeddings: &embeddings, norms: &norms, workspace: workspace)
+                    return 0
+                },
+                PublicCall("\(name), states' gradient", outputs: [states.count]) {
+                    (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    try WeightedTokenPooling().statesGradient(
+                        embeddingGradient: upstream.span, weights: weights.span, shape: shape,
+                        weightings: weightings, gradient: &gradient, workspace: workspace)
+                    return 0
+                },
+                PublicCall("\(name), weights' gradient", outputs: [weights.count]) {
+                    (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    try WeightedTokenPooling().weightsGradient(
+                        embeddingGradient: upstream.span, states: states.span, shape: shape,
+                        weightings: weightings, gradient: &gradient, workspace: workspace)
+                    return 0
+                },
+            ]
+        }
+    }
+
+    // MARK: - The objective
+
+    /// Every term of the objective.
+    private static let everything = TotalObjective(
+        weights: TermValues(
+            maskedGene: 1, maskedGeneZero: 1, cellGene: 1, cellGeneZero: 1, generation: 1, cellType: 1,
+            contrastive: 10,
+            elastic: 10, batch: 1))
+
+    private static let objectives: [PublicCall] = [(3, 7, 5), (203, 401, 65)].flatMap {
+        (cells, tokens, width) -> [PublicCall] in
+        let batch = ObjectiveBatch.random(cells: cells, tokens: tokens, width: width)
+        let arrays = ObjectiveArrays(batch)
+        let name = "\(cells)×\(tokens)×\(width)"
+        return [
+            PublicCall("TotalObjective of everything, value, \(name)") { (_, workspace) -> Double in
+                try value(everything, arrays, workspace)
+            },
+            PublicCall("TotalObjective of everything, gradients, \(name)", outputs: gradientCounts(batch)) {
+                try gradients(everything, arrays, $0, $1)
+            },
+            PublicCall("TotalObjective.integration, gradients, \(name)", outputs: gradientCounts(batch)) {
+                try gradients(.integration(), arrays, $0, $1)
+            },
+        ]
+    }
+
+    private static let gradientSlots: [ObjectiveSlot] = [
+        .genePredictions, .geneNonzero, .cellPredictions, .cellNonzero, .generatedPredictions, .cellEmbedding,
+        .secondCellEmbedding, .cellTypeLogits, .batchLogits, .reversedBatchLogits,
+    ]
+
+    private static func gradientCounts(_ batch: ObjectiveBatch) -> [Int] {
+        gradientSlots.map { batch.inputs[$0.input]?.count ?? 0 }
+    }
+
+    private static func value(
+        _ objective: TotalObjective, _ arrays: ObjectiveArrays, _ workspace: Workspace
+    ) throws -> Double {
+        try objective.value(arrays.inputs, workspace: workspace).total
+    }
+
+    private static func gradients(
+        _ objective: TotalObjective, _ arrays: ObjectiveArrays, _ memory: CallMemory, _ workspace: Workspace
+    ) throws -> Double {
+        var gradients = ObjectiveGradients(
+            genePredictions: memory.output(0), geneNonzero: memory.output(1),
+            cellPredictions: memory.output(2),
+            cellNonzero: memory.output(3), generatedPredictions: memory.output(4),
+            cellEmbedding: memory.output(5),
+            secondCellEmbedding: memory.output(6), cellTypeLogits: memory.output(7),
+            batchLogits: memory.output(8),
+            reversedBatchLogits: memory.output(9))
+        let result = try objective.valueAndGradient(
+            arrays.inputs, gradients: &gradients, workspace: workspace)
+        return result.total + (result.relativeError ?? 0)
+    }
+}
+
+/// The inputs of a batch under names of their own, out of the dictionary: looking them up is no part of a call.
+private struct ObjectiveArrays {
+    let batch: ObjectiveBatch
+    let genePredictions, geneNonzero, cellPredictions, cellNonzero, generatedPredictions: [Float]
+    let cellEmbedding, secondCellEmbedding, cellTypeLogits, batchLogits: [Float]
+    let mask: [Bool]
+
+    init(_ batch: ObjectiveBatch) {
+        self.batch = batch
+        func input(_ slot: ObjectiveSlot) -> [Float] { batch.inputs[slot] ?? [] }
+        genePredictions = input(.genePredictions)
+        geneNonzero = input(.geneNonzero)
+        cellPredictions = input(.cellPredictions)
+        cellNonzero = input(.cellNonzero)
+        generatedPredictions = input(.generatedPredictions)
+        cellEmbedding = input(.cellEmbedding)
+        secondCellEmbedding = input(.secondCellEmbedding)
+        cellTypeLogits = input(.cellTypeLogits)
+        batchLogits = input(.batchLogits)
+        mask = batch.mask ?? []
+    }
+
+    var inputs: ObjectiveInputs {
+        @_lifetime(borrow self)
+        borrowing get {
+            ObjectiveInputs(
+                shape: batch.shape, targets: batch.targets.span, mask: mask.span,
+                genePredictions: genePredictions.span,
+                geneNonzero: geneNonzero.span, cellPredictions: cellPredictions.span,
+                cellNonzero: cellNonzero.span,
+                generatedPredictions: generatedPredictions.span, width: batch.width,
+                cellEmbedding: cellEmbedding.span,
+                secondCellEmbedding: secondCellEmbedding.span,
+                cellTypes: Classification(
+                    logits: cellTypeLogits.span, labels: batch.cellTypeLabels.span,
+                    classes: batch.cellTypeCount),
+                batches: Classification(
+                    logits: batchLogits.span, labels: batch.batchLabels.span, classes: batch.batchCount))
+        }
+    }
+}
