@@ -1,4 +1,5 @@
-// `Benchmarks serve`: times FastLoss's Swift API when another program says so, so that both can be timed in turns.
+// `Benchmarks serve`: times FastLoss's Swift API when another program says so, so that both can be
+// timed in turns.
 
 import ArgumentParser
 import FastLoss
@@ -9,13 +10,14 @@ struct ServeCommand: ParsableCommand {
         abstract: "Time calls of FastLoss on request: one line in, one line out.",
         discussion: """
             Reads lines of the form '<row> <calls>', the row as --list names it, and answers each with the \
-            nanoseconds that so many calls took. The inputs of a row are made when it is first named, and one call \
-            is made that is not counted. Ends with its input. scripts/compare-peers runs this.
+            nanoseconds that so many calls took. The inputs of a row are made when it is first named, and one \
+            call is made that is not counted. Ends with its input. scripts/compare-peers runs this.
             """)
 
     func run() throws {
         try ReleaseBuild.handOverIfDebug()
-        let context = BenchmarkContext(cells: try RealCells.bundled(), workers: RuntimeDescription.current.workers)
+        let context = BenchmarkContext(
+            cells: try RealCells.bundled(), workers: RuntimeDescription.current.workers)
         let workspace = Workspace(workers: context.workers)
         let clock = ContinuousClock()
         var current: (name: String, prepared: Prepared)?
