@@ -62,9 +62,12 @@ struct RunCommand: ParsableCommand {
                 failures.append(Failure(benchmark: benchmark.name, message: "\(error)"))
             }
         }
-        // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised every share.
-        progress.show("measuring the machine's ceilings once more")
-        ceilings = ceilings.better(ceilingsNow())
+        // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised
+        // every share.
+        if !quick {
+            progress.show("measuring the machine's ceilings once more")
+            ceilings = ceilings.better(ceilingsNow())
+        }
         progress.clear()
 
         let machine = MachineDescription.current()

@@ -14,9 +14,10 @@
 // Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than
 // one worker's part of it, hence the second figure, against the ceiling of one worker.
 //
-// Multiply-adds in registers, by the instruction set that FastLoss uses, are the peak above all that: a processor can do
-// no more. OpenBLAS may use narrower vectors than FastLoss does (its kernels for Haswell on a processor with AVX-512), so
-// that a row of arithmetic can exceed what sgemm reaches; it then still has its share of the peak.
+// Multiply-adds in registers, by the instruction set that FastLoss uses, are the peak above all that: a
+// processor can do no more. OpenBLAS may use narrower vectors than FastLoss does (its kernels for Haswell on
+// a processor with AVX-512), so that a row of arithmetic can exceed what sgemm reaches; it then still has its
+// share of the peak.
 
 package struct Ceilings: Codable, Equatable, Sendable {
     /// Billions per second: of floating-point operations, or of bytes.
@@ -164,7 +165,8 @@ extension Ceilings {
 }
 
 extension Ceilings {
-    /// The better of two measurements of one machine, rate by rate: what disturbed one of them is no limit of the machine.
+    /// The better of two measurements of one machine, rate by rate: what disturbed one of them is no limit of
+    /// the machine.
     package func better(_ other: Ceilings) -> Ceilings {
         func better(_ one: Rate, _ another: Rate) -> Rate {
             Rate(

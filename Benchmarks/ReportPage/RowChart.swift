@@ -1,8 +1,9 @@
-// Kernel by kernel, one line per row of the benchmark: the ratio to the naive loop, what further workers bring, and the share
-// of the machine's peak.
+// Kernel by kernel, one line per row of the benchmark: the ratio to the naive loop, what further workers
+// bring, and the share of the machine's peak.
 //
-// The peak is what cannot be exceeded: multiply-adds in registers, or bandwidth. OpenBLAS's sgemm, which rows of arithmetic are
-// held against too, stands as a mark of its own within the bars, because FastLoss's kernels may be faster than it.
+// The peak is what cannot be exceeded: multiply-adds in registers, or bandwidth. OpenBLAS's sgemm, which rows
+// of arithmetic are held against too, stands as a mark of its own within the bars, because FastLoss's kernels
+// may be faster than it.
 
 /// The chart of all rows.
 struct RowChart {
@@ -103,7 +104,8 @@ struct RowChart {
                 Self.speedups.at(axis.position(low)), y + 9, Self.speedups.at(axis.position(high)), y + 9,
                 style: "whisker")
         }
-        // Plainly slower: the whole interval lies below 1 by more than the 2 % by which equal code differs from itself.
+        // Plainly slower: the whole interval lies below 1 by more than the 2 % by which equal code differs
+        // from itself.
         let isSlower = record.oneWorkerRatioHigh.map { $0 < 0.98 } ?? false
         drawing.dot(
             x: Self.speedups.at(axis.position(ratio)), y: y + 9, style: isSlower ? "slower" : "fast",

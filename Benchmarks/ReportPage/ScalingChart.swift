@@ -17,9 +17,9 @@ struct ScalingChart {
     let tick: (Double) -> String
 
     private static let width = 380.0
-    private static let height = 270.0
+    private static let height = 286.0
     private static let horizontal = 56.0..<366.0
-    private static let vertical = 34.0..<192.0
+    private static let vertical = 50.0..<208.0
 
     func svg() -> String {
         let points = series.flatMap(\.points)
@@ -29,6 +29,7 @@ struct ScalingChart {
         }
         var drawing = Drawing(width: Self.width)
         drawing.text(title, x: 0, y: 14, style: "strong")
+        drawing.text(unit, x: 0, y: 31, style: "quiet")
         for value in y.ticks {
             let height = Self.vertical.at(1 - y.position(value))
             drawing.line(
@@ -64,7 +65,8 @@ struct ScalingChart {
 }
 
 extension ScalingChart {
-    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where it has one.
+    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where
+    /// it has one.
     static func all(of records: [Record]) -> [ScalingChart] {
         let withGradient = Set(records.filter { $0.mode == .valueAndGradient }.map(\.title))
         let families = records.filter { $0.depth > 1 && $0.rows == $0.columns }
@@ -81,8 +83,8 @@ extension ScalingChart {
         }
         guard let first = records.first else { return nil }
         return ScalingChart(
-            title: "\(first.title), \(first.mode.words), D = \(first.depth): time",
-            unit: "per call",
+            title: "\(first.title), D = \(first.depth): time",
+            unit: "per call, \(first.mode.words)",
             series: [
                 Series(name: "FastLoss", style: "fast", points: points(.fastloss)),
                 Series(name: "naive loop", style: "naive", points: points(.naive)),
@@ -97,8 +99,8 @@ extension ScalingChart {
         }
         guard let first = records.first, !known.isEmpty else { return nil }
         return ScalingChart(
-            title: "\(first.title), \(first.mode.words), D = \(first.depth): memory",
-            unit: "beside inputs and outputs",
+            title: "\(first.title), D = \(first.depth): memory",
+            unit: "beside inputs and outputs, \(first.mode.words)",
             series: [
                 Series(name: "FastLoss's scratch", style: "fast", points: known),
                 Series(name: "one B×B matrix", style: "limit", points: known.map { ($0.x, 4 * $0.x * $0.x) }),

@@ -1,4 +1,5 @@
-// Bernoulli negative log-likelihood, from probabilities and from logits, against the loop with one logarithm per element.
+// Bernoulli negative log-likelihood, from probabilities and from logits, against the loop with one logarithm
+// per element.
 
 import FastLoss
 import FastLossReference

@@ -35,7 +35,8 @@ extension Suites {
                                 of: truth.sample.flatMap { similarities[$0 * rows..<($0 + 1) * rows] },
                                 to: truth.sampledSimilarities, floor: 1)
                         }
-                        // Similarities near 0 are sums that cancel: their error is relative to the largest, 1.
+                        // Similarities near 0 are sums that cancel: their error is relative to the largest,
+                        // 1.
                         return largestRelativeError(
                             of: similarities,
                             to: Reference.CosineSimilarity.matrix(
@@ -56,7 +57,8 @@ extension Suites {
         }
     }
 
-    /// E·Eᵀ as anyone would ask OpenBLAS for it: all B² elements in one product, of whose rows every worker takes its share.
+    /// E·Eᵀ as anyone would ask OpenBLAS for it: all B² elements in one product, of whose rows every worker
+    /// takes its share.
     private static func plainProduct(
         _ embeddings: [Float], shape: MatrixShape, into product: inout [Float], _ workspace: Workspace
     ) {

@@ -25,7 +25,8 @@ extension Suites {
             var gradient = [Float](repeating: 0, count: shape.count)
             var naiveGradient = gradient
             let withGradient = mode == .valueAndGradient
-            // Subtract, exponential, add; a product more for the gradient. Logits are read, gradients written.
+            // Subtract, exponential, add; a product more for the gradient. Logits are read, gradients
+            // written.
             let work = Work(
                 flops: (withGradient ? 4 : 3) * shape.count, bytes: (withGradient ? 8 : 4) * shape.count,
                 limitedBy: .memory)

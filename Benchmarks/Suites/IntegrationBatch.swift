@@ -1,10 +1,11 @@
-// What a model gives for a batch of integration, with a buffer for every gradient; and the objective on it, whole and in parts.
+// What a model gives for a batch of integration, with a buffer for every gradient; and the objective on it,
+// whole and in parts.
 
 import FastLoss
 import FastLossReference
 
-/// A buffer for every gradient of integration. By address, because six spans of one struct's arrays would be six claims on the whole
-/// of it.
+/// A buffer for every gradient of integration. By address, because six spans of one struct's arrays would be
+/// six claims on the whole of it.
 final class IntegrationGradients {
     enum Slot: Int, CaseIterable {
         case genePredictions, geneNonzero, cellPredictions, cellNonzero, cellEmbedding, batchLogits
@@ -69,9 +70,10 @@ struct IntegrationBatch {
         batchLogits = batch.classLogits(labels: batch.gemWells, classes: batchCount)
     }
 
-    /// The four value terms: 3 flops an element for each MSE and each NLL and 4 for the relative error, and of the
-    /// gradients 1 and 2 more; of each element the targets, four predictions and a Bool are read, 21 bytes, and four
-    /// gradients written, 16. With `pairs` ECS as in its own suite; the batch labels do not count.
+    /// The four value terms: 3 flops an element for each MSE and each NLL and 4 for the relative error, and
+    /// of the gradients 1 and 2 more; of each element the targets, four predictions and a Bool are read, 21
+    /// bytes, and four gradients written, 16. With `pairs` ECS as in its own suite; the batch labels do not
+    /// count.
     func work(withGradient: Bool, pairs: Bool) -> Work {
         let elementwise = (withGradient ? 22 : 16) * batch.maskedCount
         let pairFlops = pairs ? (withGradient ? 3 : 1) * shape.rows * shape.rows * shape.depth : 0
@@ -92,7 +94,8 @@ struct IntegrationBatch {
         }
     }
 
-    /// An objective over the value terms, and where it has them ECS and DAB; with its gradients where there is a place for them.
+    /// An objective over the value terms, and where it has them ECS and DAB; with its gradients where there
+    /// is a place for them.
     func evaluate(
         _ objective: TotalObjective, into gradients: IntegrationGradients?, _ workspace: Workspace
     ) throws -> ObjectiveValue {

@@ -16,7 +16,8 @@ protocol MaskedGradientReference: MaskedReference {
 }
 
 extension ProblemShape {
-    /// The shapes of masked gene modelling: the real cells, integration, pretraining, and 59 MB that only memory can hold.
+    /// The shapes of masked gene modelling: the real cells, integration, pretraining, and 59 MB that only
+    /// memory can hold.
     static let maskedValues: [ProblemShape] = [
         ProblemShape(700, 765), ProblemShape(64, 1201), ProblemShape(512, 1200), ProblemShape(4096, 1201),
     ]

@@ -1,5 +1,6 @@
-// What the losses over pairs of cells are checked against where nested loops would take minutes: products in double precision, a panel
-// of the similarity matrix at a time. The tests hold it against FastLossReference at small shapes.
+// What the losses over pairs of cells are checked against where nested loops would take minutes: products in
+// double precision, a panel of the similarity matrix at a time. The tests hold it against FastLossReference
+// at small shapes.
 
 import COpenBLAS
 import FastLossReference
@@ -79,7 +80,8 @@ extension PairTruth {
         return (1 - sum / pairs, gradient, norms)
     }
 
-    /// The loss of this encoding against another, and the gradients of both samples with their sizes before the projection.
+    /// The loss of this encoding against another, and the gradients of both samples with their sizes before
+    /// the projection.
     package func contrastive(
         with second: PairTruth, temperature: Double
     ) -> (

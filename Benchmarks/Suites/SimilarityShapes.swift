@@ -1,8 +1,8 @@
 // The sizes at which the losses over all pairs of cells are timed.
 
 extension ProblemShape {
-    /// B cells × B cells × D: batches of training up to 512 and the large ones of contrastive learning, at the widths of scGPT's
-    /// models.
+    /// B cells × B cells × D: batches of training up to 512 and the large ones of contrastive learning, at
+    /// the widths of scGPT's models.
     static let pairs =
         [64, 256, 1024, 4096].map { ProblemShape($0, $0, 512) }
         + [64, 1024, 4096].map { ProblemShape($0, $0, 128) }
@@ -13,7 +13,8 @@ extension ProblemShape {
     /// Where the naive loop is timed instead, if one call of it takes longer than some seconds here.
     var naivePairs: ProblemShape? { rows > 1024 ? ProblemShape(1024, 1024, depth) : nil }
 
-    /// Whether the reference's loops in double precision are too slow to check against; `PairTruth` takes their place.
+    /// Whether the reference's loops in double precision are too slow to check against; `PairTruth` takes
+    /// their place.
     var needsPairTruth: Bool { rows > 1024 }
 
     /// Whether `--quick` keeps the shape.

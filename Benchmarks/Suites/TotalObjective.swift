@@ -5,8 +5,8 @@ import FastLossReference
 
 extension Suites {
     static var totalObjective: [Benchmark] {
-        // Two MSE, two NLL and the relative error in one pass over target and mask: integration, pretraining's global
-        // batch, and 182 MB that only memory can hold.
+        // Two MSE, two NLL and the relative error in one pass over target and mask: integration,
+        // pretraining's global batch, and 182 MB that only memory can hold.
         let values = [ProblemShape(64, 1201), ProblemShape(512, 1200), ProblemShape(4096, 1201)].flatMap {
             shape in
             Mode.allCases.map { valueTerms(shape, $0) }
@@ -32,7 +32,7 @@ extension Suites {
 
     private static func valueTerms(_ shape: ProblemShape, _ mode: Mode) -> Benchmark {
         objective(
-            variant: "value terms", shape, mode, isQuick: shape.rows < 4096,
+            variant: "value-terms", shape, mode, isQuick: shape.rows < 4096,
             batch: { IntegrationBatch($0, shape) }, objective: .integrationValueTerms, reference: .valueTerms,
             work: { $0.work(withGradient: mode == .valueAndGradient, pairs: false) }, hasParts: false)
     }
@@ -59,7 +59,8 @@ extension Suites {
                     return gradients.map { max(error, $0.largestRelativeError(to: truth.gradients)) } ?? error
                 },
                 fastloss: { Float(try batch.evaluate(objective, into: gradients, $0).total) },
-                // The reference always computes the gradients too, so they stand beside the value alone as well.
+                // The reference always computes the gradients too, so they stand beside the value alone as
+                // well.
                 naive: {
                     Reference.TotalObjective.evaluate(
                         inputs: inputs, configuration: reference.configuration()

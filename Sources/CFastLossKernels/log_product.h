@@ -1,8 +1,8 @@
 // Σ log |sᵢ| as one logarithm: log |Π sᵢ|, with the product's exponent kept apart so that it neither over- nor underflows.
 //
 // The product is formed in double, in FASTLOSS_LANES independent lanes, each multiplied once a round. A factor lies in
-// [2⁻²³, 2], so a lane survives FASTLOSS_LOG_ROUNDS = 32 rounds (2⁻⁷³⁶ at worst, double reaches 2⁻¹⁰²²) before
-// its exponent is moved into an integer. Every multiplication rounds by at most 2⁻⁵³ of the product, which is an absolute
+// [2⁻²³, 2] (in the cross-entropy of short rows in [1, 64]), so a lane survives FASTLOSS_LOG_ROUNDS = 32 rounds
+// (2⁻⁷³⁶ at worst, double reaches 2⁻¹⁰²²) before its exponent is moved into an integer. Every multiplication rounds by at most 2⁻⁵³ of the product, which is an absolute
 // error of 2⁻⁵³ in the logarithm: 4,096 factors cost less than 5·10⁻¹³, and one call of log() serves them all.
 
 #ifndef FASTLOSS_LOG_PRODUCT_H

@@ -1,14 +1,14 @@
-// Cross-entropy of rows of logits z against one label each, at temperature τ: each row of CCE, and rows by the batch for CLS
-// and DAB (τ = 1).
+// Cross-entropy of rows of logits z against one label each, at temperature τ: each row of CCE, and rows by
+// the batch for CLS and DAB (τ = 1).
 //
 //   value     log Σⱼ exp((zⱼ − z_label)/τ) = (max − z_label)/τ + log1p(rest + (e_label − 1))
 //             with eⱼ = exp((zⱼ − max)/τ) and rest = Σ eⱼ over j ≠ label
 //   gradient  scale·softmaxⱼ for j ≠ label, and −scale·rest/Z for the label
 //
-// The label's term is kept out of the sum, so that neither the value nor the label's gradient cancels when the row is
-// already right (rest ≪ 1), which is where training ends up. zⱼ − max is carried with its rounding error: for logits of
-// mixed sign it would otherwise cost several bits of a small probability.
-// Infinite and NaN logits follow IEEE: −Inf is a class with probability 0, +Inf or NaN make the row NaN.
+// The label's term is kept out of the sum, so that neither the value nor the label's gradient cancels when
+// the row is already right (rest ≪ 1), which is where training ends up. zⱼ − max is carried with its rounding
+// error: for logits of mixed sign it would otherwise cost several bits of a small probability. Infinite and
+// NaN logits follow IEEE: −Inf is a class with probability 0, +Inf or NaN make the row NaN.
 
 #include "exponential.h"
 #include "instruction_sets.h"
@@ -53,7 +53,8 @@ FASTLOSS_BODY exponentials exponentials_of_row(
     double label_term = 0;
     for (size_t start = 0; start < classes; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = classes - start < FASTLOSS_SUM_BLOCK ? classes - start : FASTLOSS_SUM_BLOCK;
-        // Whole vectors, filled up with a class of probability 0: a row of ten cell types has no scalar remainder.
+        // Whole vectors, filled up with a class of probability 0: a row of ten cell types has no scalar
+        // remainder.
         const size_t padded = (size + FASTLOSS_LANES - 1) / FASTLOSS_LANES * FASTLOSS_LANES;
         FASTLOSS_TERMS(block);
         for (size_t k = 0; k < padded; ++k) {
@@ -100,13 +101,14 @@ FASTLOSS_BODY double softmax_cross_entropy(
 
 // Short rows, FASTLOSS_LANES of them side by side, with one row per lane.
 //
-// A row of ten cell types fills no vector, and its own horizontal sums, logarithm and call cost more than its exponentials.
-// Transposed, ten classes are ten whole vectors, nothing is summed across lanes, and the logarithms of all rows are one
-// (log_product.h). Measured on Zen 5 with AVX-512 at 700×10, in turns with one call a row: 5.4 times as fast for the
-// value, 4.2 times with the gradient.
+// A row of ten cell types fills no vector, and its own horizontal sums, logarithm and call cost more than its
+// exponentials. Transposed, ten classes are ten whole vectors, nothing is summed across lanes, and the
+// logarithms of all rows are one (log_product.h). Measured on Zen 5 with AVX-512 at 700×10, in turns with one
+// call a row: 5.4 times as fast for the value, 4.2 times with the gradient.
 
 enum {
-    /// Classes of a row that is handled this way: 64 of 16 rows are 4 KiB. Longer rows fill vectors by themselves.
+    /// Classes of a row that is handled this way: 64 of 16 rows are 4 KiB. Longer rows fill vectors by
+    /// themselves.
     MOST_BATCHED_CLASSES = 64,
 };
 
@@ -117,8 +119,9 @@ typedef struct {
     int32_t label[FASTLOSS_LANES];
 } row_batch;
 
-/// Σ over the rows of (max − z_label) and of log1p(u) for u below this, as u − u²/2; the rest of u³/3 is below 2⁻⁴¹ of it. What is
-/// larger goes into the product, whose factors 1 + u lose at most 2⁻⁵³ of a logarithm of 2⁻²⁰ or more. NaN is not larger.
+/// Σ over the rows of (max − z_label) and of log1p(u) for u below this, as u − u²/2; the rest of u³/3 is
+/// below 2⁻⁴¹ of it. What is larger goes into the product, whose factors 1 + u lose at most 2⁻⁵³ of a
+/// logarithm of 2⁻²⁰ or more. NaN is not larger.
 #define LEAST_FACTOR_U 0x1p-20
 
 typedef struct {

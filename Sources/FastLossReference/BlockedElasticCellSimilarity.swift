@@ -3,11 +3,11 @@
 extension Reference.ElasticCellSimilarity {
     /// The loss and its gradient, over blocks of rows, without the B×B matrix.
     ///
-    /// The sums of ``valueAndGradient(embeddings:rows:columns:threshold:floor:gradientScale:gradient:)`` in another order. Two
-    /// blocks of rows stay in the first cache levels while every pair of them is visited, and four dot products are formed
-    /// side by side, because one alone waits for each of its sums: what a careful programmer makes of the loops before
-    /// reaching for a matrix product. It is the measure of the objective's benchmarks, where ECS would otherwise be most of the
-    /// naive loop's time.
+    /// The sums of ``valueAndGradient(embeddings:rows:columns:threshold:floor:gradientScale:gradient:)`` in
+    /// another order. Two blocks of rows stay in the first cache levels while every pair of them is visited,
+    /// and four dot products are formed side by side, because one alone waits for each of its sums: what a
+    /// careful programmer makes of the loops before reaching for a matrix product. It is the measure of the
+    /// objective's benchmarks, where ECS would otherwise be most of the naive loop's time.
     ///
     /// Complexity: O(B²·D) time, O(B·D) memory.
     @inlinable

@@ -29,8 +29,8 @@ package struct MatrixPointer {
 
 /// OpenBLAS, called with one thread: FastLoss spreads whole products over its workers instead.
 ///
-/// `cblas_sgemm` is used for every product, a single row included: OpenBLAS's matrix–vector kernels are known to read
-/// beyond their operands on some processors.
+/// `cblas_sgemm` is used for every product, a single row included: OpenBLAS's matrix–vector kernels are known
+/// to read beyond their operands on some processors.
 package enum BLAS {
     /// Throws where a side is larger than BLAS's 32-bit sizes; called before any work is done.
     package static func checkDimension(_ argument: String, _ value: Int) throws(LossError) {
@@ -91,10 +91,11 @@ package enum BLAS {
 // MARK: - Products that would allocate
 
 extension BLAS {
-    /// Whether OpenBLAS takes small products A·B to the kernel of its AVX-512 cores that allocates: `sgemm_small_kernel_nn`
-    /// copies the last columns of the result, where 1 to 8 are left over by vectors of 16 and the depth is at least 32, into memory
-    /// that it gets from malloc, in every call. In pieces of a smaller depth the same kernel does without. Read from OpenBLAS's
-    /// sources, and seen in AllocationTests with OPENBLAS_CORETYPE=SkylakeX; products of the other two forms were not seen to
+    /// Whether OpenBLAS takes small products A·B to the kernel of its AVX-512 cores that allocates:
+    /// `sgemm_small_kernel_nn` copies the last columns of the result, where 1 to 8 are left over by vectors
+    /// of 16 and the depth is at least 32, into memory that it gets from malloc, in every call. In pieces of
+    /// a smaller depth the same kernel does without. Read from OpenBLAS's sources, and seen in
+    /// AllocationTests with OPENBLAS_CORETYPE=SkylakeX; products of the other two forms were not seen to
     /// allocate.
     private static let smallProductsAllocate = ["SkylakeX", "Cooperlake", "SapphireRapids"].contains(coreName)
 
@@ -110,9 +111,10 @@ extension BLAS {
 extension BLAS {
     /// Sets OpenBLAS to one thread, once per process, before its first product.
     ///
-    /// OpenBLAS's thread count is process-wide, its threaded products take a global lock, and its kernels change with the
-    /// count; one thread per call is what lets products run side by side and give the same bits every time. A process
-    /// that uses OpenBLAS with threads of its own keeps its setting with `FASTLOSS_KEEP_BLAS_THREADS=1`.
+    /// OpenBLAS's thread count is process-wide, its threaded products take a global lock, and its kernels
+    /// change with the count; one thread per call is what lets products run side by side and give the same
+    /// bits every time. A process that uses OpenBLAS with threads of its own keeps its setting with
+    /// `FASTLOSS_KEEP_BLAS_THREADS=1`.
     private static let singleThreaded: Bool = {
         guard !keepsThreads else { return false }
         openblas_set_num_threads(1)
@@ -122,8 +124,8 @@ extension BLAS {
     /// Whether the environment asks to leave OpenBLAS's thread count alone.
     package static let keepsThreads = getenv("FASTLOSS_KEEP_BLAS_THREADS").map { String(cString: $0) } == "1"
 
-    /// OpenBLAS's own description of its build. Asked for once: OpenBLAS puts the text together in one static buffer at every
-    /// call, so that two threads that ask at a time may read half of it.
+    /// OpenBLAS's own description of its build. Asked for once: OpenBLAS puts the text together in one static
+    /// buffer at every call, so that two threads that ask at a time may read half of it.
     package static let configuration = String(cString: openblas_get_config())
 
     /// The processor core that OpenBLAS chose its kernels for.

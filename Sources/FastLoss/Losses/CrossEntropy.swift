@@ -2,17 +2,19 @@
 
 import CFastLossKernels
 
-/// Cross-entropy of logits against labels, some of which may be ignored (scGPT: `criterion_cls`, `criterion_dab`).
+/// Cross-entropy of logits against labels, some of which may be ignored (scGPT: `criterion_cls`,
+/// `criterion_dab`).
 ///
 ///     L = Σ over rows with yᵢ ≠ ignored of (log Σⱼ exp zᵢⱼ − zᵢ,yᵢ) / N        N = number of such rows
 ///     ∂L/∂z = (softmax(z) − onehot(y)) / N, and 0 in ignored rows
 ///
-/// Stable for logits of any finite size, and exact to the last bits also where a row is already right: the label's own term
-/// is kept out of the sum. An ignored row is not read. In other rows −Inf is a class with probability 0, NaN and +Inf make
-/// the row's loss and gradient NaN.
+/// Stable for logits of any finite size, and exact to the last bits also where a row is already right: the
+/// label's own term is kept out of the sum. An ignored row is not read. In other rows −Inf is a class with
+/// probability 0, NaN and +Inf make the row's loss and gradient NaN.
 ///
-/// A label outside 0..<C that is not the ignored label throws ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of
-/// −1, which categorical types use for "missing".
+/// A label outside 0..<C that is not the ignored label throws
+/// ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of −1, which categorical types use for
+/// "missing".
 ///
 /// O(B·C) time; 8 bytes of scratch memory per row.
 ///
@@ -38,7 +40,8 @@ public struct CrossEntropy: Sendable {
     ///   - labels: B labels, each in 0..<C or ``ignoredLabel``.
     ///   - classes: C, at least 1 where there are rows.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree, a label out of range, only ignored labels (as ``whenEmpty`` says).
+    /// - Throws: ``LossError``: shapes that disagree, a label out of range, only ignored labels (as
+    ///   ``whenEmpty`` says).
     public func value(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -124,7 +127,8 @@ extension CrossEntropy {
         return LossValue(value: sum / divisor, selectedCount: selected)
     }
 
-    /// Everything that can be wrong with a call, found before anything is written; the number of labels that count.
+    /// Everything that can be wrong with a call, found before anything is written; the number of labels that
+    /// count.
     ///
     /// - Parameter argument: what the labels are called in messages.
     package func check(

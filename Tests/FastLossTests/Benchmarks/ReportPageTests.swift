@@ -23,8 +23,8 @@ import Testing
     @Test func `a batch that grows is drawn, its memory too`() throws {
         let report = try sampleReport(pairs: [64, 256, 1024])
         let page = ReportPage(report).html
-        #expect(page.contains("Pairs, value, gradient, D = 512: time"))
-        #expect(page.contains("Pairs, value, gradient, D = 512: memory"))
+        #expect(page.contains("Pairs, D = 512: time"))
+        #expect(page.contains("Pairs, D = 512: memory"))
         #expect(page.contains("B = 1024"))
         #expect(!ReportPage(try sampleReport(pairs: [64, 256])).html.contains("D = 512: time"))
     }

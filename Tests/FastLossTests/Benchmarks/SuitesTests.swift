@@ -10,6 +10,11 @@ import Testing
         #expect(names.count == Set(names).count)
     }
 
+    /// They are words on command lines.
+    @Test func `names have no spaces`() {
+        for name in Suites.all.map(\.name) { #expect(!name.contains(" "), "\(name)") }
+    }
+
     @Test func `a naive loop timed elsewhere is timed there`() {
         for benchmark in Suites.all {
             guard let elsewhere = benchmark.naiveTimedAt else { continue }

@@ -1,5 +1,5 @@
-// No call allocates after the first with its shape: shown by counting what reaches malloc and its siblings from any thread of the
-// process, whoever asks for it.
+// No call allocates after the first with its shape: shown by counting what reaches malloc and its siblings
+// from any thread of the process, whoever asks for it.
 
 import CAllocationCounter
 import FastLoss
@@ -8,8 +8,8 @@ import Testing
 /// Only an optimised build keeps its closures on the stack, so only there is nothing to be counted.
 private let canCount = allocation_counter_is_available() && !_isDebugAssertConfiguration()
 
-/// Serialised, because the counter sees the whole process. Other suites may still run beside it, so the fewest allocations of
-/// many tries count: an allocation that the call itself makes is in every one of them.
+/// Serialised, because the counter sees the whole process. Other suites may still run beside it, so the
+/// fewest allocations of many tries count: an allocation that the call itself makes is in every one of them.
 @Suite(.serialized, .enabled(if: canCount)) struct AllocationTests {
     @Test func `the counter counts what this thread allocates`() {
         var made: [UnsafeMutableRawPointer] = []

@@ -1,4 +1,5 @@
-// Every verb gives the same bits, values and gradients: with any number of workers, run after run, and under concurrent callers.
+// Every verb gives the same bits, values and gradients: with any number of workers, run after run, and under
+// concurrent callers.
 
 import Dispatch
 import FastLoss
@@ -12,7 +13,8 @@ import Testing
         let expected = try call.bits(Workspace(workers: 1))
         for workers in [1, 2, 3, 4, 8] {
             let workspace = Workspace(workers: workers)
-            // A second time in the same workspace: what the first call left in the scratch memory must not matter.
+            // A second time in the same workspace: what the first call left in the scratch memory must not
+            // matter.
             for run in 1...2 {
                 let bits = try call.bits(workspace)
                 #expect(bits == expected, "\(workers) workers, run \(run)")
@@ -20,7 +22,8 @@ import Testing
         }
     }
 
-    /// Eight callers at once, as many as share the team's helpers and as must do without: same bits, and nobody waits for ever.
+    /// Eight callers at once, as many as share the team's helpers and as must do without: same bits, and
+    /// nobody waits for ever.
     @Test(.timeLimit(.minutes(5)), arguments: PublicCall.all)
     func `concurrent callers`(_ call: PublicCall) throws {
         let expected = try call.bits(Workspace(workers: 1))

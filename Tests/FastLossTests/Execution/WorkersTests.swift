@@ -75,9 +75,9 @@ import Testing
 
 /// What a loop pays that itself calls from several threads, where timings mean something.
 @Suite(.serialized, .enabled(if: !_isDebugAssertConfiguration())) struct ConcurrentCallersTests {
-    /// Calls that four threads make at the same time, each asking for two workers, take no longer than one thread takes for all of
-    /// them alone: nobody gets in another's way. Twice that is allowed, because other tests run beside this one, and the fastest
-    /// of several tries counts on both sides.
+    /// Calls that four threads make at the same time, each asking for two workers, take no longer than one
+    /// thread takes for all of them alone: nobody gets in another's way. Twice that is allowed, because other
+    /// tests run beside this one, and the fastest of several tries counts on both sides.
     @Test func slowDownByNoMoreThanTheirShare() throws {
         let (callers, rounds) = (4, 40)
         let call = PublicCall.all.first { $0.name.hasPrefix("BernoulliNLL, gradient, overwrite, 203") }!

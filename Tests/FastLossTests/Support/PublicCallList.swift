@@ -1,5 +1,5 @@
-// The list of public calls, family by family, at shapes that no block or vector divides: small ones, which one worker does alone,
-// and ones worth sharing.
+// The list of public calls, family by family, at shapes that no block or vector divides: small ones, which
+// one worker does alone, and ones worth sharing.
 
 import FastLoss
 
@@ -336,7 +336,8 @@ extension PublicCall {
     }
 }
 
-/// The inputs of a batch under names of their own, out of the dictionary: looking them up is no part of a call.
+/// The inputs of a batch under names of their own, out of the dictionary: looking them up is no part of a
+/// call.
 private struct ObjectiveArrays {
     let batch: ObjectiveBatch
     let genePredictions, geneNonzero, cellPredictions, cellNonzero, generatedPredictions: [Float]

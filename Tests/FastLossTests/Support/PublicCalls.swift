@@ -1,11 +1,12 @@
-// Every verb of the library that takes a workspace, on inputs of its own: what the tests of allocations and of determinism run
-// through.
+// Every verb of the library that takes a workspace, on inputs of its own: what the tests of allocations and
+// of determinism run through.
 
 import FastLoss
 import Foundation
 import Testing
 
-/// One verb on fixed inputs. It can be called any number of times and on any thread, each time into memory of its own.
+/// One verb on fixed inputs. It can be called any number of times and on any thread, each time into memory of
+/// its own.
 struct PublicCall: Sendable, CustomTestStringConvertible {
     let name: String
     /// Elements of each output.
