@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--filter", default="", metavar="REGEX", help="only the rows whose name matches")
     parser.add_argument("--list", action="store_true", help="show the names of the rows, and run none")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="time for each row's rounds, at least five of them"
+        "--seconds", type=float, default=4.0, help="time for each row's rounds, at least five of them"
     )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results")
     parser.add_argument("--swift", metavar="PROGRAM", help="the program Benchmarks, built for release")

@@ -114,6 +114,13 @@ def test_second_derivatives_are_refused(loss: Loss) -> None:
 
 
 @every_loss
+def test_transforms_are_refused(loss: Loss) -> None:
+    first, *others = loss.arguments()
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda first: loss.function(first, *others))(first.detach())
+
+
+@every_loss
 def test_other_memory_layouts(loss: Loss) -> None:
     """Transposed tensors, tensors with gaps: copied where they have to be, and the same numbers."""
     arguments = loss.arguments()

@@ -13,7 +13,7 @@ What holds for all of them:
 - Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask
   gives NaN, and NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
 - They work in eager mode and under torch.compile(fullgraph=True): `torch.ops.fastloss` has them as custom
-  operators.
+  operators. The transforms of torch.func raise an error.
 - The GIL is released. :func:`fastloss.set_workers` sets the number of threads, which is not PyTorch's.
 """
 
