@@ -18,6 +18,7 @@ struct ServeCommand: ParsableCommand {
         try ReleaseBuild.handOverIfDebug()
         let context = BenchmarkContext(
             cells: try RealCells.bundled(), workers: RuntimeDescription.current.workers)
+        let workspace = Workspace(workers: context.workers)
         let clock = ContinuousClock()
         var current: (name: String, prepared: Prepared)?
         while let line = readLine() {
@@ -32,11 +33,11 @@ struct ServeCommand: ParsableCommand {
                 }
                 current = nil  // Frees the last row's memory before the next one's is taken.
                 let prepared = try benchmark.prepare(context)
-                _ = try prepared.fastloss.call()
+                _ = try prepared.fastloss(workspace)
                 current = (name, prepared)
             }
-            guard let call = current?.prepared.fastloss.call else { return }
-            let elapsed = try clock.measure { for _ in 0..<calls { _ = try call() } }
+            guard let call = current?.prepared.fastloss else { return }
+            let elapsed = try clock.measure { for _ in 0..<calls { _ = try call(workspace) } }
             print(Int(elapsed / .nanoseconds(1)))
             workloadBoundary()  // Flushes the answer: the reader waits for it.
         }
