@@ -151,20 +151,23 @@ extension ContrastiveCellEmbedding {
         let panelCount = try MatrixShape(rows: min(rows, Self.panelRows), columns: panelStride).checkedCount()
 
         var layout = Workspace.Layout()
-        let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
-        let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, in: &layout)
+        let perTask = Self.rowsPerTask(forBatch: rows)
+        let copies = NormalizedRows.copies(rows, min(workspace.workers, (rows + perTask - 1) / perTask))
+        let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, copies: copies, in: &layout)
+        let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: copies, in: &layout)
         let panelScratch = try layout.add(panelCount, of: Float.self)
         let lossScratch = try layout.add(rows, of: Double.self)
         let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
         let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
         try workspace.reserve(layout)
 
-        let firstUnit = NormalizedRows(
+        let firstUnit = NormalizedRows.Copies(
             first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)
-        let secondUnit = NormalizedRows(
+        let secondUnit = NormalizedRows.Copies(
             second.pointer, shape: shape, floor: Self.normFloor, scratch: secondScratch, workspace: workspace)
         let panel = Panel(
-            memory: workspace.pointer(panelScratch), stride: panelStride, first: firstUnit, second: secondUnit,
+            memory: workspace.pointer(panelScratch), stride: panelStride, shape: shape, first: firstUnit,
+            second: secondUnit,
             losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
             firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs.first?.memory.baseAddress,
             secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs.second?.memory.baseAddress)
@@ -191,42 +194,47 @@ extension ContrastiveCellEmbedding {
     private struct Panel {
         let memory: UnsafeMutablePointer<Float>
         let stride: Int
-        let first: NormalizedRows
-        let second: NormalizedRows
+        let shape: MatrixShape
+        let first: NormalizedRows.Copies
+        let second: NormalizedRows.Copies
         let losses: UnsafeMutablePointer<Double>
         let inverseTemperature: Float
         let firstGradient: UnsafeMutablePointer<Float>?
         let secondGradient: UnsafeMutablePointer<Float>?
 
-        private var batch: Int { first.shape.rows }
-        private var depth: Int { first.shape.columns }
+        private var batch: Int { shape.rows }
+        private var depth: Int { shape.columns }
         private var needsGradient: Bool { firstGradient != nil || secondGradient != nil }
 
         /// The losses of these rows, their dN₁, and their part of dN₂.
         func visit(_ rows: Range<Int>, workspace: Workspace) {
             let perTask = rowsPerTask(forBatch: batch)
+            // Of one product, also where there are two: workers that fetch each other's panels gain less than they compute.
+            // Sharing the work at 64×64×128 would halve the speed where two processors share no cache.
             let cost = rows.count * batch * depth / TileProducts.productsPerNanosecond
 
             let rowTasks = (rows.count + perTask - 1) / perTask
-            workspace.forEachTask(rowTasks, estimatedNanoseconds: needsGradient ? 2 * cost : cost) { task, _ in
+            workspace.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = rows.lowerBound + task * perTask
-                visitRows(start..<min(rows.upperBound, start + perTask), of: rows)
+                visitRows(start..<min(rows.upperBound, start + perTask), of: rows, first[worker], second[worker])
             }
 
             guard let secondGradient else { return }
             // dN₂ of different columns of the panel is written by different tasks; its sum over panels is in their order.
             let columnTasks = (batch + perTask - 1) / perTask
-            workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, _ in
+            workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = task * perTask
                 let columns = start..<min(batch, start + perTask)
                 TileProducts.multiplyTransposedLeft(
                     MatrixPointer(memory + start, rows: rows.count, columns: columns.count, stride: stride),
-                    first.block(rows), into: secondGradient + start * depth, stride: depth,
+                    first[worker].block(rows), into: secondGradient + start * depth, stride: depth,
                     accumulates: rows.lowerBound > 0)
             }
         }
 
-        private func visitRows(_ rows: Range<Int>, of panel: Range<Int>) {
+        private func visitRows(
+            _ rows: Range<Int>, of panel: Range<Int>, _ first: NormalizedRows, _ second: NormalizedRows
+        ) {
             let slice = memory + (rows.lowerBound - panel.lowerBound) * stride
             first.similarities(rows, second, 0..<batch, into: slice, stride: stride)
             for row in rows {

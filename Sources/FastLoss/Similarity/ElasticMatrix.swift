@@ -31,17 +31,18 @@ enum ElasticMatrix {
         let asideCount = accumulates ? stripRows * columns : 0
 
         var layout = Workspace.Layout()
-        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, in: &layout)
+        let workers = min(workspace.workers, strips)
+        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: NormalizedRows.copies(rows, workers), in: &layout)
         let factorScratch = try layout.add(rows * stride, of: Float.self)
         let sumScratch = try layout.add(strips, of: Double.self)
-        let asideScratch = try layout.add(asideCount * min(workspace.workers, strips), of: Float.self)
+        let asideScratch = try layout.add(asideCount * workers, of: Float.self)
         try workspace.reserve(layout)
 
-        let unit = NormalizedRows(
+        let copies = NormalizedRows.Copies(
             embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
             workspace: workspace)
         let triangle = Triangle(
-            unit: unit, threshold: threshold, factors: workspace.pointer(factorScratch), stride: stride,
+            threshold: threshold, factors: workspace.pointer(factorScratch), batch: rows, stride: stride,
             block: max(stripRows, TileProducts.panelRows), needsFactors: output != nil)
         let sums = workspace.pointer(sumScratch)
         let aside = workspace.pointer(asideScratch)
@@ -49,8 +50,9 @@ enum ElasticMatrix {
         let products = rows * rows * columns
         workspace.forEachTask(
             strips, estimatedNanoseconds: products / 2 / TileProducts.productsPerNanosecond
-        ) { strip, _ in
-            sums[strip] = triangle.visit(strip * stripRows..<min(rows, (strip + 1) * stripRows))
+        ) { strip, worker in
+            sums[strip] = triangle.visit(
+                strip * stripRows..<min(rows, (strip + 1) * stripRows), of: copies[worker])
         }
         if let output, let gradient = output.memory.baseAddress {
             let factor = ElasticCellSimilarity.gradientFactor(output, rows: rows)
@@ -58,6 +60,7 @@ enum ElasticMatrix {
                 strips, estimatedNanoseconds: products / TileProducts.productsPerNanosecond
             ) { strip, worker in
                 let range = strip * stripRows..<min(rows, (strip + 1) * stripRows)
+                let unit = copies[worker]
                 let unitGradient =
                     accumulates ? aside + worker * asideCount : gradient + range.lowerBound * columns
                 TileProducts.multiply(
@@ -71,9 +74,9 @@ enum ElasticMatrix {
 
 /// The upper triangle of S, which becomes both triangles of G.
 private struct Triangle {
-    let unit: NormalizedRows
     let threshold: Float
     let factors: UnsafeMutablePointer<Float>
+    let batch: Int
     let stride: Int
     /// A strip starts where its diagonal block does, in whole panels; those blocks are computed in full.
     let block: Int
@@ -81,12 +84,11 @@ private struct Triangle {
 
     /// The rows of G.
     func factors(_ rows: Range<Int>) -> MatrixPointer {
-        MatrixPointer(factors + rows.lowerBound * stride, rows: rows.count, columns: unit.shape.rows, stride: stride)
+        MatrixPointer(factors + rows.lowerBound * stride, rows: rows.count, columns: batch, stride: stride)
     }
 
     /// One strip: its part of Σ (C − β)², counted twice beyond its diagonal block.
-    func visit(_ rows: Range<Int>) -> Double {
-        let batch = unit.shape.rows
+    func visit(_ rows: Range<Int>, of unit: NormalizedRows) -> Double {
         let start = rows.lowerBound / block * block
         let diagonalEnd = min(batch, start + block)
         let strip = factors + rows.lowerBound * stride

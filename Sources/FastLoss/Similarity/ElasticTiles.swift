@@ -31,9 +31,10 @@ enum ElasticTiles {
             accumulatesAside ? shape.rows * shape.columns : 0, of: Float.self)
         try workspace.reserve(layout)
 
-        let unit = NormalizedRows(
+        let allRows = NormalizedRows.Copies(
             embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
             workspace: workspace)
+        let unit = allRows[0]
         let unitGradient = accumulatesAside ? workspace.pointer(asideScratch) : output?.memory.baseAddress
         let (tiles, panels) = (workspace.pointer(tileScratch), workspace.pointer(panelScratch))
         let sums = workspace.pointer(sumScratch)
@@ -55,7 +56,7 @@ enum ElasticTiles {
             for index in 0..<count { sum += sums[index] }
         }
         if let output {
-            unit.backward(
+            allRows.backward(
                 from: unitGradient, factor: ElasticCellSimilarity.gradientFactor(output, rows: shape.rows),
                 belowFloor: .constantNorm, into: output, workspace: workspace)
         }

@@ -9,9 +9,9 @@ package enum TileProducts {
     /// Rows that one packed panel of the right operand of a similarity holds, side by side.
     package static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
 
-    /// Products in a nanosecond of one worker, for telling whether a second one pays: what AVX2 and Zen 4 reach. Zen 5 is
-    /// twice as fast.
-    static let productsPerNanosecond = 50
+    /// Products in a nanosecond of one worker, for telling whether a second one pays: what a Zen 5 core reaches. Slower ones
+    /// have more to gain than this tells.
+    static let productsPerNanosecond = 130
 
     /// Steps of a sum before it is added to the rest; see FASTLOSS_TILE_DEPTH.
     private static let depth = Int(FASTLOSS_TILE_DEPTH)
