@@ -43,7 +43,8 @@ struct RunCommand: ParsableCommand {
         let start = Date()
         let runtime = RuntimeDescription.current
         let cells = try RealCells.bundled()
-        let context = BenchmarkContext(cells: cells, workers: runtime.workers)
+        let context = BenchmarkContext(
+            cells: cells, workers: runtime.workers, streams: .ofThisMachine())
         let progress = ProgressLine()
         progress.show("measuring the machine's ceilings")
         func ceilingsNow() -> Ceilings { .measured(workers: runtime.workers, plan: quick ? .quick : .full) }
@@ -83,7 +84,8 @@ struct RunCommand: ParsableCommand {
             fastloss, naive: median time per call. ratio: naive / fastloss, the median over interleaved pairs
             of samples, with its 95 % interval. 1 worker: the time on one worker over that on all. of ceiling: the
             row's rate over what all workers reach together of what limits it; for arithmetic sgemm, and the peak of
-            multiply-adds in registers. error: largest relative error against the reference in double precision.
+            multiply-adds in registers; beside it: of a plain stream of as many bytes through memory, timed in pairs
+            with the row. error: largest relative error against the reference in double precision.
             """)
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(

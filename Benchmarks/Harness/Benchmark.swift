@@ -129,10 +129,13 @@ package struct BenchmarkContext {
     package let cells: RealCells
     /// Workers of the workspace that FastLoss's call is given.
     package let workers: Int
+    /// What rows beyond the caches are timed against; nil where only the measured ceilings count.
+    package let streams: MemoryStreams?
 
-    package init(cells: RealCells, workers: Int) {
+    package init(cells: RealCells, workers: Int, streams: MemoryStreams? = nil) {
         self.cells = cells
         self.workers = workers
+        self.streams = streams
     }
 }
 

@@ -61,16 +61,11 @@ extension Ceilings {
 private struct CeilingMeter {
     let workers: Int
     let plan: CeilingPlan
-    private let loops: machine_ceilings_loops
+    private let loops = machine_ceilings_loops.active
 
     init(workers: Int, plan: CeilingPlan) {
         self.workers = workers
         self.plan = plan
-        let instructionSet = InstructionSet.active.rawValue
-        guard let loops = machine_ceilings_loops_for(instructionSet) else {
-            preconditionFailure("there are no loops for \(instructionSet), which FastLoss runs")
-        }
-        self.loops = loops.pointee
     }
 
     func multiplyAdd() -> Ceilings.Rate {
@@ -169,22 +164,4 @@ private struct CeilingMeter {
         repeat { best = min(best, elapsed(passes)) } while start.duration(to: clock.now) < plan.budget
         return load.work * Double(workers * passes) / (best / .nanoseconds(1))
     }
-}
-
-/// One array per worker, on cache lines and in memory of its own, filled with small numbers.
-private final class Arrays {
-    private let memory: UnsafeMutableBufferPointer<Float>
-    private let stride: Int
-
-    init(count: Int, floats: Int) {
-        stride = floats
-        let bytes = 4 * count * floats
-        memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes, alignment: Workspace.alignment)
-            .bindMemory(to: Float.self)
-        memory.initialize(repeating: 0x1p-10)
-    }
-
-    deinit { memory.deallocate() }
-
-    subscript(task: Int) -> UnsafeMutablePointer<Float> { memory.baseAddress! + task * stride }
 }

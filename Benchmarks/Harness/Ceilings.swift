@@ -6,10 +6,14 @@
 //     row's third side. Throughput is FLOPs over time of the three products that a tile goes through together
 //     — NT (similarities), NN and TN (gradients) —, of the faster tile size. FLOPs are the row's formula, not
 //     what is executed.
-//   - Bytes (`Work.Limit.memory`): the bandwidth of the smallest cache that holds all the row's bytes, or of
-//     memory where none does; reading alone for rows of the value, reading and writing for rows with the
-//     gradient. Bytes are the row's inputs and outputs once each; a cache line that is read only to be
-//     written counts nowhere.
+//   - Bytes that a cache holds (`Work.Limit.memory`): the bandwidth of the smallest cache that holds them
+//     all; reading alone for rows of the value, reading and writing for rows with the gradient. Bytes are the
+//     row's inputs and outputs once each; a cache line that is read only to be written counts nowhere.
+//   - Bytes that no cache holds: a plain stream of as many ("memory read beside it"), timed in pairs with the
+//     row, because memory's bandwidth on a shared machine does not stay what it was when the run began
+//     (`MemoryStreams.swift`). The share is the median of stream time over row time, and the ceiling's rate
+//     the row's over its share. Memory's bandwidth as measured describes the machine, and is the ceiling of a
+//     row that was timed without a stream.
 //
 // Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than
 // one worker's part of it, hence the second figure, against the ceiling of one worker.
@@ -107,7 +111,7 @@ package struct Ceilings: Codable, Equatable, Sendable {
 
 /// The ceiling of one row, and how near the row comes.
 package struct CeilingShare: Equatable, Sendable {
-    /// "sgemm D=512", "L3 read" or "memory read+write".
+    /// "sgemm D=512", "L3 read" or "memory read+write beside it".
     package let name: String
     /// The ceiling, in GFLOP/s or GB/s.
     package let rate: Ceilings.Rate
@@ -121,6 +125,7 @@ package struct CeilingShare: Equatable, Sendable {
 extension Ceilings {
     /// The share of its ceiling that FastLoss reaches in a row.
     package func share(of measurement: Measurement) -> CeilingShare {
+        if let beside = CeilingShare(besideStreams: measurement) { return beside }
         let (work, time) = (measurement.fastloss.work, measurement.fastloss.time.p50)
         let (name, rate) =
             switch work.limit {
@@ -157,9 +162,29 @@ extension Ceilings {
 
     private func bandwidth(of work: Work, mode: Mode) -> (String, Rate) {
         let level = levels.first { $0.capacity.map { work.bytes <= $0 } ?? true } ?? levels[levels.count - 1]
-        return switch mode {
-        case .value: ("\(level.name) read", level.read)
-        case .valueAndGradient: ("\(level.name) read+write", level.readWrite)
+        return ("\(level.name) \(mode.traffic)", mode == .value ? level.read : level.readWrite)
+    }
+}
+
+extension CeilingShare {
+    /// The share of a row that was timed against streams; nil for others.
+    fileprivate init?(besideStreams measurement: Measurement) {
+        guard let ratios = measurement.ratioToStreams else { return nil }
+        let reached = measurement.fastloss.gigabytesPerSecond
+        self.init(
+            name: "memory \(measurement.mode.traffic) beside it",
+            rate: Ceilings.Rate(
+                oneWorker: reached / ratios.oneWorker.median, allWorkers: reached / ratios.allWorkers.median),
+            ofAllWorkers: ratios.allWorkers.median, ofOneWorker: ratios.oneWorker.median, ofPeak: nil)
+    }
+}
+
+extension Mode {
+    /// What a row does to the level that holds its bytes.
+    fileprivate var traffic: String {
+        switch self {
+        case .value: "read"
+        case .valueAndGradient: "read+write"
         }
     }
 }

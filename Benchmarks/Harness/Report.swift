@@ -146,9 +146,14 @@ package struct Record: Codable, Equatable, Sendable {
         "gflops": "1e9 floating-point operations per second at p50",
         "gb_per_s": "1e9 bytes of input and output per second at p50",
         "ceiling, ceiling_rate":
-            "what limits the row, and how much all workers reach of it; in GFLOP/s for sgemm, else in GB/s",
-        "share_of_ceiling": "the row's gflops or gb_per_s over ceiling_rate",
-        "share_of_one_worker": "the same against what one worker reaches of the ceiling",
+            "what limits the row, and how much all workers reach of it; in GFLOP/s for sgemm, else in GB/s. "
+            + "Beside it: timed in pairs with the row, and the rate is gb_per_s over share_of_ceiling",
+        "share_of_ceiling":
+            "the row's gflops or gb_per_s over ceiling_rate. Beside it: time of a plain stream of as many bytes "
+            + "through memory on as many workers / fastloss time, median over pairs of their own",
+        "share_of_one_worker":
+            "the same against what one worker reaches of the ceiling. Beside it: a stream on one worker, in "
+            + "pairs of their own",
         "share_of_peak":
             "of rows that arithmetic limits: gflops over the multiply-adds of all workers in registers, which nothing exceeds",
         "ratio_to_one_worker":

@@ -32,6 +32,8 @@ package struct Measurement: Sendable {
     package let ratioToSgemm: SpeedRatio?
     /// The time of an objective's parts, one by one, over that of the whole; nil where there are none.
     package let ratioToParts: SpeedRatio?
+    /// Against plain streams of as many bytes; nil where a cache holds them or arithmetic is the limit.
+    package let ratioToStreams: StreamRatios?
     /// The number of samples of each implementation.
     package let pairs: Int
     /// The largest relative error against the reference in Double.
@@ -109,6 +111,8 @@ extension Benchmark {
                 call, against: { try other.call(workspace) }, plan: plan.brief, clock: clock)
             rival = SpeedRatio(of: samples.baseline, over: samples.candidate)
         }
+        let ratioToStreams = try timeAgainstStreams(
+            call, work: prepared.work, in: context, plan: plan.brief, clock: clock, stage: stage)
         // A row without a naive loop has its time from the pairs with one worker.
         let own = (naive ?? one)?.candidate ?? []
         return Measurement(
@@ -125,11 +129,30 @@ extension Benchmark {
             ratioToOneWorker: one.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },
             ratioToSgemm: prepared.rival?.kind == .sgemm ? rival : nil,
             ratioToParts: prepared.rival?.kind == .parts ? rival : nil,
+            ratioToStreams: ratioToStreams,
             pairs: own.count,
             maxRelativeError: error,
             workspaceBytes: workspace.byteCount == 0 ? nil : workspace.byteCount,
             note: prepared.naive == nil
                 ? naiveTimedAt.map { "naive loop too slow here; see its ratio at \($0)" } : nil)
+    }
+
+    /// Times the row's call against plain streams of its bytes, if no cache holds these.
+    private func timeAgainstStreams<TheClock: Clock>(
+        _ call: @escaping () throws -> Float, work: Work, in context: BenchmarkContext, plan: TimingPlan,
+        clock: TheClock, stage: (String) -> Void
+    ) throws -> StreamRatios? where TheClock.Duration == Duration {
+        guard let streams = context.streams, streams.serve(work) else { return nil }
+        stage("timing a plain stream")
+        // One after the other, so that the arrays of one are gone before those of the next are made.
+        func ratio(workers: Int) throws -> SpeedRatio {
+            let stream = try streams.make(work.bytes, mode, workers)
+            let samples = try timeInterleaved(call, against: stream, plan: plan, clock: clock)
+            return SpeedRatio(of: samples.baseline, over: samples.candidate)
+        }
+        let all = try ratio(workers: context.workers)
+        return StreamRatios(
+            allWorkers: all, oneWorker: context.workers == 1 ? all : try ratio(workers: 1))
     }
 
     /// Prepares the row, and checks its result: what is wrong is not timed.

@@ -71,6 +71,25 @@ import Testing
         #expect(abs(share.ofAllWorkers - 0.1) < 1e-6)
     }
 
+    @Test(arguments: [
+        (Mode.value, "memory read beside it"), (.valueAndGradient, "memory read+write beside it"),
+    ])
+    func `a row beside streams is held against them, whatever was measured`(mode: Mode, name: String) throws {
+        let share = Ceilings.sample.share(of: try measurement(mode: mode, besideStreams: true))
+        #expect(share.name == name)
+        // 4 GB/s in 2 ms; the streams take 1 ms on all workers and 1.5 ms on one.
+        #expect(abs(share.ofAllWorkers - 0.5) < 1e-6)
+        #expect(abs(share.ofOneWorker - 0.75) < 1e-6)
+        #expect(abs(share.rate.allWorkers - 8) < 1e-6)
+        #expect(abs(share.rate.oneWorker - 16 / 3.0) < 1e-6)
+        #expect(share.ofPeak == nil)
+    }
+
+    @Test func `bytes that a cache holds are held against it even where there are streams`() throws {
+        let share = Ceilings.sample.share(of: try measurement(bytes: 1_000_000, besideStreams: true))
+        #expect(share.name == "L2 read+write")
+    }
+
     @Test func `every rate of this machine is measured`() {
         let plan = CeilingPlan(minimumSample: .microseconds(50), budget: .zero)
         let ceilings = Ceilings.measured(
@@ -115,12 +134,15 @@ import Testing
 
     /// 3,000,000 FLOPs in 2 ms.
     private func measurement(
-        limit: Work.Limit = .memory, bytes: Int = 8_000_000, depth: Int = 1, mode: Mode = .valueAndGradient
+        limit: Work.Limit = .memory, bytes: Int = 8_000_000, depth: Int = 1, mode: Mode = .valueAndGradient,
+        besideStreams: Bool = false
     ) throws -> Benchmarks.Measurement {
         let clock = ManualClock()
+        let context = BenchmarkContext(
+            cells: try .bundled(), workers: 2, streams: besideStreams ? .sample(clock: clock) : nil)
         return try sampleBenchmark(
             mode: mode, shape: ProblemShape(64, 1201, depth), limit: limit, bytes: bytes, clock: clock
-        ).run(in: .test, plan: .test, clock: clock, stage: { _ in })
+        ).run(in: context, plan: .test, clock: clock, stage: { _ in })
     }
 }
 

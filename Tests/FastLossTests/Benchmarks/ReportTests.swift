@@ -37,6 +37,22 @@ import Testing
         #expect(Set(meaning.keys.flatMap { $0.split(separator: ", ").map(String.init) }) == fields)
     }
 
+    @Test func `a row beside a stream has its share in the fields of any ceiling`() throws {
+        let clock = ManualClock()
+        let context = BenchmarkContext(cells: try .bundled(), workers: 2, streams: .sample(clock: clock))
+        let measurement = try sampleBenchmark(clock: clock).run(
+            in: context, plan: .test, clock: clock, stage: { _ in })
+        let report = Report(
+            date: .now, quick: true, machine: .current(), runtime: RuntimeFacts(.current), ceilings: .sample,
+            measurements: [measurement], failures: [])
+        let record = try #require(report.measurements.first)
+        #expect(record.ceiling == "memory read+write beside it")
+        let (share, rate) = (try #require(record.shareOfCeiling), try #require(record.ceilingRate))
+        #expect(abs(share - 0.5) < 1e-6)
+        #expect(abs(try #require(record.shareOfOneWorker) - 0.75) < 1e-6)
+        #expect(abs(share * rate - (try #require(record.gigabytesPerSecond))) < 1e-6)
+    }
+
     @Test func `what JSON has no number for becomes null`() throws {
         // Against a clock that stands still every rate is infinite and the ratio is 0 / 0.
         let instant = TimingPlan(

@@ -35,6 +35,15 @@ import Testing
                 """)
     }
 
+    @Test func `a share of a stream beside the row says so`() throws {
+        let clock = ManualClock()
+        let context = BenchmarkContext(cells: try .bundled(), workers: 2, streams: .sample(clock: clock))
+        let measurement = try sampleBenchmark(mode: .value, clock: clock).run(
+            in: context, plan: .test, clock: clock, stage: { _ in })
+        let table = ResultTable([measurement], ceilings: .sample).rendered(width: nil)
+        #expect(table.contains("  4.00 GB/s  50 % memory read beside it  "))
+    }
+
     @Test func `on a narrow terminal kernels move to lines of their own`() throws {
         let table = try ResultTable(measurements(), ceilings: .sample).rendered(width: 80)
         let lines = table.split(separator: "\n")

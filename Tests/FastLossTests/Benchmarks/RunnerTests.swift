@@ -16,6 +16,17 @@ import Testing
         #expect(measurement.note == nil)
     }
 
+    @Test func `a row beyond the caches is timed against a plain stream at the end`() throws {
+        var events: [String] = []
+        let clock = ManualClock()
+        let context = BenchmarkContext(cells: try .bundled(), workers: 2, streams: .sample(clock: clock))
+        _ = try sampleBenchmark(clock: clock).run(in: context, plan: .test, clock: clock) {
+            events.append($0)
+        }
+        #expect(
+            events == ["preparing", "checking", "timing", "timing one worker", "timing a plain stream"])
+    }
+
     @Test(arguments: [2e-6, .infinity, .nan])
     func `a result beyond the tolerance is not timed`(error: Double) throws {
         var events: [String] = []

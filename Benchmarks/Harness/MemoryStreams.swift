@@ -1,0 +1,93 @@
+// The plain streams that rows beyond the caches are timed against.
+//
+// On a shared virtual machine the bandwidth of memory changes by a factor of two within minutes, with what
+// the neighbours do. What was measured at the start of a run is then no ceiling of a row that is timed later;
+// a stream of as many bytes, timed in pairs with the row, meets the same neighbours.
+//
+// As many bytes, because the largest cache keeps a part of an array that is little larger than itself, from
+// call to call: of 44 MB beside an L3 of 32 MB so much that the stream reads at twice memory's bandwidth. The
+// row has the same chance.
+
+import CMachineCeilings
+import FastLoss
+
+/// How fast a row is beside a plain stream of its bytes: stream time over row time, in interleaved pairs.
+package struct StreamRatios: Sendable {
+    /// Against a stream on as many workers as the row has.
+    package let allWorkers: SpeedRatio
+    /// Against a stream on one worker.
+    package let oneWorker: SpeedRatio
+}
+
+/// Makes the streams.
+package struct MemoryStreams {
+    /// The bytes of the largest cache: a row with more of them has a stream.
+    package let cacheBytes: Int
+    /// Makes a call that streams through `bytes` bytes once, spread over `workers`.
+    package let make: (_ bytes: Int, _ mode: Mode, _ workers: Int) throws -> () -> Float
+
+    package init(
+        cacheBytes: Int, make: @escaping (_ bytes: Int, _ mode: Mode, _ workers: Int) throws -> () -> Float
+    ) {
+        self.cacheBytes = cacheBytes
+        self.make = make
+    }
+
+    /// Streams through this machine's memory; `caches` as for the measured ceilings.
+    package static func ofThisMachine(caches: [CacheSize] = CacheSize.all()) -> MemoryStreams {
+        MemoryStreams(cacheBytes: caches.map(\.bytes).max() ?? 0, make: memoryStream(bytes:mode:workers:))
+    }
+
+    func serve(_ work: Work) -> Bool { work.limit == .memory && work.bytes > cacheBytes }
+}
+
+/// A call that streams through memory of its own once: for the value it reads all bytes, for the gradient it
+/// reads one half and writes the other, with the stores that a short trial finds faster.
+///
+/// - Parameters:
+///   - bytes: rounded to whole blocks of the loops, 512 bytes per worker and array.
+///   - workers: each has a contiguous part of every array.
+package func memoryStream(bytes: Int, mode: Mode, workers: Int) throws -> () -> Float {
+    let loops = machine_ceilings_loops.active
+    let workspace = Workspace(workers: workers)
+    func part(of bytes: Int) -> Int {
+        let block = Int(MACHINE_CEILINGS_BLOCK)
+        return max(1, (bytes / 4 + workers * block / 2) / (workers * block)) * block
+    }
+    switch mode {
+    case .value:
+        let floats = part(of: bytes)
+        let array = Arrays(count: workers, floats: floats)
+        // Blocks apart, so that no two workers write to one cache line.
+        let sums = Arrays(count: workers, floats: Int(MACHINE_CEILINGS_BLOCK))
+        return {
+            workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in
+                sums[task].pointee = loops.read(array[task], floats, 1)
+            }
+            return (0..<workers).reduce(0) { $0 + sums[$1].pointee }
+        }
+    case .valueAndGradient:
+        let floats = part(of: bytes / 2)
+        let input = Arrays(count: workers, floats: floats)
+        let output = Arrays(count: workers, floats: floats)
+        func stream(pastCaches: Bool) -> () -> Float {
+            {
+                workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in
+                    loops.read_write(input[task], output[task], floats, 1, pastCaches)
+                }
+                return output[workers - 1].pointee
+            }
+        }
+        let (ordinary, streaming) = (stream(pastCaches: false), stream(pastCaches: true))
+        let trial = try timeInterleaved(streaming, against: ordinary, plan: .trial, clock: ContinuousClock())
+        let isStreamingFaster = SpeedRatio(of: trial.baseline, over: trial.candidate).median > 1
+        return isStreamingFaster ? streaming : ordinary
+    }
+}
+
+extension TimingPlan {
+    /// Some 50 ms, to choose between two ways of storing that differ by a third or so.
+    fileprivate static let trial = TimingPlan(
+        warmUp: .zero, minimumSample: .milliseconds(1), budget: .milliseconds(50), minimumPairs: 7,
+        maximumPairs: 25)
+}
