@@ -80,8 +80,11 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
             if (prefetches)
-                fastloss_prefetch_round(predictions + i, targets + i, mask + i, gradient + i, mode);
-            one_round(form, &state, predictions + i, targets + i, mask + i, scale, gradient + i, mode);
+                fastloss_prefetch_round(
+                    predictions + i, targets + i, mask + i, fastloss_advance(gradient, i, mode), mode);
+            one_round(
+                form, &state, predictions + i, targets + i, mask + i, scale, fastloss_advance(gradient, i, mode),
+                mode);
         }
         fastloss_log_product_normalise(&state.product);
     }

@@ -9,6 +9,8 @@
 
 #include "fastloss_kernels.h"
 
+#include <stdint.h>
+
 /// A loop body, to be inlined into each instruction set's function.
 #define FASTLOSS_BODY static inline __attribute__((always_inline))
 
@@ -82,6 +84,16 @@ FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss
 /// The loop that makes the terms has no sum in it and vectorises as it stands; the buffer stays in the first-level cache.
 enum { FASTLOSS_LANES = 16, FASTLOSS_SUM_BLOCK = 8 * FASTLOSS_LANES };
 
+/// An address for prefetching alone, which need not lie in any object.
+FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
+    return (const void *)((uintptr_t)pointer + bytes);
+}
+
+/// Where a kernel's gradient goes on; there is none to advance in where only the value is computed.
+FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_gradient_mode mode) {
+    return mode == FASTLOSS_GRADIENT_NONE ? gradient : gradient + count;
+}
+
 /// Asks for what an elementwise masked kernel will touch FASTLOSS_PREFETCH_AHEAD elements behind this round of FASTLOSS_LANES, the
 /// lines of the gradient for writing. The processor's own prefetching starts anew in every chunk and at every page: too late
 /// for kernels that are about as fast as memory.
@@ -93,17 +105,19 @@ enum { FASTLOSS_PREFETCH_AHEAD = 1024 };
 
 FASTLOSS_BODY void fastloss_prefetch_round(
     const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_gradient_mode mode) {
-    __builtin_prefetch(predictions + FASTLOSS_PREFETCH_AHEAD);
-    __builtin_prefetch(targets + FASTLOSS_PREFETCH_AHEAD);
-    __builtin_prefetch(mask + FASTLOSS_PREFETCH_AHEAD);
-    if (mode != FASTLOSS_GRADIENT_NONE) __builtin_prefetch(gradient + FASTLOSS_PREFETCH_AHEAD, 1);
+    __builtin_prefetch(fastloss_beyond(predictions, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
+    __builtin_prefetch(fastloss_beyond(targets, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
+    __builtin_prefetch(fastloss_beyond(mask, FASTLOSS_PREFETCH_AHEAD));
+    if (mode != FASTLOSS_GRADIENT_NONE)
+        __builtin_prefetch(fastloss_beyond(gradient, FASTLOSS_PREFETCH_AHEAD * sizeof(float)), 1);
 }
 
 /// The same for a block of FASTLOSS_SUM_BLOCK.
 FASTLOSS_BODY void fastloss_prefetch_block(
     const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_gradient_mode mode) {
     for (size_t k = 0; k < FASTLOSS_SUM_BLOCK; k += FASTLOSS_LANES)
-        fastloss_prefetch_round(predictions + k, targets + k, mask + k, gradient + k, mode);
+        fastloss_prefetch_round(
+            predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);
 }
 
 /// Declares the buffer of a block's terms, on a cache line: the widest vector would otherwise straddle two.

@@ -14,7 +14,8 @@ FASTLOSS_BODY fastloss_partial masked_mse(
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
         if (prefetches)
-            fastloss_prefetch_block(predictions + start, targets + start, mask + start, gradient + start, mode);
+            fastloss_prefetch_block(
+                predictions + start, targets + start, mask + start, fastloss_advance(gradient, start, mode), mode);
         FASTLOSS_TERMS(squares);
         for (size_t k = 0; k < size; ++k) {
             // Computed unconditionally: only then does the loop vectorise without masked loads.

@@ -1,9 +1,10 @@
 // Products of tiles: C = A·B or C += A·B, with accumulators that stay in registers over the whole depth.
 //
 // Why not sgemm: it packs both operands on every call, which at 64 cells costs as much as the product, and picks its kernels by
-// the processor's name, so that one newer than the BLAS gets those of an older one. Here nothing is packed: A is read
-// an element at a time and spread over a vector, B a vector at a time, both where they stand. Measured in one run on one Zen 5
-// core whose OpenBLAS 0.3.21 was held to its AVX2 kernels (64 to 256 rows, depth 256 and 512): AVX-512 255 to 265 GFLOP/s, AVX2 123 to 130, sgemm 130.
+// the processor's name, so that one newer than the BLAS gets those of an older one. Here A is read an element at a time and
+// spread over a vector, B a vector at a time, both where they stand; only similarities, whose right operand stands the other
+// way round, put it in order first. Measured in one run on one Zen 5 core whose OpenBLAS 0.3.21 was held to its AVX2 kernels
+// (64 to 256 rows, depth 256 and 512): AVX-512 255 to 265 GFLOP/s, AVX2 123 to 130, sgemm 130.
 //
 //   registers  ROWS × VECTORS vectors of C; of each step k, VECTORS vectors of B and one element of A at a time
 //   L1         DEPTH rows of a group of B's columns, 8 KiB, used by every group of rows; the same columns of C
@@ -91,9 +92,10 @@ FASTLOSS_BODY void micro_product(
 /// Asks for some rows of the block of B that comes next, while there is work to do on this one: B's rows are too far apart for the
 /// processor to guess. Measured on similarities and gradients of CCE at 4096×4096×512, where B comes from the third-level
 /// cache: 250 GFLOP/s, and 170 to 220 without.
-FASTLOSS_BODY void prefetch_rows(const float *b, size_t b_stride, size_t rows, size_t columns) {
+FASTLOSS_BODY void prefetch_rows(const void *b, size_t b_stride, size_t rows, size_t columns) {
     for (size_t k = 0; k < rows; ++k)
-        for (size_t j = 0; j < columns; j += LANES) __builtin_prefetch(b + k * b_stride + j);
+        for (size_t j = 0; j < columns; j += LANES)
+            __builtin_prefetch(fastloss_beyond(b, (k * b_stride + j) * sizeof(float)));
 }
 
 FASTLOSS_BODY void product(
@@ -113,16 +115,17 @@ FASTLOSS_BODY void product(
                 here.b += k * all->b_stride + column;
                 // The order of the loops: further down, then the next columns, then all columns further down. Behind the last
                 // block nothing has to be there: nothing is read.
-                const float *next = here.b + DEPTH * all->b_stride;
+                size_t next = (k + DEPTH) * all->b_stride + column;
                 if (k + DEPTH >= depth || k + DEPTH >= start + BLOCK_DEPTH) {
-                    next = column + group_columns < columns ? all->b + start * all->b_stride + column + group_columns
-                                                            : all->b + (start + BLOCK_DEPTH) * all->b_stride;
+                    next = column + group_columns < columns ? start * all->b_stride + column + group_columns
+                                                            : (start + BLOCK_DEPTH) * all->b_stride;
                 }
                 for (size_t row = 0; row < rows; row += group_rows, next += share * all->b_stride) {
                     const size_t height = rows - row < group_rows ? rows - row : group_rows;
                     here.a = all->a + row * all->a_row_stride + k * all->a_column_stride;
                     here.c = all->c + row * all->c_stride + column;
-                    prefetch_rows(next, all->b_stride, share, group_columns);
+                    prefetch_rows(
+                        fastloss_beyond(all->b, next * sizeof(float)), all->b_stride, share, group_columns);
                     if (height < group_rows || width < group_columns)
                         micro_product(ROWS, VECTORS, true, &here, height, width, steps, adds);
                     else if (adds)

@@ -87,7 +87,7 @@ static int current_processor(void) {
 /// A thread starts, and wakes, where the system thinks best, which may be behind the caller that woke it. There it gets no turn
 /// before the caller has done everything, and Linux leaves two busy threads on one of two processors for more than 50 ms: seen
 /// on a virtual machine, where a thousand calls in a row got no help at all. Narrowing the affinity moves the thread at once;
-/// then the system is free to choose again.
+/// then the system is free to choose again. An affinity that somebody else gives the helper in between is lost.
 static void leave_callers_processor(void) {
 #if defined(__linux__)
     const int processor = current_processor();
@@ -106,7 +106,8 @@ static bool watch(atomic_size_t *count, bool for_zero, int64_t patience) {
     const int64_t start = nanoseconds();
     for (int64_t waited = 0; waited < patience; waited = nanoseconds() - start) {
         for (int look = 0; look < LOOKS; ++look) {
-            if ((atomic_load_explicit(count, memory_order_acquire) == 0) == for_zero) return true;
+            // In the total order of all the others: the caller must not look inside before it has closed its work.
+            if ((*count == 0) == for_zero) return true;
             RELAX();
         }
         if (waited > EAGER) sched_yield();
@@ -191,7 +192,7 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     vacancies = workers - 1;
     if (sleeping_helpers > 0) {
         pthread_mutex_lock(&door);
-        pthread_cond_broadcast(&work_arrived);
+        for (size_t wanted = workers - 1; wanted > 0; --wanted) pthread_cond_signal(&work_arrived);
         pthread_mutex_unlock(&door);
     }
 

@@ -39,12 +39,12 @@ typedef enum {
 /// What an elementwise masked kernel found in one chunk.
 typedef struct {
     double sum;      ///< Σ of the loss elements over the selected elements
-    size_t invalid;  ///< how many selected predictions lie outside the kernel's domain
+    size_t invalid;  ///< not 0 where a selected prediction lies outside the kernel's domain
 } fastloss_partial;
 
 /// An elementwise masked loss over one chunk of `count` elements, with gradient `scale`·∂element/∂prediction.
-/// `gradient` may not overlap any input. With `prefetches`, the inputs are asked for ahead of their use: for inputs that are
-/// not in the first caches.
+/// `gradient` may not overlap any input. With `prefetches`, inputs and gradient are asked for ahead of their use: for arrays
+/// that are not in the first caches.
 typedef fastloss_partial (*fastloss_masked_kernel)(
     const float *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
     float scale, float *_Nullable gradient, fastloss_gradient_mode mode, bool prefetches);
@@ -58,7 +58,7 @@ typedef struct {
     fastloss_masked_kernel _Nonnull masked_mse;
 
     /// −log(z ? p̃ : 1 − p̃) with z = (t > 0), p̃ = clamp(p, ε, 1 − ε), ε = 2⁻²³; gradient (p − z)/(p(1 − p)) for
-    /// ε ≤ p ≤ 1 − ε, 0 outside. `invalid` counts the p that are NaN or outside [0, 1].
+    /// ε ≤ p ≤ 1 − ε, 0 outside. `invalid` tells of a p that is NaN or outside [0, 1].
     fastloss_masked_kernel _Nonnull bernoulli_nll;
 
     /// softplus(w) with w = z ? −y : y and z = (t > 0), the same loss of a logit y; gradient σ(y) − z.

@@ -16,7 +16,7 @@ import CFastLossKernels
 /// ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of −1, which categorical types use for
 /// "missing".
 ///
-/// O(B·C) time; 8 bytes of scratch memory per row.
+/// O(B·C) time; 8 bytes of scratch memory per 4,096 logits.
 ///
 /// Source: PyTorch's `CrossEntropyLoss` with `ignore_index`, as scGPT and scFormer use it.
 public struct CrossEntropy: Sendable {

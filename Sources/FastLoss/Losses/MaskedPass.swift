@@ -96,12 +96,12 @@ extension MaskedPass {
         let partials = workspace.pointer(partialScratch)
         let cost = terms.reduce(0) { $0 + $1.kernel.cost }
         let gradients = terms.reduce(0) { $0 + ($1.gradient == nil ? 0 : 1) }
-        let bytes = count * (1 + terms.count + gradients) * MemoryLayout<Float>.stride
+        let prefetches = prefetches(terms: terms.count, gradients: gradients)
         forEachChunk(chunks, estimatedNanoseconds: count * cost / 100, workspace) { chunk in
             let range = chunk * chunkSize..<min(count, (chunk + 1) * chunkSize)
             for (index, term) in terms.enumerated() {
                 partials[chunk * terms.count + index] = runChunk(
-                    range, term, divisor: divisor, prefetches: bytes >= prefetchThreshold)
+                    range, term, divisor: divisor, prefetches: prefetches)
             }
         }
 
@@ -187,6 +187,7 @@ extension MaskedPass {
         }
 
         let empty: Float = whenEmpty == .nan ? .nan : 0
+        let prefetches = prefetches(terms: 1, gradients: term.gradient == nil ? 0 : 1)
         workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task, _ in
             invalid[task] = 0
             for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
@@ -200,7 +201,7 @@ extension MaskedPass {
                 var sum = 0.0
                 for start in stride(from: elements.lowerBound, to: elements.upperBound, by: chunkSize) {
                     let chunk = start..<min(elements.upperBound, start + chunkSize)
-                    let partial = runChunk(chunk, term, divisor: divisor)
+                    let partial = runChunk(chunk, term, divisor: divisor, prefetches: prefetches)
                     sum += partial.sum
                     invalid[task] += partial.invalid
                 }
@@ -215,9 +216,14 @@ extension MaskedPass {
 // MARK: - Shared pieces
 
 extension MaskedPass {
+    /// Whether a pass over so many terms touches more than a core's own caches hold.
+    private func prefetches(terms: Int, gradients: Int) -> Bool {
+        count * (1 + terms + gradients) * MemoryLayout<Float>.stride >= prefetchThreshold
+    }
+
     /// One term over at most `chunkSize` elements.
     private func runChunk(
-        _ range: Range<Int>, _ term: MaskedTerm, divisor: Double, prefetches: Bool = false
+        _ range: Range<Int>, _ term: MaskedTerm, divisor: Double, prefetches: Bool
     ) -> fastloss_partial {
         let start = range.lowerBound
         // A pass with elements has memory behind its targets.

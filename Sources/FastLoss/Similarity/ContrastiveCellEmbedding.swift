@@ -15,8 +15,9 @@ import CFastLossKernels
 ///
 /// The B×B matrix is never stored: a panel of 256 whole rows is multiplied, its rows turned into their loss and their
 /// probabilities, and the panel multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
-/// value alone) with nothing computed twice, and about (3·D + 256)·B floats of scratch memory (another 2·D·B where gradients
-/// accumulate).
+/// value alone) with nothing computed twice, and about (3·D + 256)·B floats of scratch memory, D rounded up to whole cache
+/// lines and B to whole panels of 32 rows (another 2·D·B where gradients accumulate). Up to 128 rows each worker has its own
+/// 3·D·B of them.
 ///
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
 /// total objective it has the weight 10.
@@ -152,7 +153,7 @@ extension ContrastiveCellEmbedding {
 
         var layout = Workspace.Layout()
         let perTask = Self.rowsPerTask(forBatch: rows)
-        let copies = NormalizedRows.copies(rows, min(workspace.workers, (rows + perTask - 1) / perTask))
+        let copies = NormalizedRows.copies(shape, workers: min(workspace.workers, (rows + perTask - 1) / perTask))
         let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, copies: copies, in: &layout)
         let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: copies, in: &layout)
         let panelScratch = try layout.add(panelCount, of: Float.self)

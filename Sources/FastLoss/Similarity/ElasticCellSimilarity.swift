@@ -16,9 +16,10 @@ import CFastLossKernels
 ///
 /// Half of the B×B matrix is computed, and beyond 1,024 rows none of it is stored: a tile is multiplied, turned into its
 /// part of the loss and of the gradient while it is in cache, and multiplied into both of its row blocks. That is 3·B²·D
-/// flops for value and gradient (B²·D for the value alone) and B·(D + 48) floats of scratch memory at most, beside a tile
-/// for each worker: 34 MiB at B = 16,384, D = 512. Up to 1,024 rows it is B·(2·D + B) of them, 8 MiB at most for D = 512.
-/// Another B·D where the gradient of more than 1,024 rows accumulates.
+/// flops for value and gradient (B²·D for the value alone) and about B·(D + 48) floats of scratch memory, beside a tile and a
+/// panel of 32·D for each worker: 34 MiB at B = 16,384, D = 512. Up to 1,024 rows it is about B·(2·D + B) of them, 8 MiB at
+/// most for D = 512, where up to 128 rows each worker has its own 2·B·D. Where the gradient accumulates, another B·D
+/// beyond 1,024 rows and 64·D for each worker up to there.
 ///
 /// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the total objective
 /// it has the weight 10.

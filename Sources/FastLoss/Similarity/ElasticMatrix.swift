@@ -9,7 +9,7 @@ import CFastLossKernels
 /// tiles, but in two stretches of independent tasks instead of a round of tiles after the other: at training's batch sizes
 /// the workers would spend their time between rounds.
 enum ElasticMatrix {
-    /// Up to 4 MiB of G. Measured on two Zen 5 cores: see ``ElasticTiles``.
+    /// Up to 4 MiB of G, which the last-level cache holds between the two stretches.
     static let mostRows = 1024
 
     /// Rows of a strip: few enough that two workers, or four, find equal shares, as many as B allows, for the reuse of N.
@@ -32,7 +32,8 @@ enum ElasticMatrix {
 
         var layout = Workspace.Layout()
         let workers = min(workspace.workers, strips)
-        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: NormalizedRows.copies(rows, workers), in: &layout)
+        let rowScratch = try NormalizedRows.Scratch(
+            shape, keepsPanels: true, copies: NormalizedRows.copies(shape, workers: workers), in: &layout)
         let factorScratch = try layout.add(rows * stride, of: Float.self)
         let sumScratch = try layout.add(strips, of: Double.self)
         let asideScratch = try layout.add(asideCount * workers, of: Float.self)
@@ -47,18 +48,15 @@ enum ElasticMatrix {
         let sums = workspace.pointer(sumScratch)
         let aside = workspace.pointer(asideScratch)
 
-        let products = rows * rows * columns
-        workspace.forEachTask(
-            strips, estimatedNanoseconds: products / 2 / TileProducts.productsPerNanosecond
-        ) { strip, worker in
+        // The first stretch's, and the second's too: a helper that comes to the second alone has its rows to normalise.
+        let cost = rows * rows * columns / 2 / TileProducts.productsPerNanosecond
+        workspace.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
             sums[strip] = triangle.visit(
                 strip * stripRows..<min(rows, (strip + 1) * stripRows), of: copies[worker])
         }
         if let output, let gradient = output.memory.baseAddress {
             let factor = ElasticCellSimilarity.gradientFactor(output, rows: rows)
-            workspace.forEachTask(
-                strips, estimatedNanoseconds: products / TileProducts.productsPerNanosecond
-            ) { strip, worker in
+            workspace.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
                 let range = strip * stripRows..<min(rows, (strip + 1) * stripRows)
                 let unit = copies[worker]
                 let unitGradient =

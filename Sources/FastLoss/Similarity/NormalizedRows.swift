@@ -52,7 +52,7 @@ struct NormalizedRows {
                 keepsPanels && tileProduct != nil
                 ? try layout.add(MatrixShape(rows: copies, columns: sizes.panels).checkedCount(), of: Float.self)
                 : nil
-            isMade = try layout.add(copies, of: CacheLine.self)
+            isMade = try layout.add(copies > 1 ? copies : 0, of: CacheLine.self)
         }
     }
 
@@ -131,8 +131,10 @@ struct NormalizedRows {
 // MARK: - A copy for each worker
 
 extension NormalizedRows {
-    /// How many copies pay for a batch of so many rows.
-    static func copies(_ rows: Int, _ workers: Int) -> Int { rows <= 128 ? workers : 1 }
+    /// How many copies pay: one for each worker of a batch that its second-level cache holds.
+    static func copies(_ shape: MatrixShape, workers: Int) -> Int {
+        shape.rows <= 128 && shape.columns <= 1024 ? workers : 1
+    }
 
     /// N once for each worker, made by the worker itself when it first asks; or, with scratch memory for one copy, once for
     /// all of them.

@@ -1,7 +1,7 @@
 // The products that the tiles of a similarity matrix go through, by FastLoss's own kernel or by sgemm.
 //
-// Where the instruction set has a tile product of its own (AVX2, AVX-512), it is used for every size: it packs nothing, and
-// does not depend on which kernels the BLAS build knows. The baseline goes through `cblas_sgemm`.
+// Where the instruction set has a tile product of its own (AVX2, AVX-512), it is used for every size: it packs
+// little (similarities their right operand, once), and does not depend on which kernels the BLAS build knows. The baseline goes through `cblas_sgemm`.
 
 import CFastLossKernels
 
@@ -19,7 +19,7 @@ package enum TileProducts {
     /// Elements between the rows of scratch matrices with `columns` columns: readable in whole groups of columns, and an odd
     /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
     package static func stride(forColumns columns: Int) -> Int {
-        guard tileProduct != nil else { return columns }
+        guard tileProduct != nil, columns > 0 else { return columns }
         return (columns + panelRows - 1) / panelRows * panelRows + Workspace.alignment / MemoryLayout<Float>.stride
     }
 
@@ -70,8 +70,9 @@ package enum TileProducts {
     package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
         kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
         // Read, though nothing comes of it.
-        for column in rows.rows..<panelRows {
-            for k in 0..<rows.columns { panel[k * panelRows + column] = 0 }
+        let missing = panelRows - rows.rows
+        for k in 0..<rows.columns where missing > 0 {
+            (panel + k * panelRows + rows.rows).update(repeating: 0, count: missing)
         }
     }
 

@@ -523,7 +523,8 @@ typedef struct fastloss_elastic_options {
 ///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i|; where |E_i| < 1e-12, dN_i / 1e-12
 ///
 /// The denominator counts the diagonal, as upstream's does; a zero row has gradient 0.
-/// The B x B matrix is never stored: scratch memory is B D floats, 2 B D where the gradient accumulates.
+/// The B x B matrix is stored up to 1,024 rows only. Scratch memory is about B (2 D + B) floats up to there, B D beyond, 2 B D
+/// where the gradient accumulates then.
 ///
 /// \param rows, columns  B cells of D columns, both below 2^31.
 /// \param embeddings     B x D.
@@ -560,7 +561,7 @@ typedef struct fastloss_contrastive_options {
 ///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i| on both sides
 ///
 /// Only rows of A are normalised, so the loss is not symmetric in its arguments. The B x B matrix is never
-/// stored: scratch memory is (2 D + 256) B floats, and D B for each gradient that accumulates.
+/// stored: scratch memory is about (3 D + 256) B floats, and D B for each gradient that accumulates.
 ///
 /// \param rows, columns    B cells of D columns, both below 2^31.
 /// \param first            B x D.

@@ -430,7 +430,8 @@ def elastic_cell_similarity(
 
     L = Σᵢⱼ [1 − (Cᵢⱼ − β)²] / B², β = ``threshold`` in [−1, 1]; the diagonal counts, as upstream.
 
-    embeddings, gradient: B × D. The B × B matrix is never stored: scratch memory is about B · D floats.
+    embeddings, gradient: B × D. The B × B matrix is stored up to 1,024 rows only: scratch
+    memory is about B · D floats beyond.
 
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """

@@ -81,7 +81,8 @@ def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
     C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted:
     upstream's scripts multiply by 10.
 
-    cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is never stored.
+    cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is stored up to 1,024 rows
+    only.
     """
     loss: Tensor = _losses.elastic(cell_emb, threshold)
     return loss
