@@ -79,12 +79,9 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         const size_t left = (count - i) / FASTLOSS_LANES;
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
-            if (prefetches)
-                fastloss_prefetch_round(
-                    predictions + i, targets + i, mask + i, fastloss_advance(gradient, i, mode), mode);
-            one_round(
-                form, &state, predictions + i, targets + i, mask + i, scale, fastloss_advance(gradient, i, mode),
-                mode);
+            float *const place = fastloss_advance(gradient, i, mode);
+            if (prefetches) fastloss_prefetch_round(predictions + i, targets + i, mask + i, place, mode);
+            one_round(form, &state, predictions + i, targets + i, mask + i, scale, place, mode);
         }
         fastloss_log_product_normalise(&state.product);
     }

@@ -9,8 +9,6 @@
 
 #include "fastloss_kernels.h"
 
-#include <stdint.h>
-
 /// A loop body, to be inlined into each instruction set's function.
 #define FASTLOSS_BODY static inline __attribute__((always_inline))
 
@@ -84,9 +82,10 @@ FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss
 /// The loop that makes the terms has no sum in it and vectorises as it stands; the buffer stays in the first-level cache.
 enum { FASTLOSS_LANES = 16, FASTLOSS_SUM_BLOCK = 8 * FASTLOSS_LANES };
 
-/// An address for prefetching alone, which need not lie in any object.
+/// An address for prefetching alone, which need not lie in any object: it is never read. (Formed as an integer it would be beyond
+/// any doubt, and BernoulliNLL with AVX2 would take 10 % more instructions.)
 FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
-    return (const void *)((uintptr_t)pointer + bytes);
+    return (const char *)pointer + bytes;
 }
 
 /// Where a kernel's gradient goes on; there is none to advance in where only the value is computed.
