@@ -101,8 +101,9 @@ import Testing
         let readme = try MarkedText(
             try String(contentsOf: package.appending(path: "README.md"), encoding: .utf8))
         let folder = package.appending(path: "Benchmarks/Results")
+        // Beside them lie the comparisons with the peers, which scripts/compare-peers writes and reads.
         let reports = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
-            $0.hasSuffix(".json")
+            $0.hasSuffix(".json") && !$0.hasPrefix("peers.")
         }
         let results = try reports.map {
             CommittedResults(try Report(reading: folder.appending(path: $0).path))
