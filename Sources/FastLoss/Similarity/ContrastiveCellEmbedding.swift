@@ -1,4 +1,4 @@
-// Contrastive cell embedding (CCE), streamed over row panels of the similarity matrix.
+// Contrastive cell embedding (CCE), streamed over slabs of rows of the similarity matrix.
 
 import CFastLossKernels
 
@@ -13,8 +13,8 @@ import CFastLossKernels
 /// 10⁻⁸, while the gradient projects as if the norm had not been raised, as PyTorch's `cosine_similarity` does. NaN and
 /// infinite embeddings propagate. No rows at all is an empty selection.
 ///
-/// The B×B matrix is never stored: a panel of 256 whole rows is multiplied, its rows turned into their loss and their
-/// probabilities, and the panel multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
+/// The B×B matrix is never stored: a slab of 256 whole rows is multiplied, its rows turned into their loss and their
+/// probabilities, and the slab multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
 /// value alone) with nothing computed twice, and about (3·D + 256)·B floats of scratch memory, D rounded up to whole cache
 /// lines and B to whole panels of 32 rows (another 2·D·B where gradients accumulate). Up to 128 rows each worker has its own
 /// 3·D·B of them.
@@ -104,9 +104,9 @@ extension ContrastiveCellEmbedding {
     private static let normFloor = 1e-8
 
     /// Rows of A that are in memory at a time: the depth of the product that forms dN₂.
-    private static let panelRows = 256
+    private static let slabRows = 256
 
-    /// Rows of a panel, and columns of its transposed product, that one task takes: few enough that two workers, or
+    /// Rows of a slab, and columns of its transposed product, that one task takes: few enough that two workers, or
     /// four, find equal shares, as many as B allows, for the reuse of the other operand.
     private static func rowsPerTask(forBatch rows: Int) -> Int {
         rows <= 64 ? 16 : rows <= 256 ? 32 : 64
@@ -148,15 +148,15 @@ extension ContrastiveCellEmbedding {
         // An overwritten gradient serves as its own accumulator.
         let firstAside = outputs.first?.mode == FASTLOSS_GRADIENT_ACCUMULATE
         let secondAside = outputs.second?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let panelStride = TileProducts.stride(forColumns: rows)
-        let panelCount = try MatrixShape(rows: min(rows, Self.panelRows), columns: panelStride).checkedCount()
+        let slabStride = TileProducts.stride(forColumns: rows)
+        let slabCount = try MatrixShape(rows: min(rows, Self.slabRows), columns: slabStride).checkedCount()
 
         var layout = Workspace.Layout()
         let perTask = Self.rowsPerTask(forBatch: rows)
         let copies = NormalizedRows.copies(shape, workers: min(workspace.workers, (rows + perTask - 1) / perTask))
         let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, copies: copies, in: &layout)
         let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: copies, in: &layout)
-        let panelScratch = try layout.add(panelCount, of: Float.self)
+        let slabScratch = try layout.add(slabCount, of: Float.self)
         let lossScratch = try layout.add(rows, of: Double.self)
         let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
         let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
@@ -166,33 +166,33 @@ extension ContrastiveCellEmbedding {
             first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)
         let secondUnit = NormalizedRows.Copies(
             second.pointer, shape: shape, floor: Self.normFloor, scratch: secondScratch, workspace: workspace)
-        let panel = Panel(
-            memory: workspace.pointer(panelScratch), stride: panelStride, shape: shape, first: firstUnit,
+        let slab = Slab(
+            memory: workspace.pointer(slabScratch), stride: slabStride, shape: shape, first: firstUnit,
             second: secondUnit,
             losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
             firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs.first?.memory.baseAddress,
             secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs.second?.memory.baseAddress)
-        for start in stride(from: 0, to: rows, by: Self.panelRows) {
-            panel.visit(start..<min(rows, start + Self.panelRows), workspace: workspace)
+        for start in stride(from: 0, to: rows, by: Self.slabRows) {
+            slab.visit(start..<min(rows, start + Self.slabRows), workspace: workspace)
         }
 
         let factor = 1 / (Double(rows) * Double(temperature))
         if let output = outputs.first {
             firstUnit.backward(
-                from: panel.firstGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
+                from: slab.firstGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
                 into: output, workspace: workspace)
         }
         if let output = outputs.second {
             secondUnit.backward(
-                from: panel.secondGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
+                from: slab.secondGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
                 into: output, workspace: workspace)
         }
-        let sum = (0..<rows).reduce(0.0) { $0 + panel.losses[$1] }
+        let sum = (0..<rows).reduce(0.0) { $0 + slab.losses[$1] }
         return LossValue(value: sum / Double(rows), selectedCount: rows)
     }
 
-    /// A panel of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
-    private struct Panel {
+    /// A slab of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
+    private struct Slab {
         let memory: UnsafeMutablePointer<Float>
         let stride: Int
         let shape: MatrixShape
@@ -210,7 +210,7 @@ extension ContrastiveCellEmbedding {
         /// The losses of these rows, their dN₁, and their part of dN₂.
         func visit(_ rows: Range<Int>, workspace: Workspace) {
             let perTask = rowsPerTask(forBatch: batch)
-            // Of one product, also where there are two: workers that fetch each other's panels gain less than they compute.
+            // Of one product, also where there are two: workers that fetch each other's slabs gain less than they compute.
             // Sharing the work at 64×64×128 would halve the speed where two processors share no cache.
             let cost = rows.count * batch * depth / TileProducts.productsPerNanosecond
 
@@ -221,7 +221,7 @@ extension ContrastiveCellEmbedding {
             }
 
             guard let secondGradient else { return }
-            // dN₂ of different columns of the panel is written by different tasks; its sum over panels is in their order.
+            // dN₂ of different columns of the slab is written by different tasks; its sum over slabs is in their order.
             let columnTasks = (batch + perTask - 1) / perTask
             workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = task * perTask
@@ -234,9 +234,9 @@ extension ContrastiveCellEmbedding {
         }
 
         private func visitRows(
-            _ rows: Range<Int>, of panel: Range<Int>, _ first: NormalizedRows, _ second: NormalizedRows
+            _ rows: Range<Int>, of slab: Range<Int>, _ first: NormalizedRows, _ second: NormalizedRows
         ) {
-            let slice = memory + (rows.lowerBound - panel.lowerBound) * stride
+            let slice = memory + (rows.lowerBound - slab.lowerBound) * stride
             first.similarities(rows, second, 0..<batch, into: slice, stride: stride)
             for row in rows {
                 let similarities = slice + (row - rows.lowerBound) * stride
