@@ -192,7 +192,9 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     vacancies = workers - 1;
     if (sleeping_helpers > 0) {
         pthread_mutex_lock(&door);
-        for (size_t wanted = workers - 1; wanted > 0; --wanted) pthread_cond_signal(&work_arrived);
+        // No more than there is work for: the others sleep on.
+        const size_t wanted = workers - 1 < sleeping_helpers ? workers - 1 : sleeping_helpers;
+        for (size_t woken = 0; woken < wanted; ++woken) pthread_cond_signal(&work_arrived);
         pthread_mutex_unlock(&door);
     }
 

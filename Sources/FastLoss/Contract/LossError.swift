@@ -43,7 +43,8 @@ public enum LossError: Error, Equatable, Sendable {
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
 
-    /// The system did not give the scratch memory that a call needs. The workspace can be used again.
+    /// The system did not give the scratch memory that a call needs. The workspace can be used again. A single loss has
+    /// written nothing then; of an objective, the terms before the one that found no memory have.
     case outOfMemory(bytes: Int)
 }
 
@@ -81,7 +82,7 @@ extension LossError: CustomStringConvertible {
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
         case .outOfMemory(let bytes):
-            "the scratch memory of this call, \(bytes) bytes, could not be had"
+            "the scratch memory of this call, \(bytes) bytes, could not be had; an objective's output buffers hold unspecified values"
         }
     }
 }

@@ -32,8 +32,9 @@
 //               share memory with an input or another output; rows of two matrices may interleave in one
 //               buffer.
 //   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
-//               `fastloss_last_error` has the message. A call that fails has written to no output, with one
-//               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
+//               `fastloss_last_error` has the message. A call that fails has written to no output, with two
+//               exceptions: after PROBABILITY_OUT_OF_RANGE, and after OUT_OF_MEMORY of an objective, all outputs
+//               hold unspecified values. Every function
 //               can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY where it uses
 //               a workspace. As far as pointers and sizes are true, no function ends the process because of
 //               what it is given. Messages name arguments as FastLoss's Swift API does: `genePredictions` for

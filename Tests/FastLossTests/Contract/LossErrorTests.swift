@@ -22,7 +22,7 @@ import Testing
         ),
         (
             .outOfMemory(bytes: 4096),
-            "the scratch memory of this call, 4096 bytes, could not be had"
+            "the scratch memory of this call, 4096 bytes, could not be had; an objective's output buffers hold unspecified values"
         ),
     ])
     func messages(error: LossError, message: String) {
