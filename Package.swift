@@ -34,9 +34,10 @@ let package = Package(
             providers: [.apt(["liblapacke-dev"])]
         ),
         .target(name: "CFastLossKernels"),
+        .target(name: "CFastLossThreads"),
         .target(
             name: "FastLoss",
-            dependencies: ["COpenBLAS", "CFastLossKernels"],
+            dependencies: ["COpenBLAS", "CFastLossKernels", "CFastLossThreads"],
             swiftSettings: swiftSettings
         ),
         .target(
@@ -55,7 +56,7 @@ let package = Package(
         ),
         .target(
             name: "FastLossC",
-            dependencies: ["FastLoss", "CFastLoss"],
+            dependencies: ["FastLoss", "CFastLoss", "CFastLossThreads"],
             path: "Sources/FastLossC",
             exclude: ["C", "include", "fastloss.pc.in"],
             sources: ["Swift"],

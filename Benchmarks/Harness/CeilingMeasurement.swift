@@ -146,11 +146,10 @@ private struct CeilingMeter {
 
     /// Work per nanosecond of all workers together, in the fastest sample.
     private func fastest(_ load: Load, workers: Int) -> Double {
-        let workspace = Workspace(workers: workers)
         let clock = ContinuousClock()
         func elapsed(_ passes: Int) -> Duration {
             clock.measure {
-                workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in load.run(task, passes)
+                forEachTask(workers, workers: workers, estimatedNanoseconds: .infinity) { task, _ in load.run(task, passes)
                 }
             }
         }

@@ -22,7 +22,7 @@ final class Arrays {
     init(count: Int, floats: Int) {
         stride = floats
         let bytes = 4 * count * floats
-        memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes, alignment: Workspace.alignment)
+        memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes, alignment: ScratchLayout.alignment)
             .bindMemory(to: Float.self)
         memory.initialize(repeating: 0x1p-10)
     }

@@ -49,7 +49,6 @@ package struct MemoryStreams {
 ///   - workers: each has a contiguous part of every array.
 package func memoryStream(bytes: Int, mode: Mode, workers: Int) throws -> () -> Float {
     let loops = machine_ceilings_loops.active
-    let workspace = Workspace(workers: workers)
     func part(of bytes: Int) -> Int {
         let block = Int(MACHINE_CEILINGS_BLOCK)
         return max(1, (bytes / 4 + workers * block / 2) / (workers * block)) * block
@@ -61,7 +60,7 @@ package func memoryStream(bytes: Int, mode: Mode, workers: Int) throws -> () -> 
         // Blocks apart, so that no two workers write to one cache line.
         let sums = Arrays(count: workers, floats: Int(MACHINE_CEILINGS_BLOCK))
         return {
-            workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in
+            forEachTask(workers, workers: workers, estimatedNanoseconds: .infinity) { task, _ in
                 sums[task].pointee = loops.read(array[task], floats, 1)
             }
             return (0..<workers).reduce(0) { $0 + sums[$1].pointee }
@@ -72,7 +71,7 @@ package func memoryStream(bytes: Int, mode: Mode, workers: Int) throws -> () -> 
         let output = Arrays(count: workers, floats: floats)
         func stream(pastCaches: Bool) -> () -> Float {
             {
-                workspace.forEachTask(workers, estimatedNanoseconds: .max) { task, _ in
+                forEachTask(workers, workers: workers, estimatedNanoseconds: .infinity) { task, _ in
                     loops.read_write(input[task], output[task], floats, 1, pastCaches)
                 }
                 return output[workers - 1].pointee

@@ -63,16 +63,53 @@ extension EmbeddingSpectrum {
     private static func decompose(
         _ embeddings: Span<Float>, _ shape: MatrixShape, _ workspace: Workspace
     ) throws(LossError) -> [Double] {
-        let short = min(shape.rows, shape.columns)
-        guard short > 0 else { return [] }
-        // LAPACK multiplies with the BLAS that FastLoss uses; asking for its threads makes FastLoss's setting
-        // of one.
-        _ = BLAS.threads
+        guard min(shape.rows, shape.columns) > 0 else { return [] }
+        var layout = workspace.layout
+        let plan = try Decomposition(embeddings, shape, in: &layout)
+        return try workspace.run(plan, layout)
+    }
 
-        // Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs
-        // of kind N reference no singular vectors.
-        func dgesdd(
-            _ matrix: UnsafeMutablePointer<Double>, values: UnsafeMutablePointer<Double>,
+    /// The singular values by LAPACK, which can fail: the plan's run throws.
+    private struct Decomposition: Plan {
+        private let embeddings: UnsafeBufferPointer<Float>
+        private let shape: MatrixShape
+        private let workCount: Int32
+        private let matrix: ScratchArray<Double>
+        private let work: ScratchArray<Double>
+        private let integers: ScratchArray<Int32>
+
+        var name: String { "EmbeddingSpectrum" }
+
+        init(
+            _ embeddings: Span<Float>, _ shape: MatrixShape, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            // LAPACK multiplies with the BLAS that FastLoss uses.
+            BLAS.prepare()
+            var (workSize, noMatrix, noValues, noIntegers) = (0.0, 0.0, 0.0, Int32(0))
+            try Self.dgesdd(
+                shape, &noMatrix, values: &noValues, work: &workSize, workCount: -1, integers: &noIntegers)
+            workCount = Int32(workSize)
+            self.embeddings = embeddings.memory
+            self.shape = shape
+            matrix = try layout.add(embeddings.count, of: Double.self)
+            work = try layout.add(Int(workCount), of: Double.self)
+            integers = try layout.add(8 * min(shape.rows, shape.columns), of: Int32.self)
+        }
+
+        func run(on execution: Execution) throws(LossError) -> [Double] {
+            let matrix = execution.pointer(matrix)
+            try normalize(embeddings, shape, into: matrix)
+            var values = [Double](repeating: 0, count: min(shape.rows, shape.columns))
+            try Self.dgesdd(
+                shape, matrix, values: &values, work: execution.pointer(work), workCount: workCount,
+                integers: execution.pointer(integers))
+            return values
+        }
+
+        /// Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs
+        /// of kind N reference no singular vectors.
+        private static func dgesdd(
+            _ shape: MatrixShape, _ matrix: UnsafeMutablePointer<Double>, values: UnsafeMutablePointer<Double>,
             work: UnsafeMutablePointer<Double>, workCount: Int32, integers: UnsafeMutablePointer<Int32>
         ) throws(LossError) {
             let info = LAPACKE_dgesdd_work(
@@ -80,35 +117,16 @@ extension EmbeddingSpectrum {
                 Int32(shape.columns), values, nil, 1, nil, 1, work, workCount, integers)
             guard info == 0 else { throw .factorizationFailed(routine: "dgesdd", info: Int(info)) }
         }
-
-        var workSize = 0.0
-        var noMatrix = 0.0
-        var noValues = 0.0
-        var noIntegers: Int32 = 0
-        try dgesdd(&noMatrix, values: &noValues, work: &workSize, workCount: -1, integers: &noIntegers)
-
-        var layout = Workspace.Layout()
-        let matrixScratch = try layout.add(embeddings.count, of: Double.self)
-        let workScratch = try layout.add(Int(workSize), of: Double.self)
-        let integerScratch = try layout.add(8 * short, of: Int32.self)
-        try workspace.reserve(layout)
-
-        let matrix = workspace.pointer(matrixScratch)
-        try normalize(embeddings, shape, into: matrix)
-        var values = [Double](repeating: 0, count: short)
-        try dgesdd(
-            matrix, values: &values, work: workspace.pointer(workScratch), workCount: Int32(workSize),
-            integers: workspace.pointer(integerScratch))
-        return values
     }
 
     /// The rows divided by their lengths, in double throughout. Finds what is not finite on its way.
     private static func normalize(
-        _ embeddings: Span<Float>, _ shape: MatrixShape, into matrix: UnsafeMutablePointer<Double>
+        _ embeddings: UnsafeBufferPointer<Float>, _ shape: MatrixShape, into matrix: UnsafeMutablePointer<Double>
     ) throws(LossError) {
+        guard let base = embeddings.baseAddress else { return }
         for row in 0..<shape.rows {
             let elements = row * shape.columns..<(row + 1) * shape.columns
-            let squares = kernels.sum_of_squares(embeddings.pointer + elements.lowerBound, shape.columns)
+            let squares = kernels.sum_of_squares(base + elements.lowerBound, shape.columns)
             // Squares of floats are far from overflowing a double: their sum is finite exactly if every
             // element is.
             guard squares.isFinite else {

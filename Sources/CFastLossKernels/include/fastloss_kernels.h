@@ -133,12 +133,6 @@ fastloss_isa fastloss_best_isa(void);
 /// The kernels compiled for `isa`, or NULL where `isa` is above `fastloss_best_isa()`.
 const fastloss_kernels *_Nullable fastloss_kernels_for(fastloss_isa isa);
 
-/// The file of the library or executable that holds `address`, or NULL where that is unknown.
-const char *_Nullable fastloss_library_of(const void *_Nonnull address);
-
-/// The number of processors that this process may use, at least 1.
-int fastloss_available_processors(void);
-
 #ifdef __cplusplus
 }
 #endif

@@ -16,11 +16,6 @@ package func checkParameter(
     }
 }
 
-/// Throws unless the gradient scale is a finite number: an infinite one would turn selected zeros into NaN.
-package func checkGradientScale(_ scale: Float) throws(LossError) {
-    try checkParameter("gradientScale", scale, "finite") { $0.isFinite }
-}
-
 /// A named piece of memory, for telling whether an output shares bytes with anything else.
 package struct NamedMemory {
     package let name: String

@@ -43,34 +43,47 @@ public enum LossError: Error, Equatable, Sendable {
     /// LAPACK could not finish; `info` is its own code.
     case factorizationFailed(routine: String, info: Int)
 
-    /// The system did not give the scratch memory that a call needs. The workspace can be used again. A single loss has
-    /// written nothing then; of an objective, the terms before the one that found no memory have.
-    case outOfMemory(bytes: Int)
+    /// The system did not give the scratch memory that a call needs. Nothing has been written. The workspace can be used
+    /// again.
+    case outOfMemory(call: String, bytes: Int)
 }
 
 extension LossError: CustomStringConvertible {
-    public var description: String {
+    public var description: String { String(message) }
+}
+
+extension LossError {
+    /// The description, put together without allocating memory.
+    package var message: Message {
         switch self {
         case .shapeMismatch(let argument, let expected, let actual):
             "\(argument) has \(actual) elements, but the other arguments ask for \(expected)"
         case .invalidShape(let rows, let columns):
-            "a shape of \(rows) rows and \(columns) columns is not possible: "
-                + "sides must be at least 0 and their product must fit an Int"
+            """
+            a shape of \(rows) rows and \(columns) columns is not possible: \
+            sides must be at least 0 and their product must fit an Int
+            """
         case .dimensionTooLarge(let argument, let value):
             "\(argument) is \(value), but BLAS takes sizes up to \(Int32.max)"
         case .invalidParameter(let name, let value, let requirement):
             "\(name) is \(value), but it must be \(requirement)"
         case .emptySelection(let loss, nil):
-            "\(loss) has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+            """
+            \(loss) has nothing to average: no element is selected \
+            (choose whenEmpty: .zero or .nan to get a value instead)
+            """
         case .emptySelection(let loss, let row?):
-            "\(loss) has nothing to average in row \(row): no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+            """
+            \(loss) has nothing to average in row \(row): no element is selected \
+            (choose whenEmpty: .zero or .nan to get a value instead)
+            """
         case .labelOutOfRange(let argument, let label, let row, let classes):
             "label \(label) in row \(row) of \(argument) is neither a class (0 to \(classes - 1)) nor the ignored label"
         case .probabilityOutOfRange(let argument, let probability, let index):
-            "probability \(probability) at element \(index) of \(argument) is not in [0, 1]; "
-                + "output buffers of this call hold unspecified values (use the logit form for logits)"
+            """
+            probability \(probability) at element \(index) of \(argument) is not in [0, 1]; \
+            output buffers of this call hold unspecified values (use the logit form for logits)
+            """
         case .overlappingBuffers(let output, let other):
             "output \(output) shares memory with \(other)"
         case .missingInput(let term, let argument):
@@ -81,8 +94,8 @@ extension LossError: CustomStringConvertible {
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
-        case .outOfMemory(let bytes):
-            "the scratch memory of this call, \(bytes) bytes, could not be had; an objective's output buffers hold unspecified values"
+        case .outOfMemory(let call, let bytes):
+            "\(call) could not allocate \(bytes) bytes of scratch memory"
         }
     }
 }

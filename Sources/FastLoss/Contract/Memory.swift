@@ -1,4 +1,12 @@
-// The memory behind spans, for kernels that take pointers.
+// The memory behind spans, for kernels that take pointers; and arrays that there may be no memory for.
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
 
 extension Span where Element: BitwiseCopyable {
     /// The elements' memory.
@@ -25,4 +33,16 @@ extension MutableSpan where Element: BitwiseCopyable {
     package var pointer: UnsafeMutablePointer<Element> {
         mutating get { memory.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Element>.alignment)! }
     }
+}
+
+/// An array of zeros for a result whose size nothing bounds: B×B similarities of rows without columns.
+///
+/// Swift's allocator ends the process where there is no memory, so the C library is asked first.
+func zeros(_ count: Int, for call: String) throws(LossError) -> [Float] {
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
+    guard !overflow, let memory = malloc(max(1, bytes)) else {
+        throw .outOfMemory(call: call, bytes: overflow ? .max : bytes)
+    }
+    free(memory)
+    return [Float](repeating: 0, count: count)
 }

@@ -18,19 +18,21 @@ public struct RuntimeDescription: Equatable, Sendable {
     public var blasLibrary: String
     /// The instruction set of FastLoss's own kernels.
     public var instructionSet: InstructionSet
-    /// What FASTLOSS_ISA asked for, if anything; differs from `instructionSet` where it could not be had.
+    /// What FASTLOSS_ISA asked for, if anything; differs from `instructionSet` where it is not available.
     public var requestedInstructionSet: String?
     /// Workers of a workspace that is made without saying how many.
     public var workers: Int
 
     /// This process's description.
     public static var current: RuntimeDescription {
-        RuntimeDescription(
+        ProcessState.prepare()
+        BLAS.prepare()
+        return RuntimeDescription(
             version: FastLossVersion.current,
-            blasConfiguration: BLAS.configuration,
-            blasCore: BLAS.coreName,
+            blasConfiguration: String(cString: BLAS.configurationText),
+            blasCore: String(cString: BLAS.coreNameText),
             blasThreads: BLAS.threads,
-            blasLibrary: BLAS.libraryPath,
+            blasLibrary: BLAS.libraryPathText.map { String(cString: $0) } ?? BLAS.staticLibrary,
             instructionSet: .active,
             requestedInstructionSet: InstructionSet.requested,
             workers: Workspace.defaultWorkers)
@@ -54,5 +56,6 @@ extension RuntimeDescription: CustomStringConvertible {
 
 /// The version of this package.
 package enum FastLossVersion {
-    package static let current = "0.1.0"
+    package static var text: StaticString { "0.1.0" }
+    package static var current: String { text.description }
 }

@@ -1,51 +1,47 @@
 // How work is spread: a number of tasks that depends on the shape alone, over however many workers there are.
 
-import CFastLossKernels
+import CFastLossThreads
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#elseif canImport(Darwin)
-import Darwin
-#endif
-
-extension Workspace {
-    /// The environment variable `FASTLOSS_THREADS` where it holds a positive number, else the number of
-    /// processors that this process may use.
-    public static let defaultWorkers: Int = {
-        if let value = getenv("FASTLOSS_THREADS").flatMap({ Int(String(cString: $0)) }), value > 0 { return value }
-        return Int(fastloss_available_processors())
-    }()
-
-    /// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
-    ///
-    /// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing
-    /// where it sleeps (see worker_team.c). Measured on two quiet Zen 5 cores, one worker's time over two
-    /// workers': CCE with gradients at 64×64×512 has 1.31 with 16,000 and 1.79 with 6,000, MaskedMSE at 64×1201
-    /// 1.00 and 1.83, and no shape of the benchmarks is slower than alone. Where the two processors share no
-    /// cache, ECS's value at 64×64×512 was seen at 0.92.
-    static let parallelThreshold = 6_000
-
-    /// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are
-    /// done.
-    ///
-    /// Which worker runs a task is left to chance, so a task writes only what belongs to it; results that
-    /// must be combined go to one place per task and are combined by the caller in the order of the tasks.
-    /// That is what makes every result independent of the number of workers.
-    ///
-    /// - Parameters:
-    ///   - estimatedNanoseconds: the whole work on one worker, to decide whether a second one pays.
-    ///   - body: called with the task and with a number below ``workers`` that no two calls share at the same
-    ///     time: the place of scratch memory that a task fills and forgets.
-    package func forEachTask(_ tasks: Int, estimatedNanoseconds: Int, _ body: (_ task: Int, _ worker: Int) -> Void) {
-        let workers = estimatedNanoseconds < Self.parallelThreshold ? 1 : min(self.workers, tasks)
-        guard workers > 1 else {
-            for task in 0..<tasks { body(task, 0) }
-            return
-        }
-        shareTasks(tasks, workers, body)
+extension Execution {
+    /// Runs `body(task, worker)` for every task; see ``forEachTask(_:workers:estimatedNanoseconds:_:)``.
+    package func forEachTask(
+        _ tasks: Int, estimatedNanoseconds: Double, _ body: (_ task: Int, _ worker: Int) -> Void
+    ) {
+        FastLoss.forEachTask(tasks, workers: workers, estimatedNanoseconds: estimatedNanoseconds, body)
     }
+}
+
+/// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
+///
+/// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing
+/// where it sleeps (see worker_team.c). Measured on two quiet Zen 5 cores, one worker's time over two
+/// workers': CCE with gradients at 64×64×512 has 1.31 with 16,000 and 1.79 with 6,000, MaskedMSE at 64×1201
+/// 1.00 and 1.83, and no shape of the benchmarks is slower than alone. Where the two processors share no
+/// cache, ECS's value at 64×64×512 was seen at 0.92.
+private let parallelThreshold = 6_000.0
+
+/// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
+///
+/// Which worker runs a task is left to chance, so a task writes only what belongs to it; results that
+/// must be combined go to one place per task and are combined by the caller in the order of the tasks.
+/// That is what makes every result independent of the number of workers. Each worker computes in the caller's
+/// floating-point environment.
+///
+/// - Parameters:
+///   - workers: how many may take part, the calling thread among them.
+///   - estimatedNanoseconds: the whole work on one worker, to decide whether a second one pays. A floating-point number,
+///     because sizes that are possible one by one may have a product that no integer holds.
+///   - body: called with the task and with a number below `workers` that no two calls share at the same
+///     time: the place of scratch memory that a task fills and forgets.
+package func forEachTask(
+    _ tasks: Int, workers: Int, estimatedNanoseconds: Double, _ body: (_ task: Int, _ worker: Int) -> Void
+) {
+    let workers = estimatedNanoseconds < parallelThreshold ? 1 : min(workers, tasks)
+    guard workers > 1 else {
+        for task in 0..<tasks { body(task, 0) }
+        return
+    }
+    shareTasks(tasks, workers, body)
 }
 
 /// `fastloss_share_tasks` in worker_team.c: `body` is lent to the team for the duration of the call.

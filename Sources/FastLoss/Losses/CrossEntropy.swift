@@ -45,7 +45,9 @@ public struct CrossEntropy: Sendable {
     public func value(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try evaluate(logits: logits, labels: labels, classes: classes, into: nil, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try Plan(self, logits: logits, labels: labels, classes: classes, into: nil, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The reduced loss and its gradient with respect to the logits.
@@ -64,7 +66,9 @@ public struct CrossEntropy: Sendable {
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
-        return try evaluate(logits: logits, labels: labels, classes: classes, into: output, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try Plan(self, logits: logits, labels: labels, classes: classes, into: output, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The reduced loss, from arrays; a thin wrapper that makes its own workspace.
@@ -85,79 +89,159 @@ public struct CrossEntropy: Sendable {
     }
 }
 
+// MARK: - Plan
+
 extension CrossEntropy {
-    /// What the labels are called where they are an argument of their own.
-    package static let labelsName = "labels"
+    /// What logits and labels are called in messages.
+    package struct Names {
+        let logits: String
+        let labels: String
+        /// The loss that has nothing to average.
+        let loss: String
 
-    /// Elements of one task: enough to be worth handing out.
-    private static let taskSize = 4096
+        package static let alone = Names(logits: "logits", labels: "labels", loss: "CrossEntropy")
 
-    package func evaluate(
-        logits: Span<Float>, labels: Span<Int32>, named argument: String = Self.labelsName, classes: Int,
-        into gradient: GradientOutput?, workspace: Workspace
-    ) throws(LossError) -> LossValue {
-        let rows = labels.count
-        let selected = try check(
-            logits: logits, labels: labels, named: argument, classes: classes, gradient: gradient)
-        guard selected > 0 else {
-            gradient?.fill(0..<logits.count, with: 0)
-            return LossValue(value: try emptyValue(argument), selectedCount: 0)
+        package init(logits: String, labels: String, loss: String) {
+            self.logits = logits
+            self.labels = labels
+            self.loss = loss
         }
-
-        let rowsPerTask = max(1, Self.taskSize / classes)
-        let tasks = (rows + rowsPerTask - 1) / rowsPerTask
-        var layout = Workspace.Layout()
-        let sumScratch = try layout.add(tasks, of: Double.self)
-        try workspace.reserve(layout)
-
-        let sums = workspace.pointer(sumScratch)
-        let logits = logits.pointer
-        let labels = labels.pointer
-        let divisor = reduction == .mean ? Double(selected) : 1
-        let scale = gradient.map { Float(Double($0.scale) / divisor) } ?? 0
-        let mode = gradient?.mode ?? FASTLOSS_GRADIENT_NONE
-        // About 1 ns an element: an exponential for the sum, and at worst another for the gradient.
-        workspace.forEachTask(tasks, estimatedNanoseconds: rows * classes) { task, _ in
-            let start = task * rowsPerTask
-            sums[task] = kernels.softmax_cross_entropy_rows(
-                logits + start * classes, labels + start, min(rowsPerTask, rows - start), classes, ignoredLabel, scale,
-                gradient?.memory.baseAddress.map { $0 + start * classes }, mode)
-        }
-        let sum = (0..<tasks).reduce(0.0) { $0 + sums[$1] }
-        return LossValue(value: sum / divisor, selectedCount: selected)
     }
 
-    /// Everything that can be wrong with a call, found before anything is written; the number of labels that
-    /// count.
-    ///
-    /// - Parameter argument: what the labels are called in messages.
-    package func check(
-        logits: Span<Float>, labels: Span<Int32>, named argument: String = Self.labelsName, classes: Int,
-        gradient: GradientOutput?
-    ) throws(LossError) -> Int {
-        try checkCount("logits", logits.count, is: MatrixShape(rows: labels.count, columns: classes).checkedCount())
-        if let gradient {
-            try checkCount(gradient.name, gradient.memory.count, is: logits.count)
-            try checkGradientScale(gradient.scale)
-            try checkNoOverlap(gradient.named, NamedMemory("logits", logits.memory))
-            try checkNoOverlap(gradient.named, NamedMemory("labels", labels.memory))
+    /// The loss of one batch, and up to two gradients that differ by their factor.
+    package struct Plan: FastLoss.Plan {
+        private let loss: CrossEntropy
+        private let names: Names
+        private let logits: UnsafePointer<Float>
+        private let labels: UnsafePointer<Int32>
+        private let shape: MatrixShape
+        private let gradient: GradientOutput?
+        private let reversed: GradientOutput?
+        private let sums: ScratchArray<Double>
+        /// The gradient of one task's rows, for each worker, where `gradient` accumulates and `reversed` is wanted, too.
+        private let aside: ScratchArray<Float>
+        /// How many rows are not ignored.
+        private var selectedCount = 0
+        /// The loss where all rows are ignored.
+        private var emptyValue = 0.0
+
+        package var name: String { names.loss }
+
+        /// - Parameters:
+        ///   - gradient: where the gradient goes.
+        ///   - reversed: where the gradient goes once more, with another factor: the far side of a gradient reversal.
+        package init(
+            _ loss: CrossEntropy, logits: Span<Float>, labels: Span<Int32>, named names: Names = .alone, classes: Int,
+            into gradient: GradientOutput?, reversed: GradientOutput? = nil, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            self.loss = loss
+            self.names = names
+            self.logits = logits.pointer
+            self.labels = labels.pointer
+            self.gradient = gradient
+            self.reversed = reversed
+            shape = MatrixShape(rows: labels.count, columns: classes)
+            try checkCount(names.logits, logits.count, is: shape.checkedCount())
+            try Self.check(gradient, logits, labels, names)
+            try Self.check(reversed, logits, labels, names)
+            if let reversed { try checkNoOverlap(reversed.named, gradient?.named) }
+
+            let tasks = logits.isEmpty ? 0 : Self.tasks(shape)
+            sums = try layout.add(tasks, of: Double.self)
+            let needsAside = reversed != nil && gradient?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            aside = try layout.add(
+                needsAside ? min(layout.workers, tasks) : 0, by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
+                of: Float.self)
+            selectedCount = try countLabels()
+            if selectedCount == 0 { emptyValue = try loss.whenEmpty.value(loss: names.loss, row: nil) }
         }
-        var selected = 0
-        for row in labels.indices where labels[row] != ignoredLabel {
-            guard labels[row] >= 0, labels[row] < classes else {
-                throw .labelOutOfRange(argument: argument, label: labels[row], row: row, classes: classes)
+
+        private static func check(
+            _ output: GradientOutput?, _ logits: Span<Float>, _ labels: Span<Int32>, _ names: Names
+        ) throws(LossError) {
+            guard let output else { return }
+            try output.check(count: logits.count)
+            try checkNoOverlap(output.named, NamedMemory(names.logits, logits.memory))
+            try checkNoOverlap(output.named, NamedMemory(names.labels, labels.memory))
+        }
+
+        /// The number of rows that are not ignored, once every label is found to be a class.
+        private func countLabels() throws(LossError) -> Int {
+            var selected = 0
+            for row in 0..<shape.rows where labels[row] != loss.ignoredLabel {
+                guard labels[row] >= 0, labels[row] < shape.columns else {
+                    throw .labelOutOfRange(
+                        argument: names.labels, label: labels[row], row: row, classes: shape.columns)
+                }
+                selected += 1
             }
-            selected += 1
+            return selected
         }
-        if selected == 0 { _ = try emptyValue(argument) }
-        return selected
-    }
 
-    /// The name is put together only where it is thrown, because that allocates.
-    private func emptyValue(_ argument: String) throws(LossError) -> Double {
-        guard whenEmpty == .error, argument != Self.labelsName else {
-            return try whenEmpty.value(loss: "CrossEntropy", row: nil)
+        /// Rows of about 4,096 logits: enough to be worth handing out.
+        private static func rowsPerTask(_ shape: MatrixShape) -> Int { max(1, 4096 / shape.columns) }
+
+        private static func tasks(_ shape: MatrixShape) -> Int {
+            (shape.rows + rowsPerTask(shape) - 1) / rowsPerTask(shape)
         }
-        throw .emptySelection(loss: "CrossEntropy of \(argument)", row: nil)
+
+        package func run(on execution: Execution) -> LossValue {
+            guard selectedCount > 0 else {
+                gradient?.fill(0..<shape.rows * shape.columns, with: 0)
+                reversed?.fill(0..<shape.rows * shape.columns, with: 0)
+                return LossValue(value: emptyValue, selectedCount: 0)
+            }
+            let rowsPerTask = Self.rowsPerTask(shape)
+            let tasks = Self.tasks(shape)
+            let sums = execution.pointer(sums)
+            let aside = execution.pointer(aside)
+            let divisor = loss.reduction == .mean ? Double(selectedCount) : 1
+            // About 1 ns an element: an exponential for the sum, and at worst another for the gradient.
+            execution.forEachTask(
+                tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns)
+            ) { task, worker in
+                let rows = task * rowsPerTask..<min(shape.rows, (task + 1) * rowsPerTask)
+                sums[task] = visit(rows, divisor: divisor, aside: aside + worker * rowsPerTask * shape.columns)
+            }
+            let sum = (0..<tasks).reduce(0.0) { $0 + sums[$1] }
+            return LossValue(value: sum / divisor, selectedCount: selectedCount)
+        }
+
+        /// Up to this ratio of the two factors, one gradient is computed as a multiple of the other. Beyond, what underflows in
+        /// the smaller one could matter in the larger.
+        private static let largestRatio = 1024.0
+
+        /// The sum of some rows' losses, and their gradients: the exponentials serve both.
+        private func visit(_ rows: Range<Int>, divisor: Double, aside: UnsafeMutablePointer<Float>) -> Double {
+            func place(_ output: GradientOutput) -> UnsafeMutablePointer<Float>? {
+                output.memory.baseAddress.map { $0 + rows.lowerBound * shape.columns }
+            }
+            func visit(_ output: GradientOutput?) -> Double {
+                kernel(
+                    rows, scale: (output?.scale ?? 0) / divisor, into: output.flatMap(place),
+                    output?.mode ?? FASTLOSS_GRADIENT_NONE)
+            }
+            guard let gradient, let reversed else { return visit(gradient ?? reversed) }
+            let ratio = reversed.scale / gradient.scale
+            guard abs(ratio) <= Self.largestRatio, let target = place(gradient), let other = place(reversed) else {
+                _ = visit(reversed)
+                return visit(gradient)
+            }
+            let count = rows.count * shape.columns
+            let accumulates = gradient.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            let pure = accumulates ? aside : target
+            let sum = kernel(rows, scale: gradient.scale / divisor, into: pure, FASTLOSS_GRADIENT_OVERWRITE)
+            if accumulates { kernels.scale(pure, count, 1, target, FASTLOSS_GRADIENT_ACCUMULATE) }
+            kernels.scale(pure, count, ratio, other, reversed.mode)
+            return sum
+        }
+
+        private func kernel(
+            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?, _ mode: fastloss_gradient_mode
+        ) -> Double {
+            kernels.softmax_cross_entropy_rows(
+                logits + rows.lowerBound * shape.columns, labels + rows.lowerBound, rows.count, shape.columns,
+                loss.ignoredLabel, Float(scale), gradient, mode)
+        }
     }
 }

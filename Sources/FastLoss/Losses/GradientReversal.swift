@@ -28,11 +28,11 @@ public struct GradientReversal: Equatable, Sendable {
     public func backward(
         gradient: Span<Float>, reversed: inout MutableSpan<Float>, update: GradientUpdate = .overwrite
     ) throws(LossError) {
-        try checkParameter("lambda", lambda, "finite") { $0.isFinite }
-        let output = reversed.memory
-        try checkCount("reversed", output.count, is: gradient.count)
-        try checkNoOverlap(NamedMemory("reversed", output), NamedMemory("gradient", gradient.memory))
-        reverse(gradient.memory, into: GradientOutput(output, scale: 1, update: update))
+        let output = GradientOutput(
+            reversed.memory, named: "reversed", scale: -Double(lambda), named: "lambda", update: update)
+        var layout = ScratchLayout(workers: 1)
+        let plan = try Plan(self, gradient: gradient, into: output, in: &layout)
+        plan.run()
     }
 
     /// −λ·gradient, from an array.
@@ -43,9 +43,40 @@ public struct GradientReversal: Equatable, Sendable {
         return reversed
     }
 
-    package func reverse(_ gradient: UnsafeBufferPointer<Float>, into output: GradientOutput) {
-        guard let source = gradient.baseAddress, let target = output.memory.baseAddress else { return }
-        kernels.scale(source, gradient.count, -Double(lambda), target, output.mode)
+    package func checkLambda() throws(LossError) {
+        try checkParameter("lambda", lambda, "finite") { $0.isFinite }
+    }
+}
+
+extension GradientReversal {
+    /// The gradient of one buffer.
+    package struct Plan: FastLoss.Plan {
+        private let gradient: UnsafeBufferPointer<Float>
+        private let output: GradientOutput
+
+        package var name: String { "GradientReversal" }
+
+        /// - Parameter output: its scale is −λ times whatever else the gradient is multiplied by.
+        package init(
+            _ reversal: GradientReversal, gradient: Span<Float>, into output: GradientOutput,
+            in layout: inout ScratchLayout
+        ) throws(LossError) {
+            ProcessState.prepare()
+            try reversal.checkLambda()
+            try output.check(count: gradient.count)
+            try checkNoOverlap(output.named, NamedMemory("gradient", gradient.memory))
+            self.gradient = gradient.memory
+            self.output = output
+        }
+
+        package func run(on execution: Execution) { run() }
+
+        /// One pass on the calling thread, without scratch memory.
+        fileprivate func run() {
+            guard gradient.count > 0, let source = gradient.baseAddress, let target = output.memory.baseAddress
+            else { return }
+            kernels.scale(source, gradient.count, output.scale, target, output.mode)
+        }
     }
 }
 
@@ -92,16 +123,16 @@ public struct DomainAdversarialLoss: Sendable {
         logits: Span<Float>, labels: Span<Int32>, classes: Int, discriminatorGradient: inout MutableSpan<Float>,
         embeddingGradient: inout MutableSpan<Float>, gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try checkParameter("lambda", reversal.lambda, "finite") { $0.isFinite }
-        let output = GradientOutput(
+        let discriminator = GradientOutput(
             discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale, update: .overwrite)
-        let reversed = GradientOutput(
-            embeddingGradient.memory, named: "embeddingGradient", scale: gradientScale, update: .overwrite)
-        _ = try crossEntropy.check(logits: logits, labels: labels, classes: classes, gradient: reversed)
-        try checkNoOverlap(reversed.named, output.named)
-        let loss = try crossEntropy.evaluate(
-            logits: logits, labels: labels, classes: classes, into: output, workspace: workspace)
-        reversal.reverse(UnsafeBufferPointer(output.memory), into: reversed)
-        return loss
+        let embedding = GradientOutput(
+            embeddingGradient.memory, named: "embeddingGradient", scale: -Double(reversal.lambda) * Double(gradientScale),
+            named: gradientScale.isFinite ? "lambda · gradientScale" : "gradientScale", update: .overwrite)
+        try reversal.checkLambda()
+        var layout = workspace.layout
+        let plan = try CrossEntropy.Plan(
+            crossEntropy, logits: logits, labels: labels, classes: classes, into: discriminator, reversed: embedding,
+            in: &layout)
+        return try workspace.run(plan, layout)
     }
 }

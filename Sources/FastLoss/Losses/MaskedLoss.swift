@@ -49,7 +49,9 @@ extension MaskedMetric {
     public func value(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try reduce(predictions: predictions, targets: targets, mask: mask, into: nil, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try plan(predictions: predictions, targets: targets, mask: mask, into: nil, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// One value for each cell (row): the mean over the row's selected elements, or their sum, as ``reduction`` says.
@@ -68,31 +70,16 @@ extension MaskedMetric {
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
         values: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) -> Int {
-        let pass = try MaskedPass(targets: targets, mask: mask, shape: shape)
-        return try pass.runPerCell(
-            pass.term(kernel, predictions: predictions), reduction: reduction, whenEmpty: whenEmpty,
-            values: values.memory, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try planPerCell(
+            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory, into: nil,
+            in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The reduced value, from arrays; a thin wrapper that makes its own workspace.
     public func value(predictions: [Float], targets: [Float], mask: [Bool]? = nil) throws(LossError) -> LossValue {
         try value(predictions: predictions.span, targets: targets.span, mask: mask?.span, workspace: Workspace())
-    }
-
-    /// A pass of this one metric over all elements.
-    fileprivate func reduce(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
-        workspace: Workspace
-    ) throws(LossError) -> LossValue {
-        let pass = try MaskedPass(
-            targets: targets, mask: mask, shape: MatrixShape(rows: 1, columns: predictions.count))
-        var term = try pass.term(kernel, predictions: predictions, gradient: gradient)
-        let selected = try withUnsafeMutablePointer(to: &term) { (term) throws(LossError) in
-            try pass.run(
-                UnsafeMutableBufferPointer(start: term, count: 1), reduction: reduction, whenEmpty: whenEmpty,
-                workspace: workspace)
-        }
-        return LossValue(value: term.value, selectedCount: selected)
     }
 }
 
@@ -115,9 +102,11 @@ extension MaskedLoss {
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try reduce(
+        var layout = workspace.layout
+        let plan = try plan(
             predictions: predictions, targets: targets, mask: mask,
-            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), workspace: workspace)
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// One value for each cell, and the gradient of their sum, in one pass.
@@ -142,12 +131,11 @@ extension MaskedLoss {
         values: inout MutableSpan<Float>, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> Int {
-        let pass = try MaskedPass(targets: targets, mask: mask, shape: shape)
-        let term = try pass.term(
-            kernel, predictions: predictions,
-            gradient: GradientOutput(gradient.memory, scale: gradientScale, update: update))
-        return try pass.runPerCell(
-            term, reduction: reduction, whenEmpty: whenEmpty, values: values.memory, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try planPerCell(
+            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The reduced value and its gradient, from arrays; a thin wrapper that makes its own workspace.
@@ -160,5 +148,42 @@ extension MaskedLoss {
             predictions: predictions.span, targets: targets.span, mask: mask?.span, gradient: &span,
             gradientScale: gradientScale, workspace: Workspace())
         return (loss, gradient)
+    }
+}
+
+// MARK: - Plans
+
+extension MaskedMetric {
+    /// A pass of this one metric over all elements.
+    package func plan(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
+        in layout: inout ScratchLayout
+    ) throws(LossError) -> ReducedLossPlan {
+        let pass = try MaskedPass(targets: targets, mask: mask, count: predictions.count)
+        var reduced = try MaskedPass.Reduced(pass, terms: 1, reduction: reduction, in: &layout)
+        reduced.add(try pass.term(kernel, predictions: predictions, gradient: gradient))
+        try reduced.select(workers: layout.workers, whenEmpty: whenEmpty)
+        return ReducedLossPlan(name: kernel.name, reduced: reduced)
+    }
+
+    /// A pass of this one metric row by row.
+    package func planPerCell(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?, in layout: inout ScratchLayout
+    ) throws(LossError) -> MaskedPass.PerCell {
+        let pass = try MaskedPass(targets: targets, mask: mask, count: shape.checkedCount())
+        return try MaskedPass.PerCell(
+            pass, pass.term(kernel, predictions: predictions, gradient: gradient), shape: shape, reduction: reduction,
+            whenEmpty: whenEmpty, values: values, in: &layout)
+    }
+}
+
+/// One metric over all elements.
+package struct ReducedLossPlan: Plan {
+    package let name: String
+    fileprivate let reduced: MaskedPass.Reduced
+
+    package func run(on execution: Execution) throws(LossError) -> LossValue {
+        LossValue(value: try reduced.run(on: execution)[0], selectedCount: reduced.selectedCount)
     }
 }

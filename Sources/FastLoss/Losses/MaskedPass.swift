@@ -9,6 +9,7 @@
 // 41 without), and lost a tenth for one.
 
 import CFastLossKernels
+import Synchronization
 
 /// Elements per chunk: 16 KiB of targets and 4 KiB of mask stay in a 32 KiB first-level cache beside the streams.
 private let chunkSize = 4096
@@ -16,34 +17,30 @@ private let chunkSize = 4096
 /// Bytes of a pass that a core's own caches hold; beyond, the inputs are asked for ahead of their use.
 private let prefetchThreshold = 2 << 20
 
-/// What stands in for an absent mask: a chunk of `true`, made once and never freed.
-nonisolated(unsafe) private let everythingSelected: UnsafePointer<Bool> = {
+/// A chunk of `true`, which stands in for an absent mask. Made once and never freed.
+nonisolated(unsafe) let everythingSelected: UnsafePointer<Bool> = {
     let chunk = UnsafeMutablePointer<Bool>.allocate(capacity: chunkSize)
     chunk.initialize(repeating: true, count: chunkSize)
     return UnsafePointer(chunk)
 }()
 
 /// One loss of a pass: its kernel, its predictions and, where wanted, its gradient.
-package struct MaskedTerm {
-    fileprivate let kernel: ElementwiseKernel
-    fileprivate let predictions: UnsafePointer<Float>
-    fileprivate let argument: String
-    fileprivate let gradient: GradientOutput?
-    /// The reduced loss, once the pass has run.
-    package fileprivate(set) var value = Double.nan
+struct MaskedTerm {
+    let kernel: ElementwiseKernel
+    let predictions: UnsafePointer<Float>
+    let argument: String
+    let gradient: GradientOutput?
 }
 
 /// The targets and the mask that the terms of a pass share.
 package struct MaskedPass {
     private let targets: UnsafeBufferPointer<Float>
     private let mask: UnsafeBufferPointer<Bool>?
-    private let shape: MatrixShape
     private let count: Int
 
-    /// A pass over the rows of `shape`.
-    package init(targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape) throws(LossError) {
-        self.shape = shape
-        count = try shape.checkedCount()
+    /// A pass over `count` elements.
+    init(targets: Span<Float>, mask: Span<Bool>?, count: Int) throws(LossError) {
+        self.count = count
         try checkCount("targets", targets.count, is: count)
         if let mask { try checkCount("mask", mask.count, is: count) }
         self.targets = targets.memory
@@ -51,14 +48,13 @@ package struct MaskedPass {
     }
 
     /// A loss that takes part in the pass, once its predictions and its gradient's place are found to be right.
-    package func term(
+    func term(
         _ kernel: ElementwiseKernel, predictions: Span<Float>, named argument: String = "predictions",
         gradient: GradientOutput? = nil
     ) throws(LossError) -> MaskedTerm {
         try checkCount(argument, predictions.count, is: count)
         if let gradient {
-            try checkCount(gradient.name, gradient.memory.count, is: count)
-            try checkGradientScale(gradient.scale)
+            try gradient.check(count: count)
             try checkNoOverlap(gradient.named, NamedMemory(argument, predictions.memory))
             try checkNoOverlap(gradient.named, NamedMemory("targets", targets))
             try checkNoOverlap(gradient.named, mask.map { NamedMemory("mask", $0) })
@@ -71,76 +67,115 @@ package struct MaskedPass {
 // MARK: - All elements
 
 extension MaskedPass {
-    /// Runs all `terms` over every chunk, sets their values, and returns the number of selected elements.
-    package func run(
-        _ terms: UnsafeMutableBufferPointer<MaskedTerm>, reduction: LossReduction, whenEmpty: EmptySelectionRule,
-        workspace: Workspace
-    ) throws(LossError) -> Int {
-        let chunks = (count + chunkSize - 1) / chunkSize
-        var layout = Workspace.Layout()
-        let countScratch = try layout.add(chunks, of: Int.self)
-        let partialScratch = try layout.add(chunks * terms.count, of: fastloss_partial.self)
-        try workspace.reserve(layout)
+    /// The values of up to ``mostTerms`` losses over all elements.
+    struct Reduced {
+        /// The five value terms of an objective and the relative error.
+        static let mostTerms = 6
 
-        let selected = countSelected(into: workspace.pointer(countScratch), chunks: chunks, workspace: workspace)
-        guard selected > 0 else {
-            let value = try whenEmpty.value(loss: terms.first?.kernel.name ?? "", row: nil)
-            for index in terms.indices {
-                terms[index].gradient?.fill(0..<count, with: Float(value))
-                terms[index].value = value
-            }
-            return 0
+        private let pass: MaskedPass
+        private let reduction: LossReduction
+        private let partials: ScratchArray<fastloss_partial>
+        private var terms = InlineArray<6, MaskedTerm?>(repeating: nil)
+        private var termCount = 0
+        /// How many elements the mask selects.
+        private(set) var selectedCount = 0
+        /// The value of every loss where nothing is selected.
+        private var emptyValue = 0.0
+
+        /// A plan for `termCount` terms; they are added next.
+        init(
+            _ pass: MaskedPass, terms termCount: Int, reduction: LossReduction, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            self.pass = pass
+            self.reduction = reduction
+            partials = try layout.add(pass.chunks, by: termCount, of: fastloss_partial.self)
         }
 
-        let divisor = reduction == .mean ? Double(selected) : 1
-        let partials = workspace.pointer(partialScratch)
-        let cost = terms.reduce(0) { $0 + $1.kernel.cost }
-        let gradients = terms.reduce(0) { $0 + ($1.gradient == nil ? 0 : 1) }
-        let prefetches = prefetches(terms: terms.count, gradients: gradients)
-        forEachChunk(chunks, estimatedNanoseconds: count * cost / 100, workspace) { chunk in
-            let range = chunk * chunkSize..<min(count, (chunk + 1) * chunkSize)
-            for (index, term) in terms.enumerated() {
-                partials[chunk * terms.count + index] = runChunk(
-                    range, term, divisor: divisor, prefetches: prefetches)
-            }
+        mutating func add(_ term: MaskedTerm) {
+            terms[termCount] = term
+            termCount += 1
         }
 
-        for index in terms.indices {
-            var sum = 0.0
-            var invalid = 0
-            for chunk in 0..<chunks {
-                sum += partials[chunk * terms.count + index].sum
-                invalid += partials[chunk * terms.count + index].invalid
-            }
-            guard invalid == 0 else { throw outOfDomain(terms[index]) }
-            terms[index].value = sum / divisor
+        /// Counts the selected elements, after all other checks: it is the one that reads an array.
+        mutating func select(workers: Int, whenEmpty: EmptySelectionRule) throws(LossError) {
+            selectedCount = pass.countSelected(workers: workers)
+            guard selectedCount == 0 else { return }
+            emptyValue = try whenEmpty.value(loss: terms[0]?.kernel.name ?? "", row: nil)
         }
-        return selected
+
+        /// The reduced losses, in the order of the terms.
+        func run(on execution: Execution) throws(LossError) -> InlineArray<6, Double> {
+            var values = InlineArray<6, Double>(repeating: emptyValue)
+            guard selectedCount > 0 else {
+                for index in 0..<termCount {
+                    terms[index]?.gradient?.fill(0..<pass.count, with: Float(emptyValue))
+                }
+                return values
+            }
+            let divisor = reduction == .mean ? Double(selectedCount) : 1
+            let partials = execution.pointer(partials)
+            runChunks(into: partials, divisor: divisor, on: execution)
+            for index in 0..<termCount {
+                var sum = 0.0
+                var invalid = 0
+                for chunk in 0..<pass.chunks {
+                    sum += partials[chunk * termCount + index].sum
+                    invalid += partials[chunk * termCount + index].invalid
+                }
+                if invalid > 0, let term = terms[index] { throw pass.outOfDomain(term) }
+                values[index] = sum / divisor
+            }
+            return values
+        }
+
+        /// All terms over every chunk.
+        private func runChunks(
+            into partials: UnsafeMutablePointer<fastloss_partial>, divisor: Double, on execution: Execution
+        ) {
+            var cost = 0
+            var gradients = 0
+            for index in 0..<termCount {
+                cost += terms[index]?.kernel.cost ?? 0
+                gradients += terms[index]?.gradient == nil ? 0 : 1
+            }
+            let prefetches = pass.prefetches(terms: termCount, gradients: gradients)
+            pass.forEachChunk(
+                workers: execution.workers, estimatedNanoseconds: Double(pass.count) * Double(cost) / 100
+            ) { chunk in
+                let range = chunk * chunkSize..<min(pass.count, (chunk + 1) * chunkSize)
+                for index in 0..<termCount {
+                    guard let term = terms[index] else { continue }
+                    partials[chunk * termCount + index] = pass.runChunk(
+                        range, term, divisor: divisor, prefetches: prefetches)
+                }
+            }
+        }
     }
 
-    private func countSelected(into counts: UnsafeMutablePointer<Int>, chunks: Int, workspace: Workspace) -> Int {
+    private var chunks: Int { (count + chunkSize - 1) / chunkSize }
+
+    private func countSelected(workers: Int) -> Int {
         guard let mask = mask?.baseAddress else { return count }
         // 64 bytes a cycle: a mask is worth a second worker only where it comes from memory.
-        forEachChunk(chunks, estimatedNanoseconds: count / 50, workspace) { chunk in
+        let selected = Atomic(0)
+        forEachChunk(workers: workers, estimatedNanoseconds: Double(count) / 50) { chunk in
             let start = chunk * chunkSize
-            counts[chunk] = kernels.count_selected(mask + start, min(chunkSize, count - start))
+            let inChunk = kernels.count_selected(mask + start, min(chunkSize, count - start))
+            selected.add(inChunk, ordering: .relaxed)
         }
-        return (0..<chunks).reduce(0) { $0 + counts[$1] }
+        return selected.load(ordering: .relaxed)
     }
 
-    /// Hands chunks out in neighbouring ones, so that a worker reads its arrays as long streams: at most 32 of them, and
-    /// where there are fewer than 1,024 of them, so few that there are 32 handfuls.
+    /// Groups neighbouring chunks into about 32 tasks, of at most 32 chunks, so that a worker reads its arrays as long streams.
     ///
     /// Measured on two Zen 5 cores at 4096×1201: MaskedMSE, value and gradient, from 50 to 60 GB/s, the four terms of
     /// integration from 36 to 42.
-    private func forEachChunk(
-        _ chunks: Int, estimatedNanoseconds: Int, _ workspace: Workspace, _ body: (Int) -> Void
-    ) {
-        let handful = max(1, min(32, chunks / 32))
-        workspace.forEachTask(
-            (chunks + handful - 1) / handful, estimatedNanoseconds: estimatedNanoseconds
+    private func forEachChunk(workers: Int, estimatedNanoseconds: Double, _ body: (Int) -> Void) {
+        let group = max(1, min(32, chunks / 32))
+        forEachTask(
+            (chunks + group - 1) / group, workers: workers, estimatedNanoseconds: estimatedNanoseconds
         ) { task, _ in
-            for chunk in task * handful..<min(chunks, (task + 1) * handful) { body(chunk) }
+            for chunk in task * group..<min(chunks, (task + 1) * group) { body(chunk) }
         }
     }
 }
@@ -148,68 +183,103 @@ extension MaskedPass {
 // MARK: - Cell by cell
 
 extension MaskedPass {
-    /// One term over each row; returns the number of selected elements in all rows.
-    func runPerCell(
-        _ term: MaskedTerm, reduction: LossReduction, whenEmpty: EmptySelectionRule,
-        values: UnsafeMutableBufferPointer<Float>, workspace: Workspace
-    ) throws(LossError) -> Int {
-        let memory = NamedMemory("values", values)
-        try checkCount("values", values.count, is: shape.rows)
-        try checkNoOverlap(
-            memory, NamedMemory(term.argument, UnsafeBufferPointer(start: term.predictions, count: count)))
-        try checkNoOverlap(memory, NamedMemory("targets", targets))
-        try checkNoOverlap(memory, mask.map { NamedMemory("mask", $0) })
-        try checkNoOverlap(memory, term.gradient?.named)
-        let rows = shape.rows
-        guard rows > 0, let values = values.baseAddress else {
-            // No rows, no values: nothing is selected, and no single row is to blame.
-            _ = try whenEmpty.value(loss: term.kernel.name, row: nil)
-            return 0
-        }
+    /// One value of one loss for each row.
+    package struct PerCell: Plan {
+        package var name: String { term.kernel.name }
 
-        let columns = shape.columns
-        // Whole rows per task, about a chunk of elements together.
-        let rowsPerTask = max(1, chunkSize / max(1, columns))
-        let tasks = (rows + rowsPerTask - 1) / rowsPerTask
-        var layout = Workspace.Layout()
-        let countScratch = try layout.add(rows, of: Int.self)
-        let invalidScratch = try layout.add(tasks, of: Int.self)
-        try workspace.reserve(layout)
-        let counts = workspace.pointer(countScratch)
-        let invalid = workspace.pointer(invalidScratch)
+        private let pass: MaskedPass
+        private let term: MaskedTerm
+        private let shape: MatrixShape
+        private let reduction: LossReduction
+        private let whenEmpty: EmptySelectionRule
+        private let values: UnsafeMutableBufferPointer<Float>
+        private let invalid: ScratchArray<Int>
+        /// How many elements are selected in all rows together.
+        private var selectedCount = 0
 
-        // All rows are counted before anything is written: an empty row that is an error leaves every output as it was.
-        var selected = 0
-        for row in 0..<rows {
-            counts[row] = mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
-            selected += counts[row]
-            if counts[row] == 0 { _ = try whenEmpty.value(loss: term.kernel.name, row: row) }
-        }
-
-        let empty: Float = whenEmpty == .nan ? .nan : 0
-        let prefetches = prefetches(terms: 1, gradients: term.gradient == nil ? 0 : 1)
-        workspace.forEachTask(tasks, estimatedNanoseconds: count * term.kernel.cost / 100) { task, _ in
-            invalid[task] = 0
-            for row in task * rowsPerTask..<min(rows, (task + 1) * rowsPerTask) {
-                let elements = row * columns..<(row + 1) * columns
-                guard counts[row] > 0 else {
-                    values[row] = empty
-                    term.gradient?.fill(elements, with: empty)
-                    continue
-                }
-                let divisor = reduction == .mean ? Double(counts[row]) : 1
-                var sum = 0.0
-                for start in stride(from: elements.lowerBound, to: elements.upperBound, by: chunkSize) {
-                    let chunk = start..<min(elements.upperBound, start + chunkSize)
-                    let partial = runChunk(chunk, term, divisor: divisor, prefetches: prefetches)
-                    sum += partial.sum
-                    invalid[task] += partial.invalid
-                }
-                values[row] = Float(sum / divisor)
+        init(
+            _ pass: MaskedPass, _ term: MaskedTerm, shape: MatrixShape, reduction: LossReduction,
+            whenEmpty: EmptySelectionRule, values: UnsafeMutableBufferPointer<Float>,
+            in layout: inout ScratchLayout
+        ) throws(LossError) {
+            self.pass = pass
+            self.term = term
+            self.shape = shape
+            self.reduction = reduction
+            self.whenEmpty = whenEmpty
+            self.values = values
+            let memory = NamedMemory("values", values)
+            try checkCount("values", values.count, is: shape.rows)
+            try checkNoOverlap(
+                memory,
+                NamedMemory(term.argument, UnsafeBufferPointer(start: term.predictions, count: pass.count)))
+            try checkNoOverlap(memory, NamedMemory("targets", pass.targets))
+            try checkNoOverlap(memory, pass.mask.map { NamedMemory("mask", $0) })
+            try checkNoOverlap(memory, term.gradient?.named)
+            // Without rows nothing is selected, and no single row is to blame.
+            if shape.rows == 0 { _ = try whenEmpty.value(loss: term.kernel.name, row: nil) }
+            invalid = try layout.add(Self.tasks(shape), of: Int.self)
+            for row in 0..<shape.rows {
+                let count = selected(inRow: row)
+                selectedCount += count
+                if count == 0 { _ = try whenEmpty.value(loss: term.kernel.name, row: row) }
             }
         }
-        guard (0..<tasks).allSatisfy({ invalid[$0] == 0 }) else { throw outOfDomain(term) }
-        return selected
+
+        /// Whole rows, about a chunk of elements together.
+        private static func rowsPerTask(_ shape: MatrixShape) -> Int {
+            max(1, chunkSize / max(1, shape.columns))
+        }
+
+        private static func tasks(_ shape: MatrixShape) -> Int {
+            (shape.rows + rowsPerTask(shape) - 1) / rowsPerTask(shape)
+        }
+
+        private func selected(inRow row: Int) -> Int {
+            let columns = shape.columns
+            return pass.mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
+        }
+
+        /// Writes the rows' values and gradients, and returns the number of selected elements.
+        package func run(on execution: Execution) throws(LossError) -> Int {
+            let rowsPerTask = Self.rowsPerTask(shape)
+            let tasks = Self.tasks(shape)
+            let invalid = execution.pointer(invalid)
+            let prefetches = pass.prefetches(terms: 1, gradients: term.gradient == nil ? 0 : 1)
+            execution.forEachTask(
+                tasks, estimatedNanoseconds: Double(pass.count) * Double(term.kernel.cost) / 100
+            ) { task, _ in
+                invalid[task] = 0
+                for row in task * rowsPerTask..<min(shape.rows, (task + 1) * rowsPerTask) {
+                    invalid[task] += runRow(row, prefetches: prefetches)
+                }
+            }
+            guard (0..<tasks).allSatisfy({ invalid[$0] == 0 }) else { throw pass.outOfDomain(term) }
+            return selectedCount
+        }
+
+        /// One row; returns how many of its predictions are outside the domain.
+        private func runRow(_ row: Int, prefetches: Bool) -> Int {
+            let elements = row * shape.columns..<(row + 1) * shape.columns
+            let count = selected(inRow: row)
+            guard count > 0 else {
+                let empty: Float = whenEmpty == .nan ? .nan : 0
+                values[row] = empty
+                term.gradient?.fill(elements, with: empty)
+                return 0
+            }
+            let divisor = reduction == .mean ? Double(count) : 1
+            var sum = 0.0
+            var invalid = 0
+            for start in stride(from: elements.lowerBound, to: elements.upperBound, by: chunkSize) {
+                let chunk = start..<min(elements.upperBound, start + chunkSize)
+                let partial = pass.runChunk(chunk, term, divisor: divisor, prefetches: prefetches)
+                sum += partial.sum
+                invalid += partial.invalid
+            }
+            values[row] = Float(sum / divisor)
+            return invalid
+        }
     }
 }
 

@@ -83,9 +83,9 @@ public struct ObjectiveInputs: ~Escapable {
 
 extension ObjectiveTerm {
     /// The terms over targets and mask, in the order of upstream's sum.
-    static let valueTerms: [ObjectiveTerm] = [
-        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation,
-    ]
+    package static var valueTerms: InlineArray<5, ObjectiveTerm> {
+        [.maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation]
+    }
 
     /// The input that the term reads, as it is called in messages.
     var argument: String {
@@ -98,6 +98,33 @@ extension ObjectiveTerm {
         case .elastic, .contrastive: "cellEmbedding"
         case .cellType: "cellTypes"
         case .batch: "batches"
+        }
+    }
+
+    /// What the term's weight is called in messages. Written out: a name that is put together takes memory.
+    var weightName: String {
+        switch self {
+        case .maskedGene: "weights.maskedGene"
+        case .maskedGeneZero: "weights.maskedGeneZero"
+        case .cellGene: "weights.cellGene"
+        case .cellGeneZero: "weights.cellGeneZero"
+        case .generation: "weights.generation"
+        case .cellType: "weights.cellType"
+        case .contrastive: "weights.contrastive"
+        case .elastic: "weights.elastic"
+        case .batch: "weights.batch"
+        }
+    }
+
+    /// The gradient of what a value term reads.
+    var gradient: GradientSlot? {
+        switch self {
+        case .maskedGene: .genePredictions
+        case .maskedGeneZero: .geneNonzero
+        case .cellGene: .cellPredictions
+        case .cellGeneZero: .cellNonzero
+        case .generation: .generatedPredictions
+        case .elastic, .contrastive, .cellType, .batch: nil
         }
     }
 }

@@ -79,13 +79,19 @@ extension TotalObjective {
     }
 
     /// Cell-type annotation: CLS alone.
-    public static let annotation = TotalObjective(weights: TermValues(cellType: 1))
+    public static var annotation: TotalObjective {
+        TotalObjective(weights: TermValues(cellType: 1))
+    }
 
     /// Perturbation: MSE alone. Upstream's mask is all ones: give no mask.
-    public static let perturbation = TotalObjective(weights: TermValues(maskedGene: 1))
+    public static var perturbation: TotalObjective {
+        TotalObjective(weights: TermValues(maskedGene: 1))
+    }
 
     /// Multi-omics: MSE + MVC + DAB.
-    public static let multiOmics = TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, batch: 1))
+    public static var multiOmics: TotalObjective {
+        TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, batch: 1))
+    }
 
     /// Generative pretraining: MSE of the generated values + MVC, and the MSE of the values generated from
     /// the detached cell embedding, which upstream adds after 1,000 iterations.
@@ -95,8 +101,9 @@ extension TotalObjective {
     }
 
     /// Pretraining on masked values with cell types: MSE + CLS + 10·CCE + MVC.
-    public static let maskedPretraining = TotalObjective(
-        weights: TermValues(maskedGene: 1, cellGene: 1, cellType: 1, contrastive: 10))
+    public static var maskedPretraining: TotalObjective {
+        TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, cellType: 1, contrastive: 10))
+    }
 
     /// scFormer's integration: as
     /// ``integration(explicitZeroProbability:cellEmbeddingPrediction:elasticThreshold:batchWeight:)`` with β

@@ -50,33 +50,10 @@ extension MaskedReductions {
         values: Span<Float>, masks: Span<Bool>, shape: MatrixShape, maskCount: Int,
         outputs: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) {
-        let masks = try MaskSet(masks, count: maskCount, shape: shape)
-        try checkCount("values", values.count, is: try shape.checkedCount())
-        try checkCount("outputs", outputs.count, is: try masks.outputShape.checkedCount())
-        let output = outputs.memory
-        try checkNoOverlap(NamedMemory("outputs", output), NamedMemory("values", values.memory))
-        try checkNoOverlap(NamedMemory("outputs", output), NamedMemory("masks", masks.selections))
-
-        var layout = Workspace.Layout()
-        let scratch = try masks.plan(in: &layout)
-        try workspace.reserve(layout)
-        let prepared = try prepare(masks, scratch, workspace)
-
-        let x = values.pointer
-        guard let output = output.baseAddress else { return }
-        masks.forEachBlockOfRows(workspace) { rows in
-            BLAS.multiplyTransposedRight(
-                masks.block(rows, of: x), prepared.matrix, into: output + rows.lowerBound * maskCount,
-                stride: maskCount)
-            for row in rows {
-                let rowOutput = output + row * maskCount
-                for mask in 0..<maskCount {
-                    rowOutput[mask] = finish(
-                        product: rowOutput[mask], row: x + row * shape.columns, mask: mask, of: masks,
-                        selected: prepared.counts[mask])
-                }
-            }
-        }
+        var layout = workspace.layout
+        let plan = try ValuePlan(
+            self, values: values, masks: masks, shape: shape, maskCount: maskCount, outputs: outputs.memory, in: &layout)
+        try workspace.run(plan, layout)
     }
 
     /// Carries a gradient of the outputs back to the values.
@@ -97,49 +74,11 @@ extension MaskedReductions {
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) {
-        let masks = try MaskSet(masks, count: maskCount, shape: shape)
-        let outputCount = try masks.outputShape.checkedCount()
-        try checkCount("outputGradient", outputGradient.count, is: outputCount)
-        try checkCount("gradient", gradient.count, is: try shape.checkedCount())
-        try checkGradientScale(gradientScale)
-        let output = gradient.memory
-        try checkNoOverlap(
-            NamedMemory("gradient", output), NamedMemory("outputGradient", outputGradient.memory))
-        try checkNoOverlap(NamedMemory("gradient", output), NamedMemory("masks", masks.selections))
-
-        var layout = Workspace.Layout()
-        let scratch = try masks.plan(in: &layout)
-        let factorScratch = try layout.add(outputCount, of: Float.self)
-        try workspace.reserve(layout)
-        let prepared = try prepare(masks, scratch, workspace)
-
-        let upstream = outputGradient.pointer
-        let factors = workspace.pointer(factorScratch)
-        guard let output = output.baseAddress else { return }
-        masks.forEachBlockOfRows(workspace) { rows in
-            // What is not finite stays out of the product, where it would meet the zeros of its mask.
-            let elements = rows.lowerBound * maskCount..<rows.upperBound * maskCount
-            var allFinite = true
-            for index in elements {
-                let factor = self.factor(
-                    upstream[index], scale: gradientScale, selected: prepared.counts[index % maskCount])
-                allFinite = allFinite && factor.isFinite
-                factors[index] = factor.isFinite ? factor : 0
-            }
-            BLAS.multiply(
-                MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: maskCount),
-                prepared.matrix,
-                beta: update == .overwrite ? 0 : 1, into: output + rows.lowerBound * shape.columns,
-                stride: shape.columns)
-            guard !allFinite else { return }
-            for index in elements {
-                let (row, mask) = index.quotientAndRemainder(dividingBy: maskCount)
-                let factor = self.factor(
-                    upstream[index], scale: gradientScale, selected: prepared.counts[mask])
-                guard !factor.isFinite else { continue }
-                masks.add(factor, under: mask, to: output + row * shape.columns)
-            }
-        }
+        var layout = workspace.layout
+        let plan = try GradientPlan(
+            self, outputGradient: outputGradient, masks: masks, shape: shape, maskCount: maskCount,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
+        try workspace.run(plan, layout)
     }
 }
 
@@ -151,7 +90,7 @@ extension MaskedReductions {
         values: [Float], masks: [Bool], shape: MatrixShape, maskCount: Int
     ) throws(LossError) -> [Float] {
         let count = try MaskSet(masks.span, count: maskCount, shape: shape).outputShape.checkedCount()
-        var outputs = [Float](repeating: 0, count: count)
+        var outputs = try zeros(count, for: Self.name)
         var span = outputs.mutableSpan
         try value(
             values: values.span, masks: masks.span, shape: shape, maskCount: maskCount, outputs: &span,
@@ -172,38 +111,132 @@ extension MaskedReductions {
     }
 }
 
-// MARK: - One output
+// MARK: - Plans
 
 extension MaskedReductions {
-    /// What becomes of one element of the product.
-    ///
-    /// Zero times NaN or infinity is NaN, so a NaN is the only trace that an element outside the mask can
-    /// leave, and only a NaN is looked into: it is summed again by selection. Finite and infinite products
-    /// are what selection gives, too.
-    private func finish(
-        product: Float, row: UnsafePointer<Float>, mask: Int, of masks: MaskSet, selected: Int
-    ) -> Float {
-        guard selected > 0 else { return whenEmpty == .nan ? .nan : 0 }
-        let sum = product.isNaN ? masks.selectingSum(of: row, under: mask) : Double(product)
-        return Float(reduction == .mean ? sum / Double(selected) : sum)
-    }
+    /// What both plans are called in messages.
+    private static let name = "MaskedReductions"
 
-    /// What one output's gradient gives to each element that its mask selects. An empty mask gives to none.
-    private func factor(_ outputGradient: Float, scale: Float, selected: Int) -> Float {
-        guard selected > 0 else { return 0 }
-        let product = Double(scale) * Double(outputGradient)
-        return Float(reduction == .mean ? product / Double(selected) : product)
-    }
+    /// Every row's sum or mean under every mask.
+    package struct ValuePlan: Plan {
+        private let reductions: MaskedReductions
+        private let values: UnsafePointer<Float>
+        private let masks: MaskSet
+        private let outputs: UnsafeMutableBufferPointer<Float>
+        private let prepared: MaskSet.Scratch
 
-    /// Fills the scratch memory of the masks and applies ``whenEmpty`` before any output is written.
-    private func prepare(
-        _ masks: MaskSet, _ scratch: MaskSet.ScratchPlan, _ workspace: Workspace
-    ) throws(LossError) -> MaskSet.Prepared {
-        let prepared = masks.prepare(scratch, workspace)
-        for mask in 0..<masks.count where prepared.counts[mask] == 0 {
-            _ = try whenEmpty.value(loss: "MaskedReductions.masks", row: mask)
+        package var name: String { MaskedReductions.name }
+
+        package init(
+            _ reductions: MaskedReductions, values: Span<Float>, masks selections: Span<Bool>, shape: MatrixShape,
+            maskCount: Int, outputs: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            masks = try MaskSet(selections, count: maskCount, shape: shape)
+            try checkCount("values", values.count, is: shape.checkedCount())
+            try checkCount("outputs", outputs.count, is: masks.outputShape.checkedCount())
+            try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("values", values.memory))
+            try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("masks", selections.memory))
+            try masks.checkSelections(reductions.whenEmpty)
+            prepared = try MaskSet.Scratch(masks, isNeeded: !outputs.isEmpty, in: &layout)
+            self.reductions = reductions
+            self.values = values.pointer
+            self.outputs = outputs
         }
-        return prepared
+
+        package func run(on execution: Execution) {
+            guard outputs.count > 0, let outputs = outputs.baseAddress else { return }
+            let prepared = masks.prepare(prepared, on: execution)
+            masks.forEachBlockOfRows(on: execution) { rows in
+                BLAS.multiplyTransposedRight(
+                    masks.block(rows, of: values), prepared.matrix, into: outputs + rows.lowerBound * masks.count,
+                    stride: masks.count)
+                for row in rows {
+                    let rowOutput = outputs + row * masks.count
+                    for mask in 0..<masks.count {
+                        rowOutput[mask] = finish(
+                            product: rowOutput[mask], row: values + row * masks.shape.columns, mask: mask,
+                            selected: prepared.counts[mask])
+                    }
+                }
+            }
+        }
+
+        /// What becomes of one element of the product.
+        ///
+        /// Zero times NaN or infinity is NaN, so a NaN is the only trace that an element outside the mask can
+        /// leave, and only a NaN is looked into: it is summed again by selection. Finite and infinite products
+        /// are what selection gives, too.
+        private func finish(product: Float, row: UnsafePointer<Float>, mask: Int, selected: Int) -> Float {
+            guard selected > 0 else { return reductions.whenEmpty == .nan ? .nan : 0 }
+            let sum = product.isNaN ? masks.selectingSum(of: row, under: mask) : Double(product)
+            return Float(reductions.reduction == .mean ? sum / Double(selected) : sum)
+        }
+    }
+
+    /// The gradient by the values.
+    package struct GradientPlan: Plan {
+        private let reductions: MaskedReductions
+        private let upstream: UnsafePointer<Float>
+        private let masks: MaskSet
+        private let output: GradientOutput
+        private let prepared: MaskSet.Scratch
+        private let factors: ScratchArray<Float>
+
+        package var name: String { MaskedReductions.name }
+
+        package init(
+            _ reductions: MaskedReductions, outputGradient: Span<Float>, masks selections: Span<Bool>,
+            shape: MatrixShape, maskCount: Int, into output: GradientOutput, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            masks = try MaskSet(selections, count: maskCount, shape: shape)
+            let outputCount = try masks.outputShape.checkedCount()
+            try checkCount("outputGradient", outputGradient.count, is: outputCount)
+            try output.check(count: shape.checkedCount())
+            try checkNoOverlap(output.named, NamedMemory("outputGradient", outputGradient.memory))
+            try checkNoOverlap(output.named, NamedMemory("masks", selections.memory))
+            try masks.checkSelections(reductions.whenEmpty)
+            let isNeeded = !output.memory.isEmpty
+            prepared = try MaskSet.Scratch(masks, isNeeded: isNeeded, in: &layout)
+            factors = try layout.add(isNeeded ? outputCount : 0, of: Float.self)
+            self.reductions = reductions
+            upstream = outputGradient.pointer
+            self.output = output
+        }
+
+        package func run(on execution: Execution) {
+            guard output.memory.count > 0, let gradient = output.memory.baseAddress else { return }
+            let prepared = masks.prepare(prepared, on: execution)
+            let factors = execution.pointer(factors)
+            let columns = masks.shape.columns
+            masks.forEachBlockOfRows(on: execution) { rows in
+                // What is not finite stays out of the product, where it would meet the zeros of its mask.
+                let elements = rows.lowerBound * masks.count..<rows.upperBound * masks.count
+                var allFinite = true
+                for index in elements {
+                    let factor = factor(upstream[index], selected: prepared.counts[index % masks.count])
+                    allFinite = allFinite && factor.isFinite
+                    factors[index] = factor.isFinite ? factor : 0
+                }
+                BLAS.multiply(
+                    MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: masks.count),
+                    prepared.matrix, beta: output.mode == FASTLOSS_GRADIENT_OVERWRITE ? 0 : 1,
+                    into: gradient + rows.lowerBound * columns, stride: columns)
+                guard !allFinite else { return }
+                for index in elements {
+                    let (row, mask) = index.quotientAndRemainder(dividingBy: masks.count)
+                    let factor = factor(upstream[index], selected: prepared.counts[mask])
+                    guard !factor.isFinite else { continue }
+                    masks.add(factor, under: mask, to: gradient + row * columns)
+                }
+            }
+        }
+
+        /// What one output's gradient gives to each element that its mask selects. An empty mask gives to none.
+        private func factor(_ outputGradient: Float, selected: Int) -> Float {
+            guard selected > 0 else { return 0 }
+            let product = output.scale * Double(outputGradient)
+            return Float(reductions.reduction == .mean ? product / Double(selected) : product)
+        }
     }
 }
 
@@ -236,12 +269,27 @@ private struct MaskSet {
     /// B×K.
     var outputShape: MatrixShape { MatrixShape(rows: shape.rows, columns: count) }
 
-    struct ScratchPlan {
-        let indicators: Workspace.Scratch<Float>
-        let counts: Workspace.Scratch<Int>
+    /// Throws where a mask selects nothing and that is an error.
+    func checkSelections(_ whenEmpty: EmptySelectionRule) throws(LossError) {
+        guard whenEmpty == .error else { return }
+        for mask in 0..<count where selectedCount(mask) == 0 {
+            throw .emptySelection(loss: "MaskedReductions.masks", row: mask)
+        }
     }
 
-    /// The masks in the workspace.
+    /// The scratch arrays of the masks.
+    struct Scratch {
+        fileprivate let indicators: ScratchArray<Float>
+        fileprivate let counts: ScratchArray<Int>
+
+        init(_ masks: MaskSet, isNeeded: Bool, in layout: inout ScratchLayout) throws(LossError) {
+            BLAS.prepare()
+            indicators = try layout.add(isNeeded ? masks.selections.count : 0, of: Float.self)
+            counts = try layout.add(isNeeded ? masks.count : 0, of: Int.self)
+        }
+    }
+
+    /// The masks as the product needs them.
     struct Prepared {
         /// K×L zeros and ones.
         let matrix: MatrixPointer
@@ -249,18 +297,10 @@ private struct MaskSet {
         let counts: UnsafeMutablePointer<Int>
     }
 
-    func plan(in layout: inout Workspace.Layout) throws(LossError) -> ScratchPlan {
-        ScratchPlan(
-            indicators: try layout.add(selections.count, of: Float.self),
-            counts: try layout.add(count, of: Int.self))
-    }
-
-    func prepare(_ scratch: ScratchPlan, _ workspace: Workspace) -> Prepared {
-        let indicators = workspace.pointer(scratch.indicators)
-        let counts = workspace.pointer(scratch.counts)
-        for mask in 0..<count {
-            counts[mask] = selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
-        }
+    func prepare(_ scratch: Scratch, on execution: Execution) -> Prepared {
+        let indicators = execution.pointer(scratch.indicators)
+        let counts = execution.pointer(scratch.counts)
+        for mask in 0..<count { counts[mask] = selectedCount(mask) }
         if let selections = selections.baseAddress {
             kernels.mask_indicators(selections, count * shape.columns, indicators)
         }
@@ -268,12 +308,16 @@ private struct MaskSet {
             matrix: MatrixPointer(indicators, rows: count, columns: shape.columns), counts: counts)
     }
 
+    private func selectedCount(_ mask: Int) -> Int {
+        selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
+    }
+
     /// Runs `body` for blocks of rows whose bounds depend on nothing but their number.
-    func forEachBlockOfRows(_ workspace: Workspace, _ body: (Range<Int>) -> Void) {
+    func forEachBlockOfRows(on execution: Execution, _ body: (Range<Int>) -> Void) {
         let tasks = (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask
         // 0.05 ns for reading a value and 0.025 ns for each mask's product with it, by the measurement above.
-        let estimate = shape.rows * shape.columns / 1000 * (50 + 25 * count)
-        workspace.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
+        let estimate = Double(shape.rows) * Double(shape.columns) * (0.05 + 0.025 * Double(count))
+        execution.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
             body(task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask))
         }
     }

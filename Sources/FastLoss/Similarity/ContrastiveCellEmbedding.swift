@@ -2,6 +2,14 @@
 
 import CFastLossKernels
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// Contrastive loss between two encodings of the same B cells (scGPT, scFormer: CCE).
 ///
 ///     A_ij = cos(E₁ᵢ, E₂ⱼ) / τ,   norms raised to 10⁻⁸
@@ -42,7 +50,9 @@ public struct ContrastiveCellEmbedding: Sendable {
     public func value(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try evaluate(first: first, second: second, shape: shape, into: Outputs(first: nil, second: nil), workspace: workspace)
+        var layout = workspace.layout
+        let plan = try Plan(self, first: first, second: second, shape: shape, into: nil, nil, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The loss and its gradients with respect to both encodings.
@@ -62,10 +72,14 @@ public struct ContrastiveCellEmbedding: Sendable {
         secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
-        let outputs = Outputs(
-            first: GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
-            second: GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update))
-        return try evaluate(first: first, second: second, shape: shape, into: outputs, workspace: workspace)
+        let outputs = (
+            GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
+            GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update)
+        )
+        var layout = workspace.layout
+        let plan = try Plan(
+            self, first: first, second: second, shape: shape, into: outputs.0, outputs.1, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The loss, from arrays; a thin wrapper that makes its own workspace.
@@ -88,18 +102,9 @@ public struct ContrastiveCellEmbedding: Sendable {
     }
 }
 
+// MARK: - Plan
+
 extension ContrastiveCellEmbedding {
-    /// Where the gradients go that are wanted.
-    package struct Outputs {
-        package let first: GradientOutput?
-        package let second: GradientOutput?
-
-        package init(first: GradientOutput?, second: GradientOutput?) {
-            self.first = first
-            self.second = second
-        }
-    }
-
     /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
     private static let normFloor = 1e-8
 
@@ -112,83 +117,115 @@ extension ContrastiveCellEmbedding {
         rows <= 64 ? 16 : rows <= 256 ? 32 : 64
     }
 
-    /// Everything that can be wrong with a call, found before anything is written.
-    package func check(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, gradients: Outputs
-    ) throws(LossError) {
-        // A subnormal temperature would have an infinite reciprocal.
-        try checkParameter("temperature", temperature, "above 0 and finite") {
-            $0 >= .leastNormalMagnitude && $0.isFinite
-        }
-        try checkEmbeddings(first, named: "first", shape: shape)
-        try checkEmbeddings(second, named: "second", shape: shape)
-        if let gradient = gradients.first {
-            try checkGradient(gradient, of: first, named: "first")
-            try checkNoOverlap(gradient.named, NamedMemory("second", second.memory))
-        }
-        if let gradient = gradients.second {
-            try checkGradient(gradient, of: second, named: "second")
-            try checkNoOverlap(gradient.named, NamedMemory("first", first.memory))
-            try checkNoOverlap(gradient.named, gradients.first?.named)
-        }
-        if shape.rows == 0 { _ = try emptyValue() }
-    }
+    /// The loss of one batch, and its gradients where they are wanted.
+    package struct Plan: FastLoss.Plan {
+        private let first: UnsafePointer<Float>
+        private let second: UnsafePointer<Float>
+        private let shape: MatrixShape
+        private let temperature: Float
+        private let firstOutput: GradientOutput?
+        private let secondOutput: GradientOutput?
+        /// The loss where there are no rows.
+        private let emptyValue: Double
 
-    private func emptyValue() throws(LossError) -> Double {
-        try whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
-    }
+        private let firstRows: NormalizedRows.Scratch
+        private let secondRows: NormalizedRows.Scratch
+        private let slab: ScratchArray<Float>
+        private let losses: ScratchArray<Double>
+        // dN where a gradient accumulates. An overwritten gradient serves as its own accumulator.
+        private let firstAside: ScratchArray<Float>
+        private let secondAside: ScratchArray<Float>
 
-    package func evaluate(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, into outputs: Outputs, workspace: Workspace
-    ) throws(LossError) -> LossValue {
-        try check(first: first, second: second, shape: shape, gradients: outputs)
-        let rows = shape.rows
-        guard rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
+        package var name: String { "ContrastiveCellEmbedding" }
 
-        // An overwritten gradient serves as its own accumulator.
-        let firstAside = outputs.first?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let secondAside = outputs.second?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let slabStride = TileProducts.stride(forColumns: rows)
-        let slabCount = try MatrixShape(rows: min(rows, Self.slabRows), columns: slabStride).checkedCount()
+        /// - Parameter names: what the two encodings are called in messages.
+        package init(
+            _ loss: ContrastiveCellEmbedding, first: Span<Float>, second: Span<Float>,
+            named names: (first: String, second: String) = ("first", "second"), shape: MatrixShape,
+            into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            // A subnormal temperature would have an infinite reciprocal.
+            try checkParameter("temperature", loss.temperature, "above 0 and finite") {
+                $0 >= .leastNormalMagnitude && $0.isFinite
+            }
+            try checkEmbeddings(first, named: names.first, shape: shape)
+            try checkEmbeddings(second, named: names.second, shape: shape)
+            if let firstOutput {
+                try checkGradient(firstOutput, of: first, named: names.first)
+                try checkNoOverlap(firstOutput.named, NamedMemory(names.second, second.memory))
+            }
+            if let secondOutput {
+                try checkGradient(secondOutput, of: second, named: names.second)
+                try checkNoOverlap(secondOutput.named, NamedMemory(names.first, first.memory))
+                try checkNoOverlap(secondOutput.named, firstOutput?.named)
+            }
+            let rows = shape.rows
+            emptyValue = rows > 0 ? 0 : try loss.whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
+            self.first = first.pointer
+            self.second = second.pointer
+            self.shape = shape
+            self.firstOutput = firstOutput
+            self.secondOutput = secondOutput
+            temperature = loss.temperature
 
-        var layout = Workspace.Layout()
-        let perTask = Self.rowsPerTask(forBatch: rows)
-        let copies = NormalizedRows.copies(shape, workers: min(workspace.workers, (rows + perTask - 1) / perTask))
-        let firstScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, copies: copies, in: &layout)
-        let secondScratch = try NormalizedRows.Scratch(shape, keepsPanels: true, copies: copies, in: &layout)
-        let slabScratch = try layout.add(slabCount, of: Float.self)
-        let lossScratch = try layout.add(rows, of: Double.self)
-        let firstAsideScratch = try layout.add(firstAside ? first.count : 0, of: Float.self)
-        let secondAsideScratch = try layout.add(secondAside ? second.count : 0, of: Float.self)
-        try workspace.reserve(layout)
-
-        let firstUnit = NormalizedRows.Copies(
-            first.pointer, shape: shape, floor: Self.normFloor, scratch: firstScratch, workspace: workspace)
-        let secondUnit = NormalizedRows.Copies(
-            second.pointer, shape: shape, floor: Self.normFloor, scratch: secondScratch, workspace: workspace)
-        let slab = Slab(
-            memory: workspace.pointer(slabScratch), stride: slabStride, shape: shape, first: firstUnit,
-            second: secondUnit,
-            losses: workspace.pointer(lossScratch), inverseTemperature: Float(1 / Double(temperature)),
-            firstGradient: firstAside ? workspace.pointer(firstAsideScratch) : outputs.first?.memory.baseAddress,
-            secondGradient: secondAside ? workspace.pointer(secondAsideScratch) : outputs.second?.memory.baseAddress)
-        for start in stride(from: 0, to: rows, by: Self.slabRows) {
-            slab.visit(start..<min(rows, start + Self.slabRows), workspace: workspace)
+            // Embeddings without elements have the closed form of `run`.
+            let needed = shape.columns > 0 ? shape : MatrixShape(rows: 0, columns: 0)
+            let perTask = rowsPerTask(forBatch: rows)
+            let copies = NormalizedRows.copies(
+                needed, workers: min(layout.workers, (needed.rows + perTask - 1) / perTask))
+            firstRows = try NormalizedRows.Scratch(needed, keepsPanels: false, copies: copies, in: &layout)
+            secondRows = try NormalizedRows.Scratch(needed, keepsPanels: true, copies: copies, in: &layout)
+            slab = try layout.add(
+                min(needed.rows, slabRows), by: TileProducts.stride(forColumns: needed.rows), of: Float.self)
+            losses = try layout.add(needed.rows, of: Double.self)
+            let accumulates = (
+                firstOutput?.mode == FASTLOSS_GRADIENT_ACCUMULATE,
+                secondOutput?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            )
+            firstAside = try layout.add(accumulates.0 ? first.count : 0, of: Float.self)
+            secondAside = try layout.add(accumulates.1 ? second.count : 0, of: Float.self)
         }
 
-        let factor = 1 / (Double(rows) * Double(temperature))
-        if let output = outputs.first {
-            firstUnit.backward(
-                from: slab.firstGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
-                into: output, workspace: workspace)
+        package func run(on execution: Execution) -> LossValue {
+            let rows = shape.rows
+            guard rows > 0 else { return LossValue(value: emptyValue, selectedCount: 0) }
+            // Without elements all cosines are 0, and every row's loss is the logarithm of B equal terms.
+            guard shape.columns > 0 else { return LossValue(value: log(Double(rows)), selectedCount: rows) }
+
+            let firstUnit = NormalizedRows.Copies(
+                first, shape: shape, floor: normFloor, scratch: firstRows, on: execution)
+            let secondUnit = NormalizedRows.Copies(
+                second, shape: shape, floor: normFloor, scratch: secondRows, on: execution)
+            func accumulator(
+                _ output: GradientOutput?, _ aside: ScratchArray<Float>
+            ) -> UnsafeMutablePointer<Float>? {
+                output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+                    ? execution.pointer(aside) : output?.memory.baseAddress
+            }
+            let slab = Slab(
+                memory: execution.pointer(slab), stride: TileProducts.stride(forColumns: rows), shape: shape,
+                first: firstUnit, second: secondUnit, losses: execution.pointer(losses),
+                inverseTemperature: Float(1 / Double(temperature)),
+                firstGradient: accumulator(firstOutput, firstAside),
+                secondGradient: accumulator(secondOutput, secondAside))
+            for start in stride(from: 0, to: rows, by: slabRows) {
+                slab.visit(start..<min(rows, start + slabRows), on: execution)
+            }
+
+            let factor = 1 / (Double(rows) * Double(temperature))
+            if let firstOutput {
+                firstUnit.backward(
+                    from: slab.firstGradient, factor: factor * firstOutput.scale, belowFloor: .unclampedDirection,
+                    into: firstOutput, on: execution)
+            }
+            if let secondOutput {
+                secondUnit.backward(
+                    from: slab.secondGradient, factor: factor * secondOutput.scale, belowFloor: .unclampedDirection,
+                    into: secondOutput, on: execution)
+            }
+            let sum = (0..<rows).reduce(0.0) { $0 + slab.losses[$1] }
+            return LossValue(value: sum / Double(rows), selectedCount: rows)
         }
-        if let output = outputs.second {
-            secondUnit.backward(
-                from: slab.secondGradient, factor: factor * Double(output.scale), belowFloor: .unclampedDirection,
-                into: output, workspace: workspace)
-        }
-        let sum = (0..<rows).reduce(0.0) { $0 + slab.losses[$1] }
-        return LossValue(value: sum / Double(rows), selectedCount: rows)
     }
 
     /// A slab of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
@@ -208,14 +245,14 @@ extension ContrastiveCellEmbedding {
         private var needsGradient: Bool { firstGradient != nil || secondGradient != nil }
 
         /// The losses of these rows, their dN₁, and their part of dN₂.
-        func visit(_ rows: Range<Int>, workspace: Workspace) {
+        func visit(_ rows: Range<Int>, on execution: Execution) {
             let perTask = rowsPerTask(forBatch: batch)
             // Of one product, also where there are two: workers that fetch each other's slabs gain less than they compute.
             // Sharing the work at 64×64×128 would halve the speed where two processors share no cache.
-            let cost = rows.count * batch * depth / TileProducts.productsPerNanosecond
+            let cost = TileProducts.nanoseconds(rows: rows.count, columns: batch, depth: depth)
 
             let rowTasks = (rows.count + perTask - 1) / perTask
-            workspace.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, worker in
+            execution.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = rows.lowerBound + task * perTask
                 visitRows(start..<min(rows.upperBound, start + perTask), of: rows, first[worker], second[worker])
             }
@@ -223,7 +260,7 @@ extension ContrastiveCellEmbedding {
             guard let secondGradient else { return }
             // dN₂ of different columns of the slab is written by different tasks; its sum over slabs is in their order.
             let columnTasks = (batch + perTask - 1) / perTask
-            workspace.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, worker in
+            execution.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = task * perTask
                 let columns = start..<min(batch, start + perTask)
                 TileProducts.multiplyTransposedLeft(

@@ -27,79 +27,98 @@ public struct CosineSimilarity: Sendable {
     public func matrix(
         embeddings: Span<Float>, shape: MatrixShape, similarities: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) {
-        try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
-        let rows = shape.rows
-        let output = similarities.memory
-        try checkCount(
-            "similarities", output.count, is: MatrixShape(rows: rows, columns: rows).checkedCount())
-        try checkNoOverlap(
-            NamedMemory("similarities", output), NamedMemory("embeddings", embeddings.memory))
-        guard let matrix = output.baseAddress else { return }
-
-        let pairs = TilePairs(rows: rows, largestBlock: Self.tileRows(forBatch: rows))
-        let stride = TileProducts.stride(forColumns: pairs.blockRows)
-        let tileCount = pairs.blockRows * stride
-        let tiles = pairs.blocks * (pairs.blocks + 1) / 2
-        let workers = min(workspace.workers, tiles)
-
-        var layout = Workspace.Layout()
-        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
-        let tileScratch = try layout.add(tileCount * workers, of: Float.self)
-        let panelCount = try NormalizedRows.panelCount(shape)
-        let panelScratch = try layout.add(panelCount * workers, of: Float.self)
-        try workspace.reserve(layout)
-        let unit = NormalizedRows(
-            embeddings.pointer, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
-            workspace: workspace)
-        let (tileMemory, panels) = (workspace.pointer(tileScratch), workspace.pointer(panelScratch))
-
-        workspace.forEachTask(
-            tiles, estimatedNanoseconds: rows * rows * shape.columns / 2 / TileProducts.productsPerNanosecond
-        ) { index, worker in
-            let (first, second) = pairs.pair(index)
-            fill(
-                matrix, unit, pairs.range(first), pairs.range(second), tile: tileMemory + worker * tileCount,
-                stride: stride, panel: panels + worker * panelCount)
-        }
-    }
-
-    /// Rows of a tile's sides: small ones for small batches, so that two workers find equal shares.
-    private static func tileRows(forBatch rows: Int) -> Int {
-        rows <= 128 ? 32 : rows <= 512 ? 64 : 128
+        var layout = workspace.layout
+        let plan = try Plan(embeddings: embeddings, shape: shape, similarities: similarities.memory, in: &layout)
+        try workspace.run(plan, layout)
     }
 
     /// The B×B matrix, from an array; a thin wrapper that makes its own workspace.
     public func matrix(embeddings: [Float], shape: MatrixShape) throws(LossError) -> [Float] {
-        // Checked before the result is made: an array of an impossible size would trap.
+        // Planned before the result is made: an array of an impossible size would end the process.
         try checkEmbeddings(embeddings.span, named: "embeddings", shape: shape)
         let count = try MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount()
-        guard count <= Int.max / MemoryLayout<Float>.stride else {
-            throw .invalidShape(rows: shape.rows, columns: shape.rows)
-        }
-        var similarities = [Float](repeating: 0, count: count)
+        var similarities = try zeros(count, for: "CosineSimilarity")
         var span = similarities.mutableSpan
         try matrix(embeddings: embeddings.span, shape: shape, similarities: &span, workspace: Workspace())
         return similarities
     }
+}
 
-    /// One tile and its mirror image, by way of scratch memory: a tile in place would have its rows on few sets of the caches.
-    private func fill(
-        _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>,
-        tile: UnsafeMutablePointer<Float>, stride: Int, panel: UnsafeMutablePointer<Float>
-    ) {
-        let rows = unit.shape.rows
-        unit.similarities(first, unit, second, into: tile, stride: stride, scratch: panel)
-        if first == second {
-            // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
-            for i in 0..<first.count {
-                for j in 0..<i { tile[i * stride + j] = tile[j * stride + i] }
+// MARK: - Plan
+
+extension CosineSimilarity {
+    /// The matrix of one batch.
+    package struct Plan: FastLoss.Plan {
+        private let embeddings: UnsafePointer<Float>
+        private let shape: MatrixShape
+        private let matrix: UnsafeMutableBufferPointer<Float>
+        private let pairs: TilePairs
+        private let unitRows: NormalizedRows.Scratch
+        private let tiles: ScratchArray<Float>
+        private let panels: ScratchArray<Float>
+
+        package var name: String { "CosineSimilarity" }
+
+        package init(
+            embeddings: Span<Float>, shape: MatrixShape, similarities: UnsafeMutableBufferPointer<Float>,
+            in layout: inout ScratchLayout
+        ) throws(LossError) {
+            try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
+            try checkCount(
+                "similarities", similarities.count,
+                is: MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount())
+            try checkNoOverlap(
+                NamedMemory("similarities", similarities), NamedMemory("embeddings", embeddings.memory))
+            self.embeddings = embeddings.pointer
+            self.shape = shape
+            matrix = similarities
+            pairs = TilePairs(rows: shape.rows, largestBlock: Self.tileRows(forBatch: shape.rows))
+            unitRows = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
+            let workers = min(layout.workers, pairs.count)
+            tiles = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
+            panels = try layout.add(workers, by: NormalizedRows.panelCount(shape), of: Float.self)
+        }
+
+        /// Rows of a tile's sides: small ones for small batches, so that two workers find equal shares.
+        private static func tileRows(forBatch rows: Int) -> Int {
+            rows <= 128 ? 32 : rows <= 512 ? 64 : 128
+        }
+
+        package func run(on execution: Execution) {
+            guard let matrix = matrix.baseAddress, shape.rows > 0 else { return }
+            let unit = NormalizedRows(
+                embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
+            let tileCount = pairs.blockRows * pairs.tileStride
+            let panelCount = TileProducts.panelRows * shape.columns
+            let (tiles, panels) = (execution.pointer(tiles), execution.pointer(panels))
+            let cost = TileProducts.nanoseconds(rows: shape.rows, columns: shape.rows, depth: shape.columns) / 2
+            execution.forEachTask(pairs.count, estimatedNanoseconds: cost) { index, worker in
+                let (first, second) = pairs.pair(index)
+                fill(
+                    matrix, unit, pairs.range(first), pairs.range(second), tile: tiles + worker * tileCount,
+                    stride: pairs.tileStride, panel: panels + worker * panelCount)
             }
         }
-        for (index, row) in first.enumerated() {
-            (matrix + row * rows + second.lowerBound).update(from: tile + index * stride, count: second.count)
+
+        /// One tile and its mirror image, by way of scratch memory: a tile in place would have its rows on few sets of the caches.
+        private func fill(
+            _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>,
+            tile: UnsafeMutablePointer<Float>, stride: Int, panel: UnsafeMutablePointer<Float>
+        ) {
+            let rows = unit.shape.rows
+            unit.similarities(first, unit, second, into: tile, stride: stride, scratch: panel)
+            if first == second {
+                // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
+                for i in 0..<first.count {
+                    for j in 0..<i { tile[i * stride + j] = tile[j * stride + i] }
+                }
+            }
+            for (index, row) in first.enumerated() {
+                (matrix + row * rows + second.lowerBound).update(from: tile + index * stride, count: second.count)
+            }
+            guard first != second else { return }
+            kernels.transpose(
+                tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound, rows)
         }
-        guard first != second else { return }
-        kernels.transpose(
-            tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound, rows)
     }
 }

@@ -46,7 +46,9 @@ public struct ElasticCellSimilarity: Sendable {
     public func value(
         embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try evaluate(embeddings: embeddings, shape: shape, into: nil, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try Plan(self, embeddings: embeddings, shape: shape, into: nil, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The loss and its gradient with respect to the embeddings.
@@ -64,7 +66,9 @@ public struct ElasticCellSimilarity: Sendable {
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
-        return try evaluate(embeddings: embeddings, shape: shape, into: output, workspace: workspace)
+        var layout = workspace.layout
+        let plan = try Plan(self, embeddings: embeddings, shape: shape, into: output, in: &layout)
+        return try workspace.run(plan, layout)
     }
 
     /// The loss, from an array; a thin wrapper that makes its own workspace.
@@ -85,38 +89,67 @@ public struct ElasticCellSimilarity: Sendable {
     }
 }
 
-extension ElasticCellSimilarity {
-    /// Everything that can be wrong with a call, found before anything is written.
-    package func check(
-        embeddings: Span<Float>, shape: MatrixShape, gradient: GradientOutput?
-    ) throws(LossError) {
-        try checkParameter("threshold", threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
-        try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
-        if let gradient { try checkGradient(gradient, of: embeddings, named: "embeddings") }
-        if shape.rows == 0 { _ = try emptyValue() }
-    }
+// MARK: - Plan
 
-    package func evaluate(
-        embeddings: Span<Float>, shape: MatrixShape, into output: GradientOutput?, workspace: Workspace
-    ) throws(LossError) -> LossValue {
-        try check(embeddings: embeddings, shape: shape, gradient: output)
-        guard shape.rows > 0 else { return LossValue(value: try emptyValue(), selectedCount: 0) }
-        let sum =
-            shape.rows <= ElasticMatrix.mostRows
-            ? try ElasticMatrix.evaluate(
-                embeddings.pointer, shape: shape, threshold: threshold, into: output, workspace: workspace)
-            : try ElasticTiles.evaluate(
-                embeddings.pointer, shape: shape, threshold: threshold, into: output, workspace: workspace)
-        let pairs = Double(shape.rows) * Double(shape.rows)
-        return LossValue(value: 1 - sum / pairs, selectedCount: shape.rows)
+extension ElasticCellSimilarity {
+    /// The loss of one batch and, where it is wanted, its gradient.
+    package struct Plan: FastLoss.Plan {
+        /// How Σ (C_ij − β)² over all i and j is computed.
+        private enum Way {
+            /// Nothing is: there are no rows.
+            case empty(value: Double)
+            /// Embeddings without elements have similarity 0 with each other.
+            case withoutElements
+            case matrix(ElasticMatrix)
+            case tiles(ElasticTiles)
+        }
+
+        private let threshold: Float
+        private let rows: Int
+        private let way: Way
+
+        package var name: String { "ElasticCellSimilarity" }
+
+        /// - Parameter argument: what the embeddings are called in messages.
+        package init(
+            _ loss: ElasticCellSimilarity, embeddings: Span<Float>, named argument: String = "embeddings",
+            shape: MatrixShape, into output: GradientOutput?, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            threshold = loss.threshold
+            rows = shape.rows
+            try checkParameter("threshold", loss.threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
+            try checkEmbeddings(embeddings, named: argument, shape: shape)
+            if let output { try checkGradient(output, of: embeddings, named: argument) }
+            if rows == 0 {
+                way = .empty(value: try loss.whenEmpty.value(loss: "ElasticCellSimilarity", row: nil))
+            } else if shape.columns == 0 {
+                way = .withoutElements
+            } else if rows <= ElasticMatrix.mostRows {
+                way = .matrix(
+                    try ElasticMatrix(
+                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout))
+            } else {
+                way = .tiles(
+                    try ElasticTiles(
+                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout))
+            }
+        }
+
+        package func run(on execution: Execution) -> LossValue {
+            let pairs = Double(rows) * Double(rows)
+            let sum: Double
+            switch way {
+            case .empty(let value): return LossValue(value: value, selectedCount: 0)
+            case .withoutElements: sum = pairs * Double(threshold) * Double(threshold)
+            case .matrix(let matrix): sum = matrix.run(on: execution)
+            case .tiles(let tiles): sum = tiles.run(on: execution)
+            }
+            return LossValue(value: 1 - sum / pairs, selectedCount: rows)
+        }
     }
 
     /// dL/dN from Σ_j (C_ij − β)·N_j: L holds −(c − β)²/B² of each pair twice, −2/B² by the square and 2 by the symmetry.
     static func gradientFactor(_ output: GradientOutput, rows: Int) -> Double {
-        -4 * Double(output.scale) / (Double(rows) * Double(rows))
-    }
-
-    private func emptyValue() throws(LossError) -> Double {
-        try whenEmpty.value(loss: "ElasticCellSimilarity", row: nil)
+        -4 * output.scale / (Double(rows) * Double(rows))
     }
 }

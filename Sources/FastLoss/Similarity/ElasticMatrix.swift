@@ -8,7 +8,7 @@ import CFastLossKernels
 /// mirrored; then every strip of rows of the gradient is G·N, projected while it is at hand. That is 3·B²·D flops, as with
 /// tiles, but in two stretches of independent tasks instead of a round of tiles after the other: at training's batch sizes
 /// the workers would spend their time between rounds.
-enum ElasticMatrix {
+struct ElasticMatrix {
     /// Up to 4 MiB of G, which the last-level cache holds between the two stretches.
     static let mostRows = 1024
 
@@ -17,50 +17,69 @@ enum ElasticMatrix {
         rows <= 128 ? 16 : rows <= 512 ? 32 : 64
     }
 
-    /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
-    static func evaluate(
+    private let embeddings: UnsafePointer<Float>
+    private let shape: MatrixShape
+    private let threshold: Float
+    private let output: GradientOutput?
+
+    private let unitRows: NormalizedRows.Scratch
+    private let factors: ScratchArray<Float>
+    private let sums: ScratchArray<Double>
+    /// A strip of the gradient for each worker: what accumulates onto a gradient is first put together aside.
+    private let aside: ScratchArray<Float>
+
+    init(
         _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float, into output: GradientOutput?,
-        workspace: Workspace
-    ) throws(LossError) -> Double {
-        let (rows, columns) = (shape.rows, shape.columns)
-        let stripRows = stripRows(forBatch: rows)
-        let strips = (rows + stripRows - 1) / stripRows
-        let stride = TileProducts.stride(forColumns: rows)
-        // What accumulates onto a gradient is first put together aside, a strip at a time.
-        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
-        let asideCount = accumulates ? stripRows * columns : 0
-
-        var layout = Workspace.Layout()
-        let workers = min(workspace.workers, strips)
-        let rowScratch = try NormalizedRows.Scratch(
+        in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.embeddings = embeddings
+        self.shape = shape
+        self.threshold = threshold
+        self.output = output
+        let strips = Self.strips(forBatch: shape.rows)
+        let workers = min(layout.workers, strips)
+        unitRows = try NormalizedRows.Scratch(
             shape, keepsPanels: true, copies: NormalizedRows.copies(shape, workers: workers), in: &layout)
-        let factorScratch = try layout.add(rows * stride, of: Float.self)
-        let sumScratch = try layout.add(strips, of: Double.self)
-        let asideScratch = try layout.add(asideCount * workers, of: Float.self)
-        try workspace.reserve(layout)
+        factors = try layout.add(shape.rows, by: TileProducts.stride(forColumns: shape.rows), of: Float.self)
+        sums = try layout.add(strips, of: Double.self)
+        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        aside = try layout.add(
+            accumulates ? workers : 0, by: Self.stripRows(forBatch: shape.rows) * shape.columns, of: Float.self)
+    }
 
+    private static func strips(forBatch rows: Int) -> Int {
+        (rows + stripRows(forBatch: rows) - 1) / stripRows(forBatch: rows)
+    }
+
+    /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
+    func run(on execution: Execution) -> Double {
+        let (rows, columns) = (shape.rows, shape.columns)
+        let stripRows = Self.stripRows(forBatch: rows)
+        let strips = Self.strips(forBatch: rows)
         let copies = NormalizedRows.Copies(
-            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
-            workspace: workspace)
+            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
         let triangle = Triangle(
-            threshold: threshold, factors: workspace.pointer(factorScratch), batch: rows, stride: stride,
-            block: max(stripRows, TileProducts.panelRows), needsFactors: output != nil)
-        let sums = workspace.pointer(sumScratch)
-        let aside = workspace.pointer(asideScratch)
+            threshold: threshold, factors: execution.pointer(factors), batch: rows,
+            stride: TileProducts.stride(forColumns: rows), block: max(stripRows, TileProducts.panelRows),
+            needsFactors: output != nil)
+        let sums = execution.pointer(sums)
 
         // The first stretch's, and the second's too: a helper that comes to the second alone has its rows to normalise.
-        let cost = rows * rows * columns / 2 / TileProducts.productsPerNanosecond
-        workspace.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
+        let cost = TileProducts.nanoseconds(rows: rows, columns: rows, depth: columns) / 2
+        execution.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
             sums[strip] = triangle.visit(
                 strip * stripRows..<min(rows, (strip + 1) * stripRows), of: copies[worker])
         }
         if let output, let gradient = output.memory.baseAddress {
             let factor = ElasticCellSimilarity.gradientFactor(output, rows: rows)
-            workspace.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
+            let accumulates = output.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            let aside = execution.pointer(aside)
+            execution.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
                 let range = strip * stripRows..<min(rows, (strip + 1) * stripRows)
                 let unit = copies[worker]
                 let unitGradient =
-                    accumulates ? aside + worker * asideCount : gradient + range.lowerBound * columns
+                    accumulates
+                    ? aside + worker * stripRows * columns : gradient + range.lowerBound * columns
                 TileProducts.multiply(
                     triangle.factors(range), unit.block(0..<rows), into: unitGradient, stride: columns)
                 unit.backward(range, from: unitGradient, factor: factor, belowFloor: .constantNorm, into: output)

@@ -3,49 +3,62 @@
 import CFastLossKernels
 
 /// ECS tile by tile, in the rounds of ``TilePairs``: memory grows with B, not with B².
-enum ElasticTiles {
+struct ElasticTiles {
     /// Rows of a tile's sides. A tile of 256 × 256 floats (272 KiB) stays in the second-level cache between its three
     /// products; fewer rows visit the gradient more often, more gain nothing.
     private static let tileRows = 256
 
-    /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
-    static func evaluate(
+    private let embeddings: UnsafePointer<Float>
+    private let shape: MatrixShape
+    private let threshold: Float
+    private let output: GradientOutput?
+    private let pairs: TilePairs
+
+    private let unitRows: NormalizedRows.Scratch
+    private let tiles: ScratchArray<Float>
+    private let panels: ScratchArray<Float>
+    private let sums: ScratchArray<Double>
+    /// dN where the gradient accumulates. An overwritten gradient serves as its own accumulator.
+    private let aside: ScratchArray<Float>
+
+    init(
         _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float, into output: GradientOutput?,
-        workspace: Workspace
-    ) throws(LossError) -> Double {
-        let pairs = TilePairs(rows: shape.rows, largestBlock: tileRows)
-        let mostPairs = (0..<pairs.rounds).reduce(0) { max($0, pairs.pairs(inRound: $1)) }
-        let stride = TileProducts.stride(forColumns: pairs.blockRows)
-        let tileCount = pairs.blockRows * stride
-        let panelCount = try NormalizedRows.panelCount(shape)
-        let workers = min(workspace.workers, mostPairs)
-        // An overwritten gradient serves as its own accumulator.
-        let accumulatesAside = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.embeddings = embeddings
+        self.shape = shape
+        self.threshold = threshold
+        self.output = output
+        pairs = TilePairs(rows: shape.rows, largestBlock: Self.tileRows)
+        let mostPairs = pairs.mostPairsInARound
+        let workers = min(layout.workers, mostPairs)
+        unitRows = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
+        tiles = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
+        panels = try layout.add(workers, by: NormalizedRows.panelCount(shape), of: Float.self)
+        sums = try layout.add(mostPairs, of: Double.self)
+        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        aside = try layout.add(accumulates ? shape.rows : 0, by: shape.columns, of: Float.self)
+    }
 
-        var layout = Workspace.Layout()
-        let rowScratch = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
-        let tileScratch = try layout.add(tileCount * workers, of: Float.self)
-        let panelScratch = try layout.add(panelCount * workers, of: Float.self)
-        let sumScratch = try layout.add(mostPairs, of: Double.self)
-        let asideScratch = try layout.add(
-            accumulatesAside ? shape.rows * shape.columns : 0, of: Float.self)
-        try workspace.reserve(layout)
-
+    /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
+    func run(on execution: Execution) -> Double {
         let allRows = NormalizedRows.Copies(
-            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: rowScratch,
-            workspace: workspace)
+            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
         let unit = allRows[0]
-        let unitGradient = accumulatesAside ? workspace.pointer(asideScratch) : output?.memory.baseAddress
-        let (tiles, panels) = (workspace.pointer(tileScratch), workspace.pointer(panelScratch))
-        let sums = workspace.pointer(sumScratch)
+        let unitGradient =
+            output?.mode == FASTLOSS_GRADIENT_ACCUMULATE ? execution.pointer(aside) : output?.memory.baseAddress
+        let stride = pairs.tileStride
+        let tileCount = pairs.blockRows * stride
+        let panelCount = TileProducts.panelRows * shape.columns
+        let (tiles, panels) = (execution.pointer(tiles), execution.pointer(panels))
+        let sums = execution.pointer(sums)
 
         var sum = 0.0
         for round in 0..<pairs.rounds {
             let count = pairs.pairs(inRound: round)
-            let products = 3 * count * pairs.blockRows * pairs.blockRows * shape.columns
-            workspace.forEachTask(
-                count, estimatedNanoseconds: products / TileProducts.productsPerNanosecond
-            ) { index, worker in
+            let cost = TileProducts.nanoseconds(
+                rows: 3 * count * pairs.blockRows, columns: pairs.blockRows, depth: shape.columns)
+            execution.forEachTask(count, estimatedNanoseconds: cost) { index, worker in
                 let (first, second) = pairs.pair(index, inRound: round)
                 let tile = Tile(
                     unit: unit, threshold: threshold, first: pairs.range(first), second: pairs.range(second),
@@ -58,7 +71,7 @@ enum ElasticTiles {
         if let output {
             allRows.backward(
                 from: unitGradient, factor: ElasticCellSimilarity.gradientFactor(output, rows: shape.rows),
-                belowFloor: .constantNorm, into: output, workspace: workspace)
+                belowFloor: .constantNorm, into: output, on: execution)
         }
         return sum
     }

@@ -4,8 +4,7 @@
 func checkGradient(
     _ gradient: GradientOutput, of embeddings: Span<Float>, named name: String
 ) throws(LossError) {
-    try checkCount(gradient.name, gradient.memory.count, is: embeddings.count)
-    try checkGradientScale(gradient.scale)
+    try gradient.check(count: embeddings.count)
     try checkNoOverlap(gradient.named, NamedMemory(name, embeddings.memory))
 }
 

@@ -32,25 +32,26 @@ struct NormalizedRows {
     struct Scratch {
         fileprivate let copies: Int
         fileprivate let sizes: Sizes
-        fileprivate let unit: Workspace.Scratch<Float>
-        fileprivate let norms: Workspace.Scratch<Double>
-        fileprivate let panels: Workspace.Scratch<Float>?
-        fileprivate let isMade: Workspace.Scratch<CacheLine>
+        fileprivate let unit: ScratchArray<Float>
+        fileprivate let norms: ScratchArray<Double>
+        fileprivate let panels: ScratchArray<Float>?
+        fileprivate let isMade: ScratchArray<CacheLine>
 
         /// - Parameters:
         ///   - keepsPanels: whether N is kept a second time, packed as the right operand of similarities: for those who
         ///     multiply each row more than some hundred times.
         ///   - copies: of all this; see ``Copies``.
         init(
-            _ shape: MatrixShape, keepsPanels: Bool, copies: Int = 1, in layout: inout Workspace.Layout
+            _ shape: MatrixShape, keepsPanels: Bool, copies: Int = 1, in layout: inout ScratchLayout
         ) throws(LossError) {
+            TileProducts.prepare()
             sizes = try Sizes(shape)
             self.copies = copies
-            unit = try layout.add(MatrixShape(rows: copies, columns: sizes.unit).checkedCount(), of: Float.self)
-            norms = try layout.add(MatrixShape(rows: copies, columns: shape.rows).checkedCount(), of: Double.self)
+            unit = try layout.add(copies, by: sizes.unit, of: Float.self)
+            norms = try layout.add(copies, by: shape.rows, of: Double.self)
             panels =
                 keepsPanels && tileProduct != nil
-                ? try layout.add(MatrixShape(rows: copies, columns: sizes.panels).checkedCount(), of: Float.self)
+                ? try layout.add(copies, by: sizes.panels, of: Float.self)
                 : nil
             isMade = try layout.add(copies > 1 ? copies : 0, of: CacheLine.self)
         }
@@ -75,20 +76,20 @@ struct NormalizedRows {
 
     /// Normalises the rows into reserved scratch memory, all workers together.
     init(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, floor: Double, scratch: Scratch, workspace: Workspace
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, floor: Double, scratch: Scratch, on execution: Execution
     ) {
-        self.init(shape: shape, floor: floor, scratch: scratch, workspace: workspace)
-        forEachTask(workspace) { [self] rows, _ in normalize(rows, embeddings) }
+        self.init(shape: shape, floor: floor, scratch: scratch, on: execution)
+        forEachTask(execution) { [self] rows, _ in normalize(rows, embeddings) }
     }
 
     /// The place of the first copy, with nothing in it.
-    private init(shape: MatrixShape, floor: Double, scratch: Scratch, workspace: Workspace) {
+    private init(shape: MatrixShape, floor: Double, scratch: Scratch, on execution: Execution) {
         self.shape = shape
         self.floor = floor
         stride = TileProducts.stride(forColumns: shape.columns)
-        unit = workspace.pointer(scratch.unit)
-        norms = workspace.pointer(scratch.norms)
-        panels = scratch.panels.map { workspace.pointer($0) }
+        unit = execution.pointer(scratch.unit)
+        norms = execution.pointer(scratch.norms)
+        panels = scratch.panels.map { execution.pointer($0) }
     }
 
     private func normalize(_ rows: Range<Int>, _ embeddings: UnsafePointer<Float>) {
@@ -102,7 +103,7 @@ struct NormalizedRows {
         norms[row] = norm
         let target = unit + row * stride
         kernels.scale(source, columns, 1 / Self.floored(norm, floor), target, FASTLOSS_GRADIENT_OVERWRITE)
-        // Read by the products, though nothing comes of it.
+        // Zero the padding: the kernel loads it and discards the result.
         (target + columns).update(repeating: 0, count: stride - columns)
     }
 
@@ -117,9 +118,9 @@ struct NormalizedRows {
         task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask)
     }
 
-    private func forEachTask(_ workspace: Workspace, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
+    private func forEachTask(_ execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
         // About a quarter of a nanosecond an element.
-        workspace.forEachTask(tasks, estimatedNanoseconds: shape.rows * shape.columns / 4) { task, worker in
+        execution.forEachTask(tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns) / 4) { task, worker in
             body(rows(ofTask: task), worker)
         }
     }
@@ -150,18 +151,18 @@ extension NormalizedRows {
 
         init(
             _ embeddings: UnsafePointer<Float>, shape: MatrixShape, floor: Double, scratch: Scratch,
-            workspace: Workspace
+            on execution: Execution
         ) {
             self.embeddings = embeddings
             sizes = scratch.sizes
             guard scratch.copies > 1 else {
                 first = NormalizedRows(
-                    embeddings, shape: shape, floor: floor, scratch: scratch, workspace: workspace)
+                    embeddings, shape: shape, floor: floor, scratch: scratch, on: execution)
                 isMade = nil
                 return
             }
-            first = NormalizedRows(shape: shape, floor: floor, scratch: scratch, workspace: workspace)
-            isMade = workspace.pointer(scratch.isMade)
+            first = NormalizedRows(shape: shape, floor: floor, scratch: scratch, on: execution)
+            isMade = execution.pointer(scratch.isMade)
             isMade?.initialize(repeating: .zero, count: scratch.copies)
         }
 
@@ -181,10 +182,10 @@ extension NormalizedRows {
         /// `upstream` may be the output's own memory; it is nil only for embeddings without elements.
         func backward(
             from upstream: UnsafeMutablePointer<Float>?, factor: Double, belowFloor: BelowFloor,
-            into output: GradientOutput, workspace: Workspace
+            into output: GradientOutput, on execution: Execution
         ) {
             guard let upstream else { return }
-            first.forEachTask(workspace) { rows, worker in
+            first.forEachTask(execution) { rows, worker in
                 self[worker].backward(
                     rows, from: upstream + rows.lowerBound * first.shape.columns, factor: factor,
                     belowFloor: belowFloor, into: output)

@@ -34,6 +34,12 @@ package struct TilePairs {
         round < diagonalRounds ? blocks : players / 2
     }
 
+    /// The pairs of the round that has most.
+    package var mostPairsInARound: Int { blocks == 0 ? 0 : max(pairs(inRound: 0), pairs(inRound: rounds - 1)) }
+
+    /// Elements between the rows of a tile in scratch memory.
+    var tileStride: Int { TileProducts.stride(forColumns: blockRows) }
+
     /// The blocks (first ≤ second) of one pair of a round.
     package func pair(_ index: Int, inRound round: Int) -> (first: Int, second: Int) {
         guard round >= diagonalRounds else { return (index, index) }
@@ -46,7 +52,10 @@ package struct TilePairs {
         return (min(one, other), max(one, other))
     }
 
-    /// The same pairs without their rounds, for those who need no order: `index` in 0..<blocks·(blocks + 1)/2.
+    /// All pairs.
+    package var count: Int { blocks * (blocks + 1) / 2 }
+
+    /// The same pairs without their rounds, for those who need no order: `index` in 0..<``count``.
     package func pair(_ index: Int) -> (first: Int, second: Int) {
         // Row r of the upper triangle has blocks − r pairs, row blocks − 1 − r the rest of blocks + 1.
         let (row, place) = index.quotientAndRemainder(dividingBy: blocks + 1)

@@ -4,8 +4,8 @@
 import CFastLoss
 import FastLoss
 
-/// A matrix or array that a call has taken, by its place in the call's list. Its elements are had with
-/// ``Call/span(_:)`` while ``Call/run(_:)`` computes.
+/// A matrix or array that a call has taken, by its place in the call's list. ``Call/span(_:)`` gives its elements while
+/// ``Call/run(_:)`` computes.
 struct Taken<Element: BitwiseCopyable> {
     fileprivate let index: Int
     fileprivate let count: Int
@@ -22,8 +22,6 @@ struct Call: ~Copyable {
     init(_ handle: WorkspaceHandle) {
         self.handle = handle
     }
-
-    var workspace: Workspace { handle.workspace }
 }
 
 // MARK: - Shapes in memory
@@ -92,15 +90,12 @@ extension Strides {
     fileprivate func layout(at base: UInt, count: Int, size: Int) throws(CallError) -> RowLayout {
         guard rowStride >= columns else {
             throw .invalidStride(
-                argument: "the \(isTokenStates ? "token stride" : "stride") of \(name)", stride: rowStride,
-                least: columns, of: "the number of columns")
+                isTokenStates ? .tokens : .rows, of: name, stride: rowStride, least: columns)
         }
         guard count > 0 else { return .empty }
         let block = try reach(rows, rowStride, columns)
         guard blocks == 1 || blockStride >= block else {
-            throw .invalidStride(
-                argument: "the cell stride of \(name)", stride: blockStride, least: block,
-                of: "what the tokens of a cell take")
+            throw .invalidStride(.cells, of: name, stride: blockStride, least: block)
         }
         let (bytes, overflow) = try reach(blocks, blocks == 1 ? block : blockStride, block)
             .multipliedReportingOverflow(by: size)
@@ -160,54 +155,58 @@ extension Call {
         }
         let layout = try strides.layout(at: address, count: count, size: MemoryLayout<Element>.stride)
         if role.isWritten {
-            for other in handle.operands where layout.sharesMemory(with: other.layout) {
-                throw .loss(.overlappingBuffers(output: name, other: other.name))
+            for index in 0..<handle.operandCount where layout.sharesMemory(with: handle[index].layout) {
+                throw .loss(.overlappingBuffers(output: name, other: handle[index].name))
             }
         }
-        handle.operands.append(
+        let index = handle.append(
             Operand(
                 name: name, layout: layout, role: role,
                 contiguous: layout.isContiguous ? UnsafeMutableRawPointer(mutating: pointer) : nil))
-        return Taken(index: handle.operands.count - 1, count: count)
+        return Taken(index: index, count: count)
     }
 }
 
-// MARK: - Gaps
+// MARK: - Running
 
 extension Call {
-    /// Packs, computes, unpacks.
-    func run<Result>(_ body: () throws(LossError) -> Result) throws(CallError) -> Result {
-        try handle.pack()
-        let result = try lifting(body)
-        handle.unpack()
-        return result
+    /// Packs, plans, computes, unpacks.
+    func run<P: Plan>(
+        _ plan: (inout ScratchLayout) throws(LossError) -> P
+    ) throws(CallError) -> P.Result {
+        try lifting { () throws(LossError) in
+            try handle.pack()
+            var layout = handle.layout
+            let plan = try plan(&layout)
+            let result = try plan.run(on: handle.reserve(layout, for: plan.name))
+            handle.unpack()
+            return result
+        }
     }
 }
 
 extension WorkspaceHandle {
     /// Gives every matrix with gaps a place in scratch memory and copies what is read there.
-    fileprivate func pack() throws(CallError) {
-        guard operands.contains(where: \.isToBePacked) else { return }
-        var layout = Workspace.Layout()
-        for index in operands.indices where operands[index].isToBePacked {
-            do throws(LossError) {
-                operands[index].scratch = try layout.add(operands[index].layout.byteCount, of: UInt8.self)
-            } catch {
-                throw .loss(error)
-            }
+    fileprivate func pack() throws(LossError) {
+        var layout = self.layout
+        var isNeeded = false
+        for index in 0..<operandCount where self[index].isToBePacked {
+            self[index].scratch = try layout.add(self[index].layout.byteCount, of: UInt8.self)
+            isNeeded = true
         }
-        do throws(LossError) { try packing.reserve(layout) } catch { throw .loss(error) }
-        for index in operands.indices {
-            guard let scratch = operands[index].scratch else { continue }
-            operands[index].contiguous = UnsafeMutableRawPointer(packing.pointer(scratch))
-            if operands[index].role != .output { operands[index].copy(.pack, workspace: workspace) }
+        guard isNeeded else { return }
+        let memory = try reservePacking(layout)
+        for index in 0..<operandCount {
+            guard let scratch = self[index].scratch else { continue }
+            self[index].contiguous = UnsafeMutableRawPointer(memory.pointer(scratch))
+            if self[index].role != .output { self[index].copy(.pack, workers: workers) }
         }
     }
 
     /// Copies the outputs with gaps to where they belong.
     fileprivate func unpack() {
-        for operand in operands where operand.isToBePacked && operand.role.isWritten {
-            operand.copy(.unpack, workspace: workspace)
+        for index in 0..<operandCount where self[index].isToBePacked && self[index].role.isWritten {
+            self[index].copy(.unpack, workers: workers)
         }
     }
 }
@@ -217,7 +216,7 @@ extension WorkspaceHandle {
 extension Call {
     /// The elements, one after the other; valid until the call is over.
     func buffer<Element>(_ taken: Taken<Element>) -> UnsafeMutableBufferPointer<Element> {
-        let memory = handle.operands[taken.index].contiguous
+        let memory = handle[taken.index].contiguous
         return UnsafeMutableBufferPointer(
             start: memory?.assumingMemoryBound(to: Element.self), count: taken.count)
     }

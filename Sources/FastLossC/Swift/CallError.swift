@@ -10,14 +10,23 @@ enum CallError: Error {
     case loss(LossError)
     case nullPointer(argument: String, elements: Int?)
     case misalignedPointer(argument: String, address: UInt, alignment: Int)
-    case invalidStride(argument: String, stride: Int, least: Int, of: String)
-    case strideOfMatrix(argument: String, cellStride: Int64)
+    case invalidStride(Stride, of: String, stride: Int, least: Int)
+    case strideOfMatrix(gradient: String, cellStride: Int64)
     case invalidEnumeration(name: String, value: Int32)
+    case invalidUpdate(of: String, value: Int32)
     case unknownTerms(bits: UInt32)
     case structSize(type: String, size: Int, expected: Int)
     case unknownFields(type: String, size: Int, expected: Int)
     case reservedField(name: String, value: Int32)
+    case workers(Int64)
     case workspaceBusy
+
+    /// What a stride steps over.
+    enum Stride {
+        case rows
+        case tokens
+        case cells
+    }
 }
 
 extension CallError {
@@ -27,41 +36,52 @@ extension CallError {
         case .nullPointer: fastloss_status(FASTLOSS_ERROR_NULL_POINTER)
         case .misalignedPointer: fastloss_status(FASTLOSS_ERROR_MISALIGNED_POINTER)
         case .invalidStride, .strideOfMatrix: fastloss_status(FASTLOSS_ERROR_INVALID_STRIDE)
-        case .invalidEnumeration, .unknownTerms: fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
+        case .invalidEnumeration, .invalidUpdate, .unknownTerms: fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
         case .structSize, .unknownFields, .reservedField: fastloss_status(FASTLOSS_ERROR_INVALID_STRUCT)
+        case .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
         case .workspaceBusy: fastloss_status(FASTLOSS_ERROR_WORKSPACE_BUSY)
         }
     }
 }
 
-extension CallError: CustomStringConvertible {
-    var description: String {
+extension CallError {
+    /// What `fastloss_last_error` says.
+    var message: Message {
         switch self {
         case .loss(let error):
-            error.description
+            error.message
         case .nullPointer(let argument, nil):
             "\(argument) is NULL"
         case .nullPointer(let argument, let elements?):
             "\(argument) is NULL, but it must have \(elements) elements"
         case .misalignedPointer(let argument, let address, let alignment):
             "\(argument) is at address \(address), but it must be a multiple of \(alignment)"
-        case .invalidStride(let argument, let stride, let least, let reason):
-            "\(argument) is \(stride), but it must be at least \(least), \(reason)"
-        case .strideOfMatrix(let argument, let stride):
-            "\(argument) is \(stride), but it must be 0: only token states have one"
+        case .invalidStride(.rows, let name, let stride, let least):
+            "the stride of \(name) is \(stride), but it must be at least \(least), the number of columns"
+        case .invalidStride(.tokens, let name, let stride, let least):
+            "the token stride of \(name) is \(stride), but it must be at least \(least), the number of columns"
+        case .invalidStride(.cells, let name, let stride, let least):
+            "the cell stride of \(name) is \(stride), but it must be at least \(least), what the tokens of a cell take"
+        case .strideOfMatrix(let gradient, let stride):
+            "\(gradient).cell_stride is \(stride), but it must be 0: only token states have one"
         case .invalidEnumeration(let name, let value):
             "\(name) is \(value), which is none of its values"
+        case .invalidUpdate(let gradient, let value):
+            "\(gradient).update is \(value), which is none of its values"
         case .unknownTerms(let bits):
-            "objective.terms has the bits \(String(bits, radix: 2)), but only the lowest "
-                + "\(FASTLOSS_TERM_COUNT) are terms"
+            "objective.terms has the bits \(bits, radix: 2), but only the lowest \(FASTLOSS_TERM_COUNT) are terms"
         case .structSize(let type, let size, let expected):
-            "the size of \(type) is \(size), but it must be \(expected): "
-                + "start with the initialiser of fastloss.h"
+            """
+            the size of \(type) is \(size), but it must be \(expected): start with the initialiser of fastloss.h
+            """
         case .unknownFields(let type, let size, let expected):
-            "\(type) has \(size) bytes, of which this library knows \(expected); "
-                + "what it does not know must be 0"
+            """
+            \(type) has \(size) bytes, of which this library knows \(expected); what it does not know must be 0
+            """
         case .reservedField(let name, let value):
             "\(name) is \(value), but it must be 0"
+        case .workers(let workers):
+            "workers is \(workers), but it must be between 0 and \(Workspace.mostWorkers)"
         case .workspaceBusy:
             "the workspace is in use by another call; make one for each thread"
         }
@@ -95,9 +115,9 @@ func lifting<Result: ~Copyable>(_ body: () throws(LossError) -> Result) throws(C
     do throws(LossError) { return try body() } catch { throw .loss(error) }
 }
 
-/// Keeps the message of an error for `fastloss_last_error` and returns its status.
+/// Keeps the message of an error for `fastloss_last_error`, if there is memory for it, and returns its status.
 func fail(_ error: CallError) -> fastloss_status {
-    ThreadState.current.keep(message: error.description)
+    ThreadState.current?.keep(error.message)
     return error.status
 }
 

@@ -20,10 +20,10 @@ public func fastloss_elastic_cell_similarity(
         let gradient = try call.gradient(gradient, rows: rows, columns: columns)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                try similarity.evaluate(
-                    embeddings: call.span(embeddings), shape: shape, into: call.output(gradient),
-                    workspace: call.workspace)
+            try call.run { (layout) throws(LossError) in
+                try ElasticCellSimilarity.Plan(
+                    similarity, embeddings: call.span(embeddings), shape: shape, into: call.output(gradient),
+                    in: &layout)
             })
     }
 }
@@ -51,12 +51,10 @@ public func fastloss_contrastive_cell_embedding(
             secondGradient, rows: rows, columns: columns, named: "secondGradient")
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                try contrastive.evaluate(
-                    first: call.span(first), second: call.span(second), shape: shape,
-                    into: ContrastiveCellEmbedding.Outputs(
-                        first: call.output(firstGradient), second: call.output(secondGradient)),
-                    workspace: call.workspace)
+            try call.run { (layout) throws(LossError) in
+                try ContrastiveCellEmbedding.Plan(
+                    contrastive, first: call.span(first), second: call.span(second), shape: shape,
+                    into: call.output(firstGradient), call.output(secondGradient), in: &layout)
             })
     }
 }
@@ -72,11 +70,10 @@ public func fastloss_cosine_similarity(
         let similarities = try call.output(
             similarities, Strides(rows: rows, columns: rows, stride: similaritiesStride, of: "similarities"))
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(similarities)
-            try CosineSimilarity().matrix(
-                embeddings: call.span(embeddings), shape: shape, similarities: &output,
-                workspace: call.workspace)
+        try call.run { (layout) throws(LossError) in
+            try CosineSimilarity.Plan(
+                embeddings: call.span(embeddings), shape: shape, similarities: call.buffer(similarities),
+                in: &layout)
         }
     }
 }

@@ -24,10 +24,10 @@ public func fastloss_cross_entropy(
         let labels = try call.input(labels, Strides(count: rows, of: "labels"))
         let gradient = try call.gradient(gradient, rows: rows, columns: classes)
         loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                try crossEntropy.evaluate(
-                    logits: call.span(logits), labels: call.span(labels), classes: Int(classes),
-                    into: call.output(gradient), workspace: call.workspace)
+            try call.run { (layout) throws(LossError) in
+                try CrossEntropy.Plan(
+                    crossEntropy, logits: call.span(logits), labels: call.span(labels), classes: Int(classes),
+                    into: call.output(gradient), in: &layout)
             })
     }
 }
@@ -42,12 +42,10 @@ public func fastloss_gradient_reversal(
             gradient, Strides(rows: rows, columns: columns, stride: gradientStride, of: "gradient"))
         let reversed = try required(
             try call.gradient(reversed, rows: rows, columns: columns, named: "reversed"), "reversed")
-        try call.run { () throws(LossError) in
-            try checkParameter("lambda", lambda, "finite") { $0.isFinite }
-            try checkGradientScale(reversed.scale)
-            var output = call.mutableSpan(reversed.memory)
-            try GradientReversal(lambda: lambda * reversed.scale).backward(
-                gradient: call.span(gradient), reversed: &output, update: reversed.update)
+        try call.run { (layout) throws(LossError) in
+            try GradientReversal.Plan(
+                GradientReversal(lambda: lambda), gradient: call.span(gradient),
+                into: call.output(reversed, reversedBy: lambda), in: &layout)
         }
     }
 }
@@ -75,25 +73,13 @@ public func fastloss_domain_adversarial(
             embeddingGradient, rows: rows, columns: classes, named: "embeddingGradient")
 
         loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                try checkParameter("lambda", options.lambda, "finite") { $0.isFinite }
-                let (logits, labels) = (call.span(logits), call.span(labels))
-                let forDiscriminator = call.output(discriminator)
-                let forEmbedding = call.output(embedding, factor: -options.lambda)
-                // Both are checked before either is written.
-                _ = try crossEntropy.check(
-                    logits: logits, labels: labels, classes: Int(classes), gradient: forEmbedding)
-                let loss = try crossEntropy.evaluate(
-                    logits: logits, labels: labels, classes: Int(classes), into: forDiscriminator,
-                    workspace: call.workspace)
-                // By itself and not −λ times the other: that may be absent, scaled, or added to what was
-                // there.
-                if let forEmbedding {
-                    _ = try crossEntropy.evaluate(
-                        logits: logits, labels: labels, classes: Int(classes), into: forEmbedding,
-                        workspace: call.workspace)
-                }
-                return loss
+            try call.run { (layout) throws(LossError) in
+                let reversal = GradientReversal(lambda: options.lambda)
+                try reversal.checkLambda()
+                return try CrossEntropy.Plan(
+                    crossEntropy, logits: call.span(logits), labels: call.span(labels), classes: Int(classes),
+                    into: call.output(discriminator),
+                    reversed: embedding.map { call.output($0, reversedBy: reversal.lambda) }, in: &layout)
             })
     }
 }

@@ -45,7 +45,7 @@ private struct MaskedArguments {
 private func evaluate(
     _ arguments: MaskedArguments, _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
     _ loss: UnsafeMutablePointer<fastloss_loss_value>?,
-    _ make: (LossReduction, EmptySelectionRule) -> some MaskedLoss
+    _ make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
@@ -54,17 +54,10 @@ private func evaluate(
         let gradient = try call.gradient(gradient, rows: arguments.rows, columns: arguments.columns)
         let metric = make(settings.reduction, settings.whenEmpty)
         loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                guard let gradient else {
-                    return try metric.value(
-                        predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                        mask: call.optionalSpan(inputs.mask), workspace: call.workspace)
-                }
-                var output = call.mutableSpan(gradient.memory)
-                return try metric.valueAndGradient(
+            try call.run { (layout) throws(LossError) in
+                try metric.plan(
                     predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                    mask: call.optionalSpan(inputs.mask), gradient: &output, gradientScale: gradient.scale,
-                    update: gradient.update, workspace: call.workspace)
+                    mask: call.optionalSpan(inputs.mask), into: call.output(gradient), in: &layout)
             })
     }
 }
@@ -72,25 +65,6 @@ private func evaluate(
 extension fastloss_loss_value {
     init(_ value: LossValue) {
         self.init(value: value.value, selected_count: Int64(value.selectedCount))
-    }
-}
-
-private func evaluate(
-    _ arguments: MaskedArguments, _ workspace: OpaquePointer?,
-    _ loss: UnsafeMutablePointer<fastloss_loss_value>?,
-    metric make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
-) -> fastloss_status {
-    call(workspace) { (call) throws(CallError) in
-        let loss = try place(loss, "loss")
-        let settings = try arguments.settings()
-        let inputs = try arguments.take(call)
-        let metric = make(settings.reduction, settings.whenEmpty)
-        loss.pointee = fastloss_loss_value(
-            try call.run { () throws(LossError) in
-                try metric.value(
-                    predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                    mask: call.optionalSpan(inputs.mask), workspace: call.workspace)
-            })
     }
 }
 
@@ -110,7 +84,7 @@ private struct PerCellResults {
 
 private func evaluatePerCell(
     _ arguments: MaskedArguments, _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ results: PerCellResults, _ make: (LossReduction, EmptySelectionRule) -> some MaskedLoss
+    _ results: PerCellResults, _ make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let settings = try arguments.settings()
@@ -118,39 +92,11 @@ private func evaluatePerCell(
         let gradient = try call.gradient(gradient, rows: arguments.rows, columns: arguments.columns)
         let values = try results.take(call, rows: arguments.rows)
         let metric = make(settings.reduction, settings.whenEmpty)
-        let selected = try call.run { () throws(LossError) in
-            var values = call.mutableSpan(values)
-            guard let gradient else {
-                return try metric.valuePerCell(
-                    predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                    mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: &values,
-                    workspace: call.workspace)
-            }
-            var output = call.mutableSpan(gradient.memory)
-            return try metric.valueAndGradientPerCell(
+        let selected = try call.run { (layout) throws(LossError) in
+            try metric.planPerCell(
                 predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: &values, gradient: &output,
-                gradientScale: gradient.scale, update: gradient.update, workspace: call.workspace)
-        }
-        results.selectedCount?.pointee = Int64(selected)
-    }
-}
-
-private func evaluatePerCell(
-    _ arguments: MaskedArguments, _ workspace: OpaquePointer?, _ results: PerCellResults,
-    metric make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
-) -> fastloss_status {
-    call(workspace) { (call) throws(CallError) in
-        let settings = try arguments.settings()
-        let inputs = try arguments.take(call)
-        let values = try results.take(call, rows: arguments.rows)
-        let metric = make(settings.reduction, settings.whenEmpty)
-        let selected = try call.run { () throws(LossError) in
-            var values = call.mutableSpan(values)
-            return try metric.valuePerCell(
-                predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: &values,
-                workspace: call.workspace)
+                mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: call.buffer(values),
+                into: call.output(gradient), in: &layout)
         }
         results.selectedCount?.pointee = Int64(selected)
     }
@@ -265,7 +211,8 @@ public func fastloss_masked_relative_error(
         MaskedArguments(
             rows: rows, columns: columns, predictions: (predictions, predictionsStride),
             targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        workspace, loss, metric: { MaskedRelativeError(reduction: $0, whenEmpty: $1) })
+        nil, workspace, loss
+    ) { MaskedRelativeError(reduction: $0, whenEmpty: $1) }
 }
 
 @c @implementation
@@ -280,6 +227,6 @@ public func fastloss_masked_relative_error_per_cell(
         MaskedArguments(
             rows: rows, columns: columns, predictions: (predictions, predictionsStride),
             targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        workspace, PerCellResults(values: values, selectedCount: selectedCount),
-        metric: { MaskedRelativeError(reduction: $0, whenEmpty: $1) })
+        nil, workspace, PerCellResults(values: values, selectedCount: selectedCount)
+    ) { MaskedRelativeError(reduction: $0, whenEmpty: $1) }
 }

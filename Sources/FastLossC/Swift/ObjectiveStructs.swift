@@ -7,10 +7,12 @@ import FastLoss
 
 extension ObjectiveTerm {
     /// The terms in the order of their numbers in C.
-    static let numbered: [ObjectiveTerm] = [
-        .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive,
-        .elastic, .batch,
-    ]
+    static var numbered: InlineArray<9, ObjectiveTerm> {
+        [
+            .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive,
+            .elastic, .batch,
+        ]
+    }
 
     fileprivate static func checkedNumber(_ term: fastloss_term) throws(CallError) -> Int {
         let number = Int(term)
@@ -47,17 +49,17 @@ func withTerms<Value, Tuple, Result>(
 extension TermValues {
     /// Writes the values at the places of their terms; what has none is left as it is.
     func write(to places: UnsafeMutableBufferPointer<Value>) {
-        for (number, term) in ObjectiveTerm.numbered.enumerated() {
-            if let value = self[term] { places[number] = value }
+        let terms = ObjectiveTerm.numbered
+        for number in terms.indices {
+            if let value = self[terms[number]] { places[number] = value }
         }
     }
 
     /// The bits of the terms that have a value.
     var bits: UInt32 {
         var bits: UInt32 = 0
-        for (number, term) in ObjectiveTerm.numbered.enumerated() where self[term] != nil {
-            bits |= 1 << UInt32(number)
-        }
+        let terms = ObjectiveTerm.numbered
+        for number in terms.indices where self[terms[number]] != nil { bits |= 1 << UInt32(number) }
         return bits
     }
 }
@@ -96,8 +98,9 @@ extension fastloss_objective: SizedStruct {
         var weights = weights
         let values = withTerms(of: &weights, as: Float.self) { places in
             var values = TermValues<Float>()
-            for (number, term) in ObjectiveTerm.numbered.enumerated() where terms >> UInt32(number) & 1 == 1 {
-                values[term] = places[number]
+            let numbered = ObjectiveTerm.numbered
+            for number in numbered.indices where terms >> UInt32(number) & 1 == 1 {
+                values[numbered[number]] = places[number]
             }
             return values
         }

@@ -91,27 +91,24 @@ struct Operand {
         var isWritten: Bool { self == .output || self == .accumulator }
     }
 
-    /// The most that any call has: 13 inputs and 10 gradients of the objective. Room for them is made once.
-    static let capacity = 23
-
     let name: String
     let layout: RowLayout
     let role: Role
     /// Where its elements lie one after the other: at its own place, or where they are packed.
     var contiguous: UnsafeMutableRawPointer?
     /// The scratch memory that it is packed into.
-    var scratch: Workspace.Scratch<UInt8>?
+    var scratch: ScratchArray<UInt8>?
 
-    /// Whether its elements have to be had one after the other and are not.
+    /// Whether its rows have gaps and its elements are needed one after the other.
     var isToBePacked: Bool { !layout.isContiguous && role != .surroundings }
 
     /// Copies the rows to, or from, where they lie packed.
-    func copy(_ direction: Direction, workspace: Workspace) {
+    func copy(_ direction: Direction, workers: Int) {
         guard let packed = contiguous, layout.byteCount > 0 else { return }
         let rowsPerTask = max(1, Self.bytesPerTask / layout.rowBytes)
         let tasks = (layout.rows + rowsPerTask - 1) / rowsPerTask
         // 8 bytes a nanosecond, read and written.
-        workspace.forEachTask(tasks, estimatedNanoseconds: layout.byteCount / 8) { task, _ in
+        forEachTask(tasks, workers: workers, estimatedNanoseconds: Double(layout.byteCount) / 8) { task, _ in
             for row in task * rowsPerTask..<min(layout.rows, (task + 1) * rowsPerTask) {
                 let place = UnsafeMutableRawPointer(bitPattern: layout.start(ofRow: row))!
                 let packedRow = packed + row * layout.rowBytes

@@ -29,12 +29,11 @@ public func fastloss_masked_reductions(
             masks, Strides(rows: maskCount, columns: columns, stride: masksStride, of: "masks"))
         let outputs = try call.output(
             outputs, Strides(rows: rows, columns: maskCount, stride: outputsStride, of: "outputs"))
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(outputs)
-            try reductions.value(
-                values: call.span(values), masks: call.span(masks),
+        try call.run { (layout) throws(LossError) in
+            try MaskedReductions.ValuePlan(
+                reductions, values: call.span(values), masks: call.span(masks),
                 shape: MatrixShape(rows: Int(rows), columns: Int(columns)), maskCount: Int(maskCount),
-                outputs: &output, workspace: call.workspace)
+                outputs: call.buffer(outputs), in: &layout)
         }
     }
 }
@@ -54,13 +53,11 @@ public func fastloss_masked_reductions_gradient(
         let masks = try call.input(
             masks, Strides(rows: maskCount, columns: columns, stride: masksStride, of: "masks"))
         let gradient = try required(try call.gradient(gradient, rows: rows, columns: columns), "gradient")
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try reductions.gradient(
-                outputGradient: call.span(outputGradient), masks: call.span(masks),
+        try call.run { (layout) throws(LossError) in
+            try MaskedReductions.GradientPlan(
+                reductions, outputGradient: call.span(outputGradient), masks: call.span(masks),
                 shape: MatrixShape(rows: Int(rows), columns: Int(columns)), maskCount: Int(maskCount),
-                gradient: &output, gradientScale: gradient.scale, update: gradient.update,
-                workspace: call.workspace)
+                into: call.output(gradient), in: &layout)
         }
     }
 }
@@ -104,10 +101,9 @@ public func fastloss_token_pooling(
         }
         let embeddings = try call.output(
             embeddings, Strides(rows: cells, columns: width, stride: embeddingsStride, of: "embeddings"))
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(embeddings)
-            try pooling.value(
-                states: call.span(taken), shape: shape, embeddings: &output, workspace: call.workspace)
+        try call.run { (layout) throws(LossError) in
+            try TokenPooling.ValuePlan(
+                pooling, states: call.span(taken), shape: shape, embeddings: call.buffer(embeddings), in: &layout)
         }
     }
 }
@@ -125,11 +121,10 @@ public func fastloss_token_pooling_gradient(
             embeddingGradient,
             Strides(rows: cells, columns: width, stride: embeddingGradientStride, of: "embeddingGradient"))
         let gradient = try call.gradient(gradient, shape)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try pooling.gradient(
-                embeddingGradient: call.span(embeddingGradient), shape: shape, gradient: &output,
-                gradientScale: gradient.scale, update: gradient.update, workspace: call.workspace)
+        try call.run { (layout) throws(LossError) in
+            try TokenPooling.GradientPlan(
+                pooling, embeddingGradient: call.span(embeddingGradient), shape: shape,
+                into: call.output(gradient), in: &layout)
         }
     }
 }

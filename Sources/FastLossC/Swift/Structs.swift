@@ -158,11 +158,11 @@ extension EmptySelectionRule {
 }
 
 extension GradientUpdate {
-    init(_ value: fastloss_update, _ name: String) throws(CallError) {
+    init(_ value: fastloss_update, of gradient: String) throws(CallError) {
         switch Int(value) {
         case FASTLOSS_UPDATE_OVERWRITE: self = .overwrite
         case FASTLOSS_UPDATE_ACCUMULATE: self = .accumulate
-        default: throw .invalidEnumeration(name: "\(name).update", value: value)
+        default: throw .invalidUpdate(of: gradient, value: value)
         }
     }
 }
@@ -186,7 +186,7 @@ extension Call {
         guard let pointer else { return nil }
         let value = try fastloss_gradient.read(pointer)
         guard value.cell_stride == 0 else {
-            throw .strideOfMatrix(argument: "\(name).cell_stride", cellStride: value.cell_stride)
+            throw .strideOfMatrix(gradient: name, cellStride: value.cell_stride)
         }
         let strides = Strides(rows: rows, columns: columns, stride: value.stride, of: name)
         return try take(value, strides)
@@ -205,17 +205,25 @@ extension Call {
     private func take(
         _ value: fastloss_gradient, _ strides: Strides
     ) throws(CallError) -> TakenGradient {
-        let update = try GradientUpdate(value.update, strides.name)
+        let update = try GradientUpdate(value.update, of: strides.name)
         return TakenGradient(
             memory: try output(value.data, strides, update: update), name: strides.name, scale: value.scale,
             update: update)
     }
 
-    /// The gradient as the losses' package interface takes it, with one factor more.
-    func output(_ gradient: TakenGradient?, factor: Float = 1) -> GradientOutput? {
-        guard let gradient else { return nil }
-        return GradientOutput(
-            buffer(gradient.memory), named: gradient.name, scale: factor * gradient.scale,
+    /// The gradient as the plans take it; nil where none is wanted.
+    func output(_ gradient: TakenGradient?) -> GradientOutput? {
+        gradient.map { output($0) }
+    }
+
+    /// The gradient as the plans take it.
+    ///
+    /// - Parameter lambda: that of a gradient reversal, if the gradient is beyond one.
+    func output(_ gradient: TakenGradient, reversedBy lambda: Float? = nil) -> GradientOutput {
+        GradientOutput(
+            buffer(gradient.memory), named: gradient.name,
+            scale: -Double(lambda ?? -1) * Double(gradient.scale),
+            named: lambda == nil || !gradient.scale.isFinite ? "gradientScale" : "lambda · gradientScale",
             update: gradient.update)
     }
 }

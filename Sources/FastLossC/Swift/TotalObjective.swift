@@ -56,10 +56,11 @@ private struct TakenInputs {
         secondCellEmbedding = try call.optional(
             inputs.second_cell_embedding, cells, width, "secondCellEmbedding")
         cellTypes = try TakenClassification(
-            inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count, "cellTypes",
-            call)
+            inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count,
+            ("cellTypes.logits", "cellTypes.labels"), call)
         batches = try TakenClassification(
-            inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count, "batches", call)
+            inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count,
+            ("batches.logits", "batches.labels"), call)
     }
 }
 
@@ -72,13 +73,13 @@ private struct TakenClassification {
     /// Nil where neither was given; one without the other is an error.
     init?(
         _ logits: fastloss_view, _ labels: UnsafePointer<Int32>?, _ cells: Int64, _ classes: Int64,
-        _ name: String, _ call: borrowing Call
+        _ names: (logits: String, labels: String), _ call: borrowing Call
     ) throws(CallError) {
         guard logits.data != nil || labels != nil else { return nil }
         self.logits = try call.input(
             logits.data,
-            Strides(rows: cells, columns: classes, stride: logits.stride, of: "\(name).logits"))
-        self.labels = try call.input(labels, Strides(count: cells, of: "\(name).labels"))
+            Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits))
+        self.labels = try call.input(labels, Strides(count: cells, of: names.labels))
         self.classes = Int(clamping: classes)
     }
 
@@ -157,7 +158,7 @@ private struct TakenGradients {
         _ call: borrowing Call
     ) throws(CallError) {
         scale = gradients.scale
-        update = try GradientUpdate(gradients.update, "gradients")
+        update = try GradientUpdate(gradients.update, of: "gradients")
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         genePredictions = try call.optional(
             gradients.gene_predictions, cells, genes, "gradients.genePredictions",
@@ -211,9 +212,7 @@ private struct TakenGradients {
 extension TotalObjective {
     /// A term that reads the targets, if one is on.
     fileprivate var firstValueTerm: ObjectiveTerm? {
-        let terms: InlineArray<5, ObjectiveTerm> = [
-            .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation,
-        ]
+        let terms = ObjectiveTerm.valueTerms
         for index in terms.indices where weights[terms[index]] != nil { return terms[index] }
         return nil
     }
@@ -271,13 +270,13 @@ public func fastloss_total_objective(
             gradients == nil
             ? nil
             : try TakenGradients(fastloss_objective_gradients.read(gradients), of: inputs, taken, call)
-        let result = try call.run { () throws(LossError) in
+        let result = try call.run { (layout) throws(LossError) in
             let spans = taken.spans(call)
-            guard let takenGradients else { return try objective.value(spans, workspace: call.workspace) }
+            guard let takenGradients else { return try objective.plan(spans, in: &layout) }
             var gradients = takenGradients.spans(call)
-            return try objective.valueAndGradient(
+            return try objective.plan(
                 spans, gradients: &gradients, gradientScale: takenGradients.scale,
-                update: takenGradients.update, workspace: call.workspace)
+                update: takenGradients.update, in: &layout)
         }
         fastloss_objective_value(result, of: objective).write(to: place, size: size)
     }

@@ -14,55 +14,114 @@ import Darwin
 @c @implementation
 public func fastloss_abi_version() -> Int32 { FASTLOSS_ABI_VERSION }
 
-/// The version as C has it, made once and never freed.
-nonisolated(unsafe) private let version = UnsafePointer(strdup(FastLossVersion.current))
-
 @c @implementation
-public func fastloss_version() -> UnsafePointer<CChar>? { version }
+public func fastloss_version() -> UnsafePointer<CChar>? { staticText(FastLossVersion.text) }
 
 @c @implementation
 public func fastloss_describe(_ buffer: UnsafeMutablePointer<CChar>?, _ capacity: Int) -> Int {
-    let text = RuntimeDescription.current.json.utf8
-    guard let buffer, capacity > 0 else { return text.count }
-    var length = 0
-    for byte in text.prefix(capacity - 1) {
-        buffer[length] = CChar(bitPattern: byte)
-        length += 1
-    }
-    buffer[length] = 0
-    return text.count
+    ProcessState.prepare()
+    BLAS.prepare()
+    var json = JSONObject(buffer, capacity: capacity)
+    json.add("version", staticText(FastLossVersion.text))
+    json.add("abiVersion", Int(FASTLOSS_ABI_VERSION))
+    json.add("instructionSet", InstructionSet.active.text)
+    json.add("requestedInstructionSet", InstructionSet.requestedText)
+    json.add("workers", Workspace.defaultWorkers)
+    json.add("blasConfiguration", BLAS.configurationText)
+    json.add("blasCore", BLAS.coreNameText)
+    json.add("blasThreads", BLAS.threads)
+    json.add("blasLibrary", BLAS.libraryPathText ?? staticText("unknown (linked statically)"))
+    return json.end()
 }
 
-extension RuntimeDescription {
-    /// The description as one JSON object, with the keys that fastloss.h promises.
-    var json: String {
-        let members = [
-            ("version", quoted(version)),
-            ("abiVersion", "\(FASTLOSS_ABI_VERSION)"),
-            ("instructionSet", quoted(instructionSet.rawValue)),
-            ("requestedInstructionSet", requestedInstructionSet.map(quoted) ?? "null"),
-            ("workers", "\(workers)"),
-            ("blasConfiguration", quoted(blasConfiguration)),
-            ("blasCore", quoted(blasCore)),
-            ("blasThreads", "\(blasThreads)"),
-            ("blasLibrary", quoted(blasLibrary)),
-        ]
-        return "{" + members.map { "\(quoted($0)): \($1)" }.joined(separator: ", ") + "}"
-    }
-}
-
-/// A string in JSON's notation (RFC 8259, section 7).
-func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case "\u{0}"..<" ":
-            let digits = String(scalar.value, radix: 16)
-            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-        default: result.unicodeScalars.append(scalar)
+extension InstructionSet {
+    /// The name, as FASTLOSS_ISA takes it.
+    fileprivate var text: UnsafePointer<CChar> {
+        switch self {
+        case .baseline: staticText("baseline")
+        case .avx2: staticText("avx2")
+        case .avx512: staticText("avx512")
         }
     }
-    return result + "\""
+
+    /// What FASTLOSS_ISA asks for, if it is set.
+    fileprivate static var requestedText: UnsafePointer<CChar>? { UnsafePointer(getenv("FASTLOSS_ISA")) }
+}
+
+/// A JSON object (RFC 8259) on its way into a caller's buffer, as snprintf writes: what does not fit is counted. No memory is
+/// allocated.
+private struct JSONObject {
+    private let buffer: UnsafeMutablePointer<CChar>?
+    private let capacity: Int
+    private var length = 0
+
+    init(_ buffer: UnsafeMutablePointer<CChar>?, capacity: Int) {
+        self.buffer = capacity > 0 ? buffer : nil
+        self.capacity = capacity
+    }
+
+    /// A string, or null.
+    mutating func add(_ key: StaticString, _ value: UnsafePointer<CChar>?) {
+        add(key)
+        if let value { append(quoted: value) } else { append("null") }
+    }
+
+    /// A number that is not negative.
+    mutating func add(_ key: StaticString, _ value: Int) {
+        add(key)
+        var power = 1
+        while value / power >= 10 { power *= 10 }
+        while power > 0 {
+            append(UInt8(ascii: "0") + UInt8(value / power % 10))
+            power /= 10
+        }
+    }
+
+    /// Ends the object and the text, and returns the text's length.
+    mutating func end() -> Int {
+        append("}")
+        if let buffer { buffer[min(length, capacity - 1)] = 0 }
+        return length
+    }
+
+    private mutating func add(_ key: StaticString) {
+        append(length == 0 ? "{" : ", ")
+        append(quoted: staticText(key))
+        append(": ")
+    }
+
+    /// A string in JSON's notation (section 7).
+    private mutating func append(quoted text: UnsafePointer<CChar>) {
+        append("\"")
+        var next = text
+        while next.pointee != 0 {
+            let byte = UInt8(bitPattern: next.pointee)
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+                append("\\")
+                append(byte)
+            case 0..<0x20:
+                append("\\u00")
+                append(UInt8(ascii: byte < 0x10 ? "0" : "1"))
+                append(hexadecimalDigit(byte & 0xf))
+            default:
+                append(byte)
+            }
+            next += 1
+        }
+        append("\"")
+    }
+
+    private func hexadecimalDigit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + (value - 10)
+    }
+
+    private mutating func append(_ text: StaticString) {
+        for index in 0..<text.utf8CodeUnitCount { append(text.utf8Start[index]) }
+    }
+
+    private mutating func append(_ byte: UInt8) {
+        if let buffer, length < capacity - 1 { buffer[length] = CChar(bitPattern: byte) }
+        length += 1
+    }
 }

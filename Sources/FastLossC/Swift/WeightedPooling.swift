@@ -80,11 +80,10 @@ public func fastloss_weighted_token_pooling(
         let states = try call.states(states, shape, statesTokenStride, statesCellStride)
         let weights = try call.weights(weights, shape, weightsStride)
         let embeddings = try call.embeddings(embeddings, shape, embeddingsStride)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(embeddings)
-            try WeightedTokenPooling().value(
+        try call.run { (layout) throws(LossError) in
+            try WeightedTokenPooling.ValuePlan(
                 states: call.span(states), weights: call.span(weights), shape: shape.tokens,
-                weightings: shape.weightings, embeddings: &output, workspace: call.workspace)
+                weightings: shape.weightings, embeddings: call.buffer(embeddings), in: &layout)
         }
     }
 }
@@ -101,13 +100,11 @@ public func fastloss_weighted_token_pooling_states_gradient(
         let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
         let weights = try call.weights(weights, shape, weightsStride)
         let gradient = try call.gradient(gradient, shape.tokens)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try WeightedTokenPooling().statesGradient(
+        try call.run { (layout) throws(LossError) in
+            try WeightedTokenPooling.statesGradientPlan(
                 embeddingGradient: call.span(upstream),
                 weights: call.span(weights), shape: shape.tokens,
-                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
-                update: gradient.update, workspace: call.workspace)
+                weightings: shape.weightings, into: call.output(gradient), in: &layout)
         }
     }
 }
@@ -124,13 +121,11 @@ public func fastloss_weighted_token_pooling_weights_gradient(
         let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
         let states = try call.states(states, shape, statesTokenStride, statesCellStride)
         let gradient = try call.weightsGradient(gradient, shape)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try WeightedTokenPooling().weightsGradient(
+        try call.run { (layout) throws(LossError) in
+            try WeightedTokenPooling.weightsGradientPlan(
                 embeddingGradient: call.span(upstream),
                 states: call.span(states), shape: shape.tokens,
-                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
-                update: gradient.update, workspace: call.workspace)
+                weightings: shape.weightings, into: call.output(gradient), in: &layout)
         }
     }
 }
@@ -152,13 +147,11 @@ public func fastloss_normalized_weighted_token_pooling(
         let weights = try call.weights(weights, shape, weightsStride)
         let embeddings = try call.embeddings(embeddings, shape, embeddingsStride)
         let norms = try call.output(norms, Strides(count: shape.sums, of: "norms"))
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(embeddings)
-            var normOutput = call.mutableSpan(norms)
-            try NormalizedWeightedTokenPooling().value(
+        try call.run { (layout) throws(LossError) in
+            try NormalizedWeightedTokenPooling.ValuePlan(
                 states: call.span(states), weights: call.span(weights), shape: shape.tokens,
-                weightings: shape.weightings, embeddings: &output, norms: &normOutput,
-                workspace: call.workspace)
+                weightings: shape.weightings, embeddings: call.buffer(embeddings), norms: call.buffer(norms),
+                in: &layout)
         }
     }
 }
@@ -178,13 +171,11 @@ public func fastloss_normalized_weighted_token_pooling_states_gradient(
         let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
         let weights = try call.weights(weights, shape, weightsStride)
         let gradient = try call.gradient(gradient, shape.tokens)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try NormalizedWeightedTokenPooling().statesGradient(
+        try call.run { (layout) throws(LossError) in
+            try NormalizedWeightedTokenPooling.statesGradientPlan(
                 embeddingGradient: call.span(upstream), embeddings: call.span(embeddings),
                 norms: call.span(norms), weights: call.span(weights), shape: shape.tokens,
-                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
-                update: gradient.update, workspace: call.workspace)
+                weightings: shape.weightings, into: call.output(gradient), in: &layout)
         }
     }
 }
@@ -204,13 +195,11 @@ public func fastloss_normalized_weighted_token_pooling_weights_gradient(
         let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
         let states = try call.states(states, shape, statesTokenStride, statesCellStride)
         let gradient = try call.weightsGradient(gradient, shape)
-        try call.run { () throws(LossError) in
-            var output = call.mutableSpan(gradient.memory)
-            try NormalizedWeightedTokenPooling().weightsGradient(
+        try call.run { (layout) throws(LossError) in
+            try NormalizedWeightedTokenPooling.weightsGradientPlan(
                 embeddingGradient: call.span(upstream), embeddings: call.span(embeddings),
                 norms: call.span(norms), states: call.span(states), shape: shape.tokens,
-                weightings: shape.weightings, gradient: &output, gradientScale: gradient.scale,
-                update: gradient.update, workspace: call.workspace)
+                weightings: shape.weightings, into: call.output(gradient), in: &layout)
         }
     }
 }

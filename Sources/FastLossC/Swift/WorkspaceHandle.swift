@@ -4,38 +4,114 @@ import CFastLoss
 import FastLoss
 import Synchronization
 
-/// A workspace, scratch memory for matrices with gaps between their rows, and whether a call is using both.
-final class WorkspaceHandle {
-    /// More than any machine has: a larger number is a mistake, and would be asked of the system as threads.
-    static let mostWorkers: Int64 = 4096
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
 
-    let workspace: Workspace
-    /// What packed matrices lie in. A workspace of its own, because every loss reserves the other for itself.
-    let packing: Workspace
-    /// The matrices of the call that is going on. Kept here, so that no call has to allocate the list.
-    var operands: [Operand] = []
-    private let isBusy = Atomic(false)
+/// The workspace behind a pointer: memory of the C library, whose allocator says where there is none.
+struct WorkspaceHandle {
+    private struct State: ~Copyable {
+        let workers: Int
+        var scratch = ScratchMemory()
+        /// What packed matrices lie in. Memory of its own: it is filled before the scratch memory of a loss is laid out.
+        var packing = ScratchMemory()
+        /// The matrices of the call that is going on. Kept here, because the list is too large to hand around.
+        var operands = InlineArray<23, Operand?>(repeating: nil)
+        var operandCount = 0
+        let isBusy = Atomic(false)
 
-    init(workers: Int) {
-        workspace = Workspace(workers: workers)
-        packing = Workspace(workers: workers)
-        operands.reserveCapacity(Operand.capacity)
+        init(workers: Int) {
+            self.workers = workers
+        }
     }
 
-    /// Takes the workspace for a call, or tells that another call has it.
-    func acquire() -> Bool {
-        isBusy.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
+    private let state: UnsafeMutablePointer<State>
+
+    init(workers: Int) throws(CallError) {
+        ProcessState.prepare()
+        guard let memory = malloc(MemoryLayout<State>.size) else {
+            throw .loss(.outOfMemory(call: "a workspace", bytes: MemoryLayout<State>.size))
+        }
+        state = memory.bindMemory(to: State.self, capacity: 1)
+        state.initialize(to: State(workers: workers))
     }
 
-    func release() {
-        operands.removeAll(keepingCapacity: true)
-        isBusy.store(false, ordering: .releasing)
+    /// The workspace behind a pointer that C has.
+    init(_ pointer: UnsafeMutableRawPointer) {
+        state = pointer.assumingMemoryBound(to: State.self)
     }
 
     /// The workspace behind a pointer that C gave; the thread's own for NULL.
-    static func of(_ pointer: OpaquePointer?) -> WorkspaceHandle {
-        guard let pointer else { return ThreadState.current.workspace }
-        return Unmanaged<WorkspaceHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
+    init(given pointer: OpaquePointer?) throws(CallError) {
+        if let pointer {
+            self.init(UnsafeMutableRawPointer(pointer))
+        } else if let thread = ThreadState.current {
+            self = try thread.workspace()
+        } else {
+            throw .loss(.outOfMemory(call: "the state of this thread", bytes: Message.capacity))
+        }
+    }
+
+    var pointer: UnsafeMutableRawPointer { UnsafeMutableRawPointer(state) }
+
+    func destroy() {
+        state.deinitialize(count: 1)
+        free(state)
+    }
+
+    var workers: Int { state.pointee.workers }
+
+    /// Bytes of scratch memory that are held now.
+    var byteCount: Int { state.pointee.scratch.byteCount + state.pointee.packing.byteCount }
+
+    /// Takes the workspace for a call, or tells that another call has it.
+    func acquire() -> Bool {
+        state.pointee.isBusy.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
+    }
+
+    func release() {
+        state.pointee.operandCount = 0
+        state.pointee.isBusy.store(false, ordering: .releasing)
+    }
+}
+
+// MARK: - The matrices of the call
+
+extension WorkspaceHandle {
+    var operandCount: Int { state.pointee.operandCount }
+
+    /// Operand number `index` of those that were appended.
+    subscript(index: Int) -> Operand {
+        get { state.pointee.operands[index]! }
+        nonmutating set { state.pointee.operands[index] = newValue }
+    }
+
+    /// Returns the operand's number.
+    func append(_ operand: Operand) -> Int {
+        let number = state.pointee.operandCount
+        state.pointee.operands[number] = operand
+        state.pointee.operandCount = number + 1
+        return number
+    }
+}
+
+// MARK: - Memory
+
+extension WorkspaceHandle {
+    var layout: ScratchLayout { ScratchLayout(workers: workers) }
+
+    /// Memory for the scratch arrays of a plan.
+    func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
+        try state.pointee.scratch.reserve(layout, for: call)
+    }
+
+    /// Memory for packed matrices.
+    func reservePacking(_ layout: ScratchLayout) throws(LossError) -> Execution {
+        try state.pointee.packing.reserve(layout, for: "packing matrices with gaps between their rows")
     }
 }
 
@@ -43,10 +119,12 @@ final class WorkspaceHandle {
 func call(
     _ workspace: OpaquePointer?, _ body: (borrowing Call) throws(CallError) -> Void
 ) -> fastloss_status {
-    let handle = WorkspaceHandle.of(workspace)
-    guard handle.acquire() else { return fail(.workspaceBusy) }
-    defer { handle.release() }
-    return status { () throws(CallError) in try body(Call(handle)) }
+    status { () throws(CallError) in
+        let handle = try WorkspaceHandle(given: workspace)
+        guard handle.acquire() else { throw .workspaceBusy }
+        defer { handle.release() }
+        try body(Call(handle))
+    }
 }
 
 // MARK: - Exported
@@ -57,30 +135,24 @@ public func fastloss_workspace_create(
 ) -> fastloss_status {
     status { () throws(CallError) in
         let workspace = try required(workspace, "workspace")
-        guard (0...WorkspaceHandle.mostWorkers).contains(workers) else {
-            throw .loss(
-                .invalidParameter(
-                    name: "workers", value: Double(workers),
-                    requirement: "between 0 and \(WorkspaceHandle.mostWorkers)"))
-        }
-        let handle = WorkspaceHandle(workers: workers == 0 ? Workspace.defaultWorkers : Int(workers))
-        workspace.pointee = OpaquePointer(Unmanaged.passRetained(handle).toOpaque())
+        guard (0...Int64(Workspace.mostWorkers)).contains(workers) else { throw .workers(workers) }
+        let handle = try WorkspaceHandle(workers: workers == 0 ? Workspace.defaultWorkers : Int(workers))
+        workspace.pointee = OpaquePointer(handle.pointer)
     }
 }
 
 @c @implementation
 public func fastloss_workspace_destroy(_ workspace: OpaquePointer?) {
     guard let workspace else { return }
-    Unmanaged<WorkspaceHandle>.fromOpaque(UnsafeRawPointer(workspace)).release()
+    WorkspaceHandle(UnsafeMutableRawPointer(workspace)).destroy()
 }
 
 @c @implementation
 public func fastloss_workspace_byte_count(_ workspace: OpaquePointer?) -> Int {
-    let handle = WorkspaceHandle.of(workspace)
-    return handle.workspace.byteCount + handle.packing.byteCount
+    (try? WorkspaceHandle(given: workspace))?.byteCount ?? 0
 }
 
 @c @implementation
 public func fastloss_workspace_workers(_ workspace: OpaquePointer?) -> Int64 {
-    Int64(WorkspaceHandle.of(workspace).workspace.workers)
+    Int64((try? WorkspaceHandle(given: workspace))?.workers ?? Workspace.defaultWorkers)
 }

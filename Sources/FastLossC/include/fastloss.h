@@ -32,20 +32,27 @@
 //               share memory with an input or another output; rows of two matrices may interleave in one
 //               buffer.
 //   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
-//               `fastloss_last_error` has the message. A call that fails has written to no output, with two
-//               exceptions: after PROBABILITY_OUT_OF_RANGE, and after OUT_OF_MEMORY of an objective, all outputs
-//               hold unspecified values. Every function
+//               `fastloss_last_error` has the message. A call that fails has written to no output. There is one
+//               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
 //               can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY where it uses
-//               a workspace. As far as pointers and sizes are true, no function ends the process because of
-//               what it is given. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
+//               a workspace. Given valid pointers and sizes, no function ends the process because of its
+//               arguments. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
 //               `gene_predictions`.
 //   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
 //               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
 //               A workspace of NULL is the calling thread's own, made by its first such call and freed when
 //               the thread ends. Results are bitwise the same for any number of workers, on one processor and
-//               OpenBLAS build. After fork() a child must not use a workspace that another thread was using.
-//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. The library's helper
-//               threads live as long as the process: it is never unloaded, dlclose() has no effect.
+//               OpenBLAS build.
+//   Fork        A child may call any function, whatever its parent has called. It must not use a workspace that
+//               another thread of the parent was using at the time of fork().
+//   Rounding    Every worker of a call computes in the floating-point environment of the calling thread: its
+//               rounding, its treatment of subnormal numbers, its exceptions. Accuracy is promised for the
+//               default environment.
+//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. Where memory is needed and there
+//               is none, a call returns OUT_OF_MEMORY. Two things are beyond this library: OpenBLAS maps a buffer
+//               in a thread's first product and ends the process without one; the Swift runtime and the dynamic
+//               linker may do the same in the first call of a function. The library's helper threads live as long
+//               as the process: it is never unloaded, dlclose() has no effect.
 //   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
 //               library takes the structs of an earlier header. An earlier library takes those of a later
 //               header as long as what it does not know is zero, which will always mean "the default".
@@ -167,8 +174,9 @@ enum {
 FASTLOSS_API const char *fastloss_status_name(fastloss_status status);
 
 /// What was wrong with the last call of this thread that failed: a sentence that names the argument, what was
-/// expected and what came, in UTF-8. Empty before the first. Never NULL; valid until a call of this thread
-/// fails again or the thread ends. Calls that succeed leave it as it is.
+/// expected and what came, in UTF-8. Empty before the first, and where there was no memory to keep a message in.
+/// Never NULL; valid until a call of this thread fails again or the thread ends. Calls that succeed leave it as
+/// it is.
 FASTLOSS_API const char *fastloss_last_error(void);
 
 // -----------------------------------------------------------------------------------------------------------
@@ -182,10 +190,10 @@ typedef struct fastloss_workspace fastloss_workspace;
 /// Makes a workspace.
 ///
 /// \param workers    how many threads a call may use, the calling one among them, at most 4096; 0 is the
-///                   environment variable FASTLOSS_THREADS or else the number of processors that the process
-///                   may use. Results do not depend on it.
+///                   environment variable FASTLOSS_THREADS, where that is from 1 to 4096, or else the number of
+///                   processors that the process may use. Results do not depend on it.
 /// \param workspace  receives the handle, to be given to `fastloss_workspace_destroy`.
-/// \return NULL_POINTER; INVALID_PARAMETER for workers out of range. Nothing is written then.
+/// \return NULL_POINTER; INVALID_PARAMETER for workers out of range; OUT_OF_MEMORY. Nothing is written then.
 FASTLOSS_API fastloss_status fastloss_workspace_create(int64_t workers, fastloss_workspace **workspace);
 
 /// Frees a workspace, which no call may be using. NULL is ignored.

@@ -132,6 +132,12 @@ extension BenchmarkContext {
 }
 
 /// A row whose calls advance `clock` by 2 ms (FastLoss), 3 ms (on one worker of two), 4 ms (a rival) and 6 ms (naive).
+/// A plan that needs its scratch memory and nothing else.
+private struct NoPlan: Plan {
+    let name = "nothing"
+    func run(on execution: Execution) {}
+}
+
 func sampleBenchmark(
     kernel: String = "Sample", variant: String? = nil, mode: Mode = .valueAndGradient,
     shape: ProblemShape = ProblemShape(64, 1201),
@@ -145,9 +151,9 @@ func sampleBenchmark(
     ) { context in
         func fill(_ workspace: Workspace) throws {
             guard let workspaceBytes else { return }
-            var layout = Workspace.Layout()
+            var layout = workspace.layout
             _ = try layout.add(workspaceBytes, of: UInt8.self)
-            try workspace.reserve(layout)
+            try workspace.run(NoPlan(), layout)
         }
         return Prepared(
             work: Work(flops: 3_000_000, bytes: bytes, limitedBy: limit),

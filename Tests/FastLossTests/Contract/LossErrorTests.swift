@@ -21,8 +21,8 @@ import Testing
             "LAPACK's sgesdd did not converge (info 3)"
         ),
         (
-            .outOfMemory(bytes: 4096),
-            "the scratch memory of this call, 4096 bytes, could not be had; an objective's output buffers hold unspecified values"
+            .outOfMemory(call: "TotalObjective", bytes: 4096),
+            "TotalObjective could not allocate 4096 bytes of scratch memory"
         ),
     ])
     func messages(error: LossError, message: String) {

@@ -23,12 +23,11 @@ private let canCount = allocation_counter_is_available() && !_isDebugAssertConfi
     }
 
     @Test func `the counter counts what helpers allocate`() {
-        let workspace = Workspace(workers: 2)
         let tasks = 64
         // What is allocated in the tasks, in a place of each task's own.
         let made = UnsafeMutableBufferPointer<UnsafeMutableRawPointer>.allocate(capacity: tasks)
         allocation_counter_start()
-        workspace.forEachTask(tasks, estimatedNanoseconds: .max) { task, _ in
+        forEachTask(tasks, workers: 2, estimatedNanoseconds: .infinity) { task, _ in
             made.initializeElement(at: task, to: .allocate(byteCount: 100, alignment: 8))
         }
         let count = allocation_counter_stop()

@@ -7,14 +7,13 @@ import Synchronization
 import Testing
 
 @Suite struct WorkersTests {
-    static let worthSharing = 1_000_000_000
+    static let worthSharing = 1e9
 
     @Test(arguments: [1, 2, 3, 8], [0, 1, 2, 7, 1_000])
     func everyTaskRunsOnce(workers: Int, tasks: Int) {
-        let workspace = Workspace(workers: workers)
         for cost in [0, Self.worthSharing] {
             let runs = (0..<tasks).map { _ in Counter() }
-            workspace.forEachTask(tasks, estimatedNanoseconds: cost) { task, _ in runs[task].increment() }
+            forEachTask(tasks, workers: workers, estimatedNanoseconds: cost) { task, _ in runs[task].increment() }
             #expect(runs.allSatisfy { $0.value == 1 })
         }
     }
@@ -23,7 +22,7 @@ import Testing
     func workersShareNoPlace(workers: Int) {
         let busy = (0..<workers).map { _ in Counter() }
         let clashes = Counter()
-        Workspace(workers: workers).forEachTask(2_000, estimatedNanoseconds: Self.worthSharing) { _, worker in
+        forEachTask(2_000, workers: workers, estimatedNanoseconds: Self.worthSharing) { _, worker in
             if !(0..<workers).contains(worker) || busy[worker].increment() != 0 { clashes.increment() }
             busy[worker].decrement()
         }
@@ -32,7 +31,7 @@ import Testing
 
     @Test func smallWorkStaysOnOneWorker() {
         let places = Counter()
-        Workspace(workers: 4).forEachTask(100, estimatedNanoseconds: 1_000) { _, worker in
+        forEachTask(100, workers: 4, estimatedNanoseconds: 1_000) { _, worker in
             if worker != 0 { places.increment() }
         }
         #expect(places.value == 0)
@@ -43,10 +42,9 @@ import Testing
         let (callers, rounds, tasks) = (8, 50, 20)
         let runs = Counter()
         DispatchQueue.concurrentPerform(iterations: callers) { _ in
-            let workspace = Workspace(workers: 4)
             for _ in 0..<rounds {
                 let inThisCall = Counter()
-                workspace.forEachTask(tasks, estimatedNanoseconds: Self.worthSharing) { _, _ in
+                forEachTask(tasks, workers: 4, estimatedNanoseconds: Self.worthSharing) { _, _ in
                     inThisCall.increment()
                 }
                 // Every task has ended when the call returns.

@@ -129,7 +129,9 @@ import Testing
             (-1, 3, "a shape of -1 rows and 3 columns \(impossible)"),
             (Int.max, 0, "rows is \(Int.max), but BLAS takes sizes up to \(largest)"),
             (huge, 0, "rows is \(huge), but BLAS takes sizes up to \(largest)"),
-            (largest, 0, "a shape of \(largest) rows and \(largest) columns \(impossible)"),
+            // 16 EiB, and 4 EiB: no machine has them.
+            (largest, 0, "CosineSimilarity could not allocate \(Int.max) bytes of scratch memory"),
+            (1 << 30, 0, "CosineSimilarity could not allocate \(1 << 62) bytes of scratch memory"),
         ] {
             expectError(message) { () throws(LossError) in
                 _ = try CosineSimilarity().matrix(

@@ -1,6 +1,6 @@
 // The only callers of CBLAS: named single-precision products on row-major matrices.
 
-import CFastLossKernels
+import CFastLossThreads
 import COpenBLAS
 
 #if canImport(Glibc)
@@ -10,22 +10,6 @@ import Musl
 #elseif canImport(Darwin)
 import Darwin
 #endif
-
-/// A row-major matrix somewhere in memory, possibly a block of a larger one.
-package struct MatrixPointer {
-    package let base: UnsafePointer<Float>
-    package let rows: Int
-    package let columns: Int
-    /// Elements between the starts of two rows.
-    package let stride: Int
-
-    package init(_ base: UnsafePointer<Float>, rows: Int, columns: Int, stride: Int? = nil) {
-        self.base = base
-        self.rows = rows
-        self.columns = columns
-        self.stride = stride ?? columns
-    }
-}
 
 /// OpenBLAS, called with one thread: FastLoss spreads whole products over its workers instead.
 ///
@@ -80,7 +64,8 @@ package enum BLAS {
         _ a: MatrixPointer, _ b: MatrixPointer, _ beta: Float, _ c: UnsafeMutablePointer<Float>, _ stride: Int
     ) {
         guard rows > 0, columns > 0 else { return }
-        _ = singleThreaded
+        assert(isPrepared, "a plan with products prepares BLAS before work is shared")
+        prepare()
         // Leading dimensions are at least 1 by BLAS's rules, also for matrices without columns.
         cblas_sgemm(
             CblasRowMajor, transA, transB, Int32(rows), Int32(columns), Int32(depth), alpha,
@@ -97,7 +82,8 @@ extension BLAS {
     /// a smaller depth the same kernel does without. Read from OpenBLAS's sources, and seen in
     /// AllocationTests with OPENBLAS_CORETYPE=SkylakeX; products of the other two forms were not seen to
     /// allocate.
-    private static let smallProductsAllocate = ["SkylakeX", "Cooperlake", "SapphireRapids"].contains(coreName)
+    private static let smallProductsAllocate = ["SkylakeX", "Cooperlake", "SapphireRapids"].contains(
+        String(cString: coreNameText))
 
     private static let allocationFreeDepth = 31
 
@@ -109,39 +95,50 @@ extension BLAS {
 }
 
 extension BLAS {
-    /// Sets OpenBLAS to one thread, once per process, before its first product.
+    /// Sets OpenBLAS to one thread, in the first call of the process. A plan with products calls this before any work is shared.
     ///
     /// OpenBLAS's thread count is process-wide, its threaded products take a global lock, and its kernels
     /// change with the count; one thread per call is what lets products run side by side and give the same
     /// bits every time. A process that uses OpenBLAS with threads of its own keeps its setting with
     /// `FASTLOSS_KEEP_BLAS_THREADS=1`.
-    private static let singleThreaded: Bool = {
-        guard !keepsThreads else { return false }
-        openblas_set_num_threads(1)
-        return true
-    }()
+    package static func prepare() {
+        fastloss_once(FASTLOSS_ONCE_BLAS) {
+            if getenv("FASTLOSS_KEEP_BLAS_THREADS").map({ strcmp($0, "1") == 0 }) != true {
+                openblas_set_num_threads(1)
+            }
+            // OpenBLAS puts the text together in one static buffer at every call: two threads that ask at a time may read
+            // half of it.
+            BLAS.keptConfiguration = UnsafePointer(strdup(openblas_get_config()))
+            _ = BLAS.smallProductsAllocate
+            BLAS.isPrepared = true
+        }
+    }
 
-    /// Whether the environment asks to leave OpenBLAS's thread count alone.
-    package static let keepsThreads = getenv("FASTLOSS_KEEP_BLAS_THREADS").map { String(cString: $0) } == "1"
+    /// Whether ``prepare()`` has been called. Written once, before any work is shared.
+    nonisolated(unsafe) private static var isPrepared = false
 
-    /// OpenBLAS's own description of its build. Asked for once: OpenBLAS puts the text together in one static
-    /// buffer at every call, so that two threads that ask at a time may read half of it.
-    package static let configuration = String(cString: openblas_get_config())
+    /// OpenBLAS's description of its build. Nil where there was no memory to keep it in. Written once, as ``isPrepared``.
+    nonisolated(unsafe) private static var keptConfiguration: UnsafePointer<CChar>?
+
+    /// OpenBLAS's own description of its build.
+    package static var configurationText: UnsafePointer<CChar> {
+        keptConfiguration ?? UnsafePointer(openblas_get_config())
+    }
 
     /// The processor core that OpenBLAS chose its kernels for.
-    package static var coreName: String { String(cString: openblas_get_corename()) }
+    package static var coreNameText: UnsafePointer<CChar> { UnsafePointer(openblas_get_corename()) }
 
     /// Threads that OpenBLAS uses per call, once FastLoss has made its setting.
     package static var threads: Int {
-        _ = singleThreaded
+        prepare()
         return Int(openblas_get_num_threads())
     }
 
-    /// The file of the shared library that `cblas_sgemm` comes from.
-    package static var libraryPath: String {
-        guard let symbol = dlsym(dlopen(nil, RTLD_LAZY), "cblas_sgemm"), let path = fastloss_library_of(symbol) else {
-            return "unknown (linked statically)"
-        }
-        return String(cString: path)
+    /// What stands in for ``libraryPathText`` where OpenBLAS is linked statically.
+    package static let staticLibrary = "unknown (linked statically)"
+
+    /// The file of the shared library that `cblas_sgemm` comes from; nil where it is linked statically.
+    package static var libraryPathText: UnsafePointer<CChar>? {
+        dlsym(dlopen(nil, RTLD_LAZY), "cblas_sgemm").flatMap { fastloss_library_of($0) }
     }
 }

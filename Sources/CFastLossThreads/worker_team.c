@@ -15,6 +15,7 @@
 #endif
 #include "fastloss_worker_team.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -29,6 +30,27 @@
 #define RELAX() __asm__ volatile("yield")
 #else
 #define RELAX() ((void)0)
+#endif
+
+// How a thread rounds, whether it flushes subnormal numbers to zero, and which exceptions interrupt it. A thread inherits
+// this from its creator and keeps it. So a helper adopts the caller's for each piece of work: otherwise a result would depend
+// on which worker computed it.
+#if defined(__x86_64__)
+typedef unsigned floating_point_control;
+static floating_point_control get_control(void) { return _mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK; }
+static void set_control(floating_point_control control) { _mm_setcsr(control); }
+#elif defined(__aarch64__)
+typedef uint64_t floating_point_control;
+static floating_point_control get_control(void) {
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    return control;
+}
+static void set_control(floating_point_control control) { __asm__ volatile("msr fpcr, %0" : : "r"(control)); }
+#else
+typedef int floating_point_control;
+static floating_point_control get_control(void) { return fegetround(); }
+static void set_control(floating_point_control control) { fesetround(control); }
 #endif
 
 enum {
@@ -48,6 +70,7 @@ static pthread_mutex_t engaged = PTHREAD_MUTEX_INITIALIZER;
 // The work, written by the caller before it opens vacancies.
 static fastloss_shared_work body;
 static void *context;
+static floating_point_control callers_control;
 
 /// Helpers that may still enter.
 static atomic_size_t vacancies = 0;
@@ -147,7 +170,10 @@ static void *help(void *unused) {
         leave_callers_processor();
         ++inside;
         const size_t worker = take_vacancy();
-        if (worker > 0) body(context, worker);
+        if (worker > 0) {
+            set_control(callers_control);
+            body(context, worker);
+        }
         leave();
     }
     return NULL;
@@ -189,6 +215,7 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     hire(workers - 1);
     body = work;
     context = work_context;
+    callers_control = get_control();
     vacancies = workers - 1;
     if (sleeping_helpers > 0) {
         pthread_mutex_lock(&door);

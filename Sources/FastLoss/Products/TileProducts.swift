@@ -11,7 +11,17 @@ package enum TileProducts {
 
     /// Products in a nanosecond of one worker, for telling whether a second one pays: what a Zen 5 core reaches. Slower ones
     /// have more to gain than this tells.
-    static let productsPerNanosecond = 130
+    private static let productsPerNanosecond = 130.0
+
+    /// Called by a plan with products, before any work is shared.
+    package static func prepare() {
+        if tileProduct == nil { BLAS.prepare() }
+    }
+
+    /// Nanoseconds that so many products take one worker.
+    package static func nanoseconds(rows: Int, columns: Int, depth: Int) -> Double {
+        Double(rows) * Double(columns) * Double(depth) / productsPerNanosecond
+    }
 
     /// Steps of a sum before it is added to the rest; see FASTLOSS_TILE_DEPTH.
     private static let depth = Int(FASTLOSS_TILE_DEPTH)
@@ -20,7 +30,7 @@ package enum TileProducts {
     /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
     package static func stride(forColumns columns: Int) -> Int {
         guard tileProduct != nil, columns > 0 else { return columns }
-        return (columns + panelRows - 1) / panelRows * panelRows + Workspace.alignment / MemoryLayout<Float>.stride
+        return (columns + panelRows - 1) / panelRows * panelRows + ScratchLayout.alignment / MemoryLayout<Float>.stride
     }
 
     /// C = A·B or C += A·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
@@ -69,7 +79,7 @@ package enum TileProducts {
     /// Writes up to ``panelRows`` rows side by side, ready to be the right operand of similarities.
     package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
         kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
-        // Read, though nothing comes of it.
+        // Zero the padding: the kernel loads it and discards the result.
         let missing = panelRows - rows.rows
         for k in 0..<rows.columns where missing > 0 {
             (panel + k * panelRows + rows.rows).update(repeating: 0, count: missing)

@@ -1,0 +1,17 @@
+// The operands of products.
+
+/// A row-major matrix somewhere in memory, possibly a block of a larger one.
+package struct MatrixPointer {
+    package let base: UnsafePointer<Float>
+    package let rows: Int
+    package let columns: Int
+    /// Elements between the starts of two rows.
+    package let stride: Int
+
+    package init(_ base: UnsafePointer<Float>, rows: Int, columns: Int, stride: Int? = nil) {
+        self.base = base
+        self.rows = rows
+        self.columns = columns
+        self.stride = stride ?? columns
+    }
+}
