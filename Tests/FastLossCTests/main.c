@@ -10,6 +10,9 @@ int main(int count, char **arguments) {
         return 2;
     }
     find_goldens(arguments[1]);
+    // First, because its parents have called less than other tests do.
+    test_fork();
+    test_environment();
     test_runtime();
     test_structs();
     test_errors();

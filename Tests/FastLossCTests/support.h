@@ -99,6 +99,8 @@ void check_same(const float *a, const float *b, int64_t count, const char *file,
 
 // ---- The tests
 
+void test_fork(void);
+void test_environment(void);
 void test_masked_losses(void);
 void test_classification(void);
 void test_cell_embeddings(void);

@@ -1,0 +1,61 @@
+// After fork() every function works in the child, whatever the parent has called before and whatever the child
+// calls first.
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "every_call.h"
+
+/// Seconds that a child may take.
+enum { PATIENCE = 60 };
+
+/// Runs a call in a child, first of all; whether it came back in time, and what it computed.
+static int run_in_child(const every_call *call, fastloss_workspace *workspace, call_results *shared) {
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(PATIENCE);
+        _exit(run_call(call, workspace, shared) == FASTLOSS_OK ? 0 : 1);
+    }
+    int status = -1;
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void call_first_in_children(const char *parent, call_results *shared) {
+    static call_results expected[26];
+    CHECK(every_call_count == 26);
+    now_testing("a child of a parent that %s", parent);
+    fastloss_workspace *workspace = NULL;
+    CHECK_OK(fastloss_workspace_create(4, &workspace));
+    const int knows = expected[0].value != 0;
+    for (int i = 0; i < every_call_count; i++) {
+        now_testing("%s first in a child of a parent that %s", every_calls[i].name, parent);
+        CHECK(run_in_child(&every_calls[i], workspace, shared));
+        // The first children say what the others have to compute, and so does the parent in the end.
+        if (knows) CHECK(same_results(shared, &expected[i]));
+        expected[i] = *shared;
+    }
+    fastloss_workspace_destroy(workspace);
+}
+
+void test_fork(void) {
+    scale_inputs(1);
+    call_results *const shared = (call_results *)mmap(
+        NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    call_first_in_children("has called nothing", shared);
+
+    static call_results own;
+    fastloss_workspace *workspace = NULL;
+    CHECK_OK(fastloss_workspace_create(4, &workspace));
+    CHECK_OK(run_call(&every_calls[0], workspace, &own));
+    call_first_in_children("has called no product", shared);
+
+    for (int i = 0; i < every_call_count; i++) CHECK_OK(run_call(&every_calls[i], workspace, &own));
+    call_first_in_children("has called everything", shared);
+    fastloss_workspace_destroy(workspace);
+    munmap(shared, sizeof *shared);
+}
