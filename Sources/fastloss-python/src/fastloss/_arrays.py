@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ArrayError, InvalidParameterError, ShapeError
+from ._parameters import kind_of
+from .errors import ArrayError, ShapeError
 
-__all__ = ["Matrix", "States", "address", "chosen", "label", "labels", "matrix", "output", "states", "vector"]
+__all__ = ["Matrix", "States", "address", "block", "labels", "matrix", "output", "plain", "states"]
 
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
@@ -45,17 +46,49 @@ def address(array: npt.NDArray[Any]) -> int:
         return location
 
 
-def check(name: str, array: object, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def plain(name: str, array: object, dtype: np.dtype[Any], writable: bool = False) -> npt.NDArray[Any]:
+    """The array, once it is known to be one of this element type, and where it is written, to allow that.
+
+    Every array of the caller's passes through here, in whatever shape it comes.
+    """
+    found = array if type(array) is np.ndarray else unwrapped(name, array, dtype, writable)
+    if found.dtype is not dtype and found.dtype != dtype:
+        raise ArrayError(f"{name} has elements of {found.dtype}; expected {dtype}: nothing is converted")
+    if writable and not found.flags.writeable:
+        raise ArrayError(f"{name} is read-only; expected an array to write to")
+    return found
+
+
+def unwrapped(name: str, array: object, dtype: np.dtype[Any], writable: bool) -> npt.NDArray[Any]:
+    """The plain array in the memory of a subclass's instance: of a memmap, a matrix, a view of AnnData's.
+
+    Not of a masked array: what it hides would count. And to be written to only of a memmap: others may have
+    their own way of that, as AnnData's views, which copy first.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ArrayError(
+            f"{name} is a numpy.ma.{type(array).__name__}, and what it hides would not be left out; expected "
+            f"a plain array: pass its .data, and say what counts by mask=, as ~numpy.ma.getmaskarray does"
+        )
     if not isinstance(array, np.ndarray):
-        raise ArrayError(f"{name} is a {type(array).__name__}; expected a numpy.ndarray of {dtype}")
-    if array.dtype != dtype:
-        raise ArrayError(f"{name} has elements of {array.dtype}; expected {dtype}: nothing is converted")
-    return array
+        raise ArrayError(f"{name} is {kind_of(array)}; expected a numpy.ndarray of {dtype}")
+    if writable and not isinstance(array, np.memmap):
+        raise ArrayError(
+            f"{name} is {kind_of(array)}, whose own way of being written to would be passed over; expected a "
+            f"numpy.ndarray to write to: numpy.asarray gives the one beneath"
+        )
+    return array.view(np.ndarray)
 
 
-def matrix(name: str, array: object, dtype: np.dtype[Any] = FLOAT, like: Matrix | None = None) -> Matrix:
+def matrix(
+    name: str,
+    array: object,
+    dtype: np.dtype[Any] = FLOAT,
+    like: Matrix | None = None,
+    writable: bool = False,
+) -> Matrix:
     """A matrix of 2 dimensions, or a vector as one row. Rows may lie apart, elements of a row may not."""
-    array = check(name, array, dtype)
+    array = plain(name, array, dtype, writable)
     if array.ndim == 2:
         rows, columns = array.shape
     elif array.ndim == 1:
@@ -77,36 +110,36 @@ def matrix(name: str, array: object, dtype: np.dtype[Any] = FLOAT, like: Matrix 
     return Matrix(rows, columns, address(array), row_bytes // dtype.itemsize)
 
 
-def output(name: str, array: object, like: Matrix) -> Matrix:
+def output(name: str, array: object, like: Matrix | None = None) -> Matrix:
     """A matrix that is written to."""
-    result = matrix(name, array, like=like)
-    if not array.flags.writeable:  # type: ignore[attr-defined]
-        raise ArrayError(f"{name} is read-only; expected an array to write to")
-    return result
+    return matrix(name, array, FLOAT, like, writable=True)
 
 
-def vector(name: str, array: object, count: int, dtype: np.dtype[Any], writable: bool = False) -> int:
-    """The address of `count` elements without gaps."""
-    array = check(name, array, dtype)
-    if array.shape != (count,):
-        raise ShapeError(f"{name} has the shape {array.shape}; expected ({count},)")
+def block(
+    name: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any], writable: bool = False
+) -> int:
+    """The address of an array of just this shape, whose elements follow each other.
+
+    Of the caller's own array: a reshaped one could be a copy, whose memory is gone when the library reads it.
+    """
+    array = plain(name, array, dtype, writable)
+    if array.shape != shape:
+        raise ShapeError(f"{name} has the shape {array.shape}; expected {shape}")
     if not array.flags.c_contiguous:
         raise ArrayError(
             f"{name} has gaps between its elements; numpy.ascontiguousarray makes a copy without"
         )
-    if writable and not array.flags.writeable:
-        raise ArrayError(f"{name} is read-only; expected an array to write to")
     return address(array)
 
 
 def labels(name: str, array: object, count: int) -> int:
     """The address of labels; int32, because that is what the library reads."""
-    return vector(name, array, count, INT)
+    return block(name, array, (count,), INT)
 
 
 def states(name: str, array: object, writable: bool = False) -> States:
     """Token states of 3 dimensions; cells and tokens may lie apart."""
-    array = check(name, array, FLOAT)
+    array = plain(name, array, FLOAT, writable)
     if array.ndim != 3:
         raise ShapeError(f"{name} has {array.ndim} dimensions; expected 3: cells, tokens, width")
     cells, tokens, width = array.shape
@@ -120,23 +153,4 @@ def states(name: str, array: object, writable: bool = False) -> States:
                 f"each other: numpy.ascontiguousarray makes such a copy"
             )
         return States(cells, tokens, width, address(array), token_bytes // size, cell_bytes // size)
-    if writable and not array.flags.writeable:
-        raise ArrayError(f"{name} is read-only; expected an array to write to")
     return States(cells, tokens, width, address(array), width, tokens * width)
-
-
-def label(name: str, value: int) -> int:
-    """A label that an int32 can hold: ctypes would cut off the rest without a word."""
-    if not -(2**31) <= value < 2**31:
-        raise InvalidParameterError(f"{name} is {value}; expected a number that an int32 can hold")
-    return value
-
-
-def chosen(name: str, value: str, values: dict[str, int]) -> int:
-    """The number of one of a few words."""
-    try:
-        return values[value]
-    except (KeyError, TypeError):
-        raise InvalidParameterError(
-            f"{name} is {value!r}; expected one of {', '.join(map(repr, values))}"
-        ) from None

@@ -58,4 +58,8 @@ BY_STATUS: dict[int, type[FastLossError]] = {
     6: LabelOutOfRangeError,
     7: ProbabilityOutOfRangeError,
     8: OverlapError,
+    # No memory behind an array, elements that are not aligned, rows that lie on each other.
+    100: ArrayError,
+    101: ArrayError,
+    102: ArrayError,
 }

@@ -5,12 +5,17 @@ What holds for all of them:
 - Arrays are float32, masks bool, labels int32, in row-major order; a vector counts as one row. Rows may lie
   apart (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is
   copied or converted; what does not fit is an :class:`~fastloss.ArrayError`.
+- Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as the plain arrays that they
+  hold. Not so masked arrays: what they hide would count, so they are an ArrayError. What is written to is a
+  plain array or a memmap.
 - A mask selects: what is outside has no effect, NaN and infinity included. A mask of None selects everything.
   Its bytes are 0 and 1, as NumPy and PyTorch make them: what was never a truth value, viewed as one, is not
   checked.
 - ``gradient`` is an array of the caller's that receives the gradient, computed in the same pass as the value;
   None asks for none. ``gradient_scale`` is a factor of the gradient alone (a term's weight, loss scaling),
   and ``accumulate`` adds to what the array holds. It may not share memory with an input.
+- Numbers are finite and fit a float32, and truth values are True or False:
+  :class:`~fastloss.InvalidParameterError` for others, before anything is written.
 - ``when_empty`` says what happens where nothing is selected: ``"error"`` raises
   :class:`~fastloss.EmptySelectionError`, ``"zero"`` gives value and gradient 0, ``"nan"`` gives what upstream
   gives, a value of NaN (and NaN gradients for the masked losses, 0 for the others).
@@ -25,9 +30,10 @@ import numpy.typing as npt
 
 from . import _abi
 from ._abi import EMPTY_RULES, REDUCTIONS, sized
-from ._arrays import BOOL, Matrix, address, chosen, label, matrix, output
+from ._arrays import BOOL, Matrix, address, matrix, output
 from ._arrays import labels as labels_address
 from ._library import fail, library, masked_options, workspace
+from ._parameters import chosen, flag, integer, real
 
 __all__ = [
     "LossValue",
@@ -62,10 +68,12 @@ class LossValue(NamedTuple):
 def gradient_struct(
     name: str, gradient: FloatArray | None, like: Matrix, scale: float, accumulate: bool
 ) -> _abi.Gradient | None:
+    # Also where no gradient is asked for: an argument is right or wrong whatever the others are.
+    scale, accumulate = real("gradient_scale", scale), flag("accumulate", accumulate)
     if gradient is None:
         return None
     place = output(name, gradient, like)
-    return sized(_abi.Gradient, place.address, place.stride, 0, scale, int(accumulate))
+    return sized(_abi.Gradient, place.address, place.stride, 0, scale, accumulate)
 
 
 def pointer(struct: _abi.Gradient | None) -> int | None:
@@ -216,7 +224,9 @@ def bernoulli_nll(
 
     Raises as :func:`masked_mse`; ProbabilityOutOfRangeError, after which the gradient is unspecified.
     """
-    function = library.fastloss_bernoulli_nll_logits if logits else library.fastloss_bernoulli_nll
+    function = (
+        library.fastloss_bernoulli_nll_logits if flag("logits", logits) else library.fastloss_bernoulli_nll
+    )
     return masked_loss(
         function,
         predictions,
@@ -244,7 +254,9 @@ def bernoulli_nll_per_cell(
 ) -> FloatArray:
     """:func:`bernoulli_nll` of each cell by itself: B values, as :func:`masked_mse_per_cell`."""
     function = (
-        library.fastloss_bernoulli_nll_logits_per_cell if logits else library.fastloss_bernoulli_nll_per_cell
+        library.fastloss_bernoulli_nll_logits_per_cell
+        if flag("logits", logits)
+        else library.fastloss_bernoulli_nll_per_cell
     )
     return masked_loss_per_cell(
         function,
@@ -327,7 +339,7 @@ def cross_entropy(
         _abi.CrossEntropyOptions,
         chosen("reduction", reduction, REDUCTIONS),
         chosen("when_empty", when_empty, EMPTY_RULES),
-        label("ignored_label", ignored_label),
+        integer("ignored_label", ignored_label),
     )
     place = gradient_struct("gradient", gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
@@ -371,8 +383,8 @@ def domain_adversarial(
         _abi.DomainAdversarialOptions,
         chosen("reduction", reduction, REDUCTIONS),
         chosen("when_empty", when_empty, EMPTY_RULES),
-        label("ignored_label", ignored_label),
-        lambd,
+        integer("ignored_label", ignored_label),
+        real("lambd", lambd),
     )
     own = gradient_struct("discriminator_gradient", discriminator_gradient, z, gradient_scale, accumulate)
     reversed_ = gradient_struct("embedding_gradient", embedding_gradient, z, gradient_scale, accumulate)
@@ -406,7 +418,7 @@ def gradient_reversal(
     g = matrix("gradient", gradient)
     place = gradient_struct("reversed_gradient", reversed_gradient, g, 1.0, accumulate)
     status = library.fastloss_gradient_reversal(
-        g.rows, g.columns, g.address, g.stride, lambd, pointer(place), workspace()
+        g.rows, g.columns, g.address, g.stride, real("lambd", lambd), pointer(place), workspace()
     )
     if status:
         fail(status)
@@ -436,7 +448,9 @@ def elastic_cell_similarity(
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """
     e = matrix("embeddings", embeddings)
-    options = sized(_abi.ElasticOptions, threshold, chosen("when_empty", when_empty, EMPTY_RULES))
+    options = sized(
+        _abi.ElasticOptions, real("threshold", threshold), chosen("when_empty", when_empty, EMPTY_RULES)
+    )
     place = gradient_struct("gradient", gradient, e, gradient_scale, accumulate)
     loss = _abi.LossValue()
     status = library.fastloss_elastic_cell_similarity(
@@ -475,7 +489,11 @@ def contrastive_cell_embedding(
     """
     a = matrix("first", first)
     b = matrix("second", second, like=a)
-    options = sized(_abi.ContrastiveOptions, temperature, chosen("when_empty", when_empty, EMPTY_RULES))
+    options = sized(
+        _abi.ContrastiveOptions,
+        real("temperature", temperature),
+        chosen("when_empty", when_empty, EMPTY_RULES),
+    )
     first_place = gradient_struct("first_gradient", first_gradient, a, gradient_scale, accumulate)
     second_place = gradient_struct("second_gradient", second_gradient, a, gradient_scale, accumulate)
     loss = _abi.LossValue()

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 from . import _abi
 from ._abi import EMPTY_RULES, TERM_NAMES, sized
-from ._arrays import BOOL, Matrix, chosen, label, labels, matrix, output
+from ._arrays import BOOL, Matrix, labels, matrix, output
 from ._library import fail, library, workspace
+from ._parameters import chosen, flag, integer, mapping, real, shown
 from .errors import FastLossError, InvalidParameterError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
 
 __all__ = ["ObjectiveValue", "TotalObjective"]
 
+#: What weights are a mapping of.
+TERMS = "terms to numbers"
 #: The gradients that can be had, each with the input whose shape it has.
 GRADIENTS = {
     "gene_predictions": "gene_predictions",
@@ -104,7 +107,7 @@ class TotalObjective:
 
     def __post_init__(self) -> None:
         # A copy that nobody changes: what is made of it for the library is made once.
-        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        object.__setattr__(self, "weights", MappingProxyType(dict(mapping("weights", self.weights, TERMS))))
 
     @classmethod
     def integration(
@@ -120,14 +123,15 @@ class TotalObjective:
 
         A threshold of 0 or less switches ECS off, as upstream's ``ecs_thres``.
         """
+        zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
         weights = {"mse": 1.0}
-        if explicit_zero_prob:
+        if zero:
             weights["nzlp"] = 1.0
-        if gepc:
+        if cell:
             weights["mvc"] = 1.0
-        if gepc and explicit_zero_prob:
+        if zero and cell:
             weights["mvc_nzlp"] = 1.0
-        if ecs_threshold > 0:
+        if real("ecs_threshold", ecs_threshold) > 0:
             weights["ecs"] = 10.0
             parameters["elastic_threshold"] = ecs_threshold
         weights["dab"] = dab_weight
@@ -154,7 +158,7 @@ class TotalObjective:
     ) -> "TotalObjective":
         """Generative pretraining: MSE + MVC, and the MSE of what is generated from the cell embedding."""
         weights = {"mse": 1.0, "mvc": 1.0}
-        if from_cell_embedding:
+        if flag("from_cell_embedding", from_cell_embedding):
             weights["gen"] = 1.0
         return cls(weights, **parameters)
 
@@ -170,36 +174,36 @@ class TotalObjective:
         """scFormer's integration: as :meth:`integration` with β = 0.5, optionally with CLS and 10 CCE."""
         objective = cls.integration(ecs_threshold=0.5, **parameters)
         weights = dict(objective.weights)
-        if cell_types:
+        if flag("cell_types", cell_types):
             weights["cls"] = 1.0
-        if contrastive:
+        if flag("contrastive", contrastive):
             weights["cce"] = 10.0
         return cls(weights, elastic_threshold=0.5, **parameters)
 
     @functools.cached_property
     def struct(self) -> _abi.Objective:
         """The objective in the terms of the C interface."""
-        ignored = label("ignored_label", self.ignored_label)
+        ignored = integer("ignored_label", self.ignored_label)
         rule = chosen("when_empty", self.when_empty, EMPTY_RULES)
         weights = (c_float * _abi.TERM_CAPACITY)()
         terms = 0
         for name, weight in self.weights.items():
             if name not in TERM_NAMES:
                 raise InvalidParameterError(
-                    f"weights has the term {name!r}; expected some of {', '.join(map(repr, TERM_NAMES))}"
+                    f"weights has the term {shown(name)}; expected some of {', '.join(map(repr, TERM_NAMES))}"
                 )
             index = TERM_NAMES.index(name)
             terms |= 1 << index
-            weights[index] = weight
+            weights[index] = real(f"weights[{name!r}]", weight)
         return sized(
             _abi.Objective,
             terms,
-            int(self.nonzero_logits),
+            flag("nonzero_logits", self.nonzero_logits),
             weights,
             rule,
-            self.elastic_threshold,
+            real("elastic_threshold", self.elastic_threshold),
             rule,
-            self.contrastive_temperature,
+            real("contrastive_temperature", self.contrastive_temperature),
             rule,
             0,
             rule,
@@ -207,7 +211,7 @@ class TotalObjective:
             0,
             rule,
             ignored,
-            self.lambd,
+            real("lambd", self.lambd),
         )
 
     def evaluate(
@@ -266,18 +270,18 @@ class TotalObjective:
                 if name not in matrices and name not in addresses:
                     raise FastLossError(f"the term {term!r} is on, but {name} was not given")
         places: dict[str, Matrix] = {}
-        for name, array in (gradients or {}).items():
+        given_gradients = {} if gradients is None else mapping("gradients", gradients, "names to arrays")
+        for name, array in given_gradients.items():
             if name not in GRADIENTS:
                 raise InvalidParameterError(
-                    f"gradients has the key {name!r}; expected some of {', '.join(map(repr, GRADIENTS))}"
+                    f"gradients has the key {shown(name)}; expected some of {', '.join(map(repr, GRADIENTS))}"
                 )
             like = matrices.get(GRADIENTS[name])
-            places[name] = (
-                matrix(f"gradients[{name!r}]", array)
-                if like is None
-                else output(f"gradients[{name!r}]", array, like)
-            )
-        return read(run(self.struct, matrices, addresses, places, gradient_scale, accumulate))
+            if like is None:
+                raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} was not given")
+            places[name] = output(f"gradients[{name!r}]", array, like)
+        scale, adds = real("gradient_scale", gradient_scale), flag("accumulate", accumulate)
+        return read(run(self.struct, matrices, addresses, places, scale, adds))
 
 
 def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
@@ -317,7 +321,7 @@ def run(
         setattr(inputs, name, address)
     places = None
     if gradients:
-        places = sized(_abi.ObjectiveGradients, scale, int(accumulate))
+        places = sized(_abi.ObjectiveGradients, scale, accumulate)
         for name, place in gradients.items():
             view = getattr(places, name)
             view.data, view.stride = place.address, place.stride

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from . import _abi
 from ._abi import EMPTY_RULES, POOLINGS, REDUCTIONS, sized
-from ._arrays import BOOL, FLOAT, Matrix, States, address, chosen, matrix, output, states, vector
+from ._arrays import BOOL, FLOAT, Matrix, States, address, block, matrix, output, plain, states
 from ._library import fail, library, masked_options, workspace
-from .errors import ArrayError, ShapeError
+from ._parameters import chosen, flag, kind_of, real
+from .errors import InvalidParameterError, OverlapError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, Reduction
 
 __all__ = [
@@ -92,11 +93,10 @@ def masked_reductions_gradient(
     accumulate: bool = False,
 ) -> None:
     """Carries a gradient of :func:`masked_reductions`, B × K, back to the values: ``gradient``, B × L."""
-    x = matrix("gradient", gradient)
+    x = output("gradient", gradient)
     m = masks_of(masks, x.columns)
     g = matrix("output_gradient", output_gradient, like=Matrix(x.rows, m.rows, 0, 0))
-    place = output("gradient", gradient, x)
-    struct = sized(_abi.Gradient, place.address, place.stride, 0, gradient_scale, int(accumulate))
+    struct = gradient_struct(x.address, x.stride, 0, gradient_scale, accumulate)
     check(
         library.fastloss_masked_reductions_gradient(
             x.rows,
@@ -116,6 +116,19 @@ def masks_of(masks: BoolArray, columns: int) -> Matrix:
     if m.columns != columns:
         raise ShapeError(f"masks is {m.rows} × {m.columns}; expected {m.rows} × {columns}")
     return m
+
+
+def gradient_struct(
+    location: int, stride: int, cell_stride: int, scale: float, accumulate: bool
+) -> _abi.Gradient:
+    return sized(
+        _abi.Gradient,
+        location,
+        stride,
+        cell_stride,
+        real("gradient_scale", scale),
+        flag("accumulate", accumulate),
+    )
 
 
 def options(reduction: str, when_empty: str) -> int:
@@ -155,16 +168,12 @@ def token_pooling_gradient(
     """Carries a gradient of :func:`token_pooling`, B × D, back to the states: ``gradient``, B × L × D."""
     h = states("gradient", gradient, writable=True)
     g = matrix("embedding_gradient", embedding_gradient, like=Matrix(h.cells, h.width, 0, 0))
-    struct = states_gradient_struct(h, gradient_scale, accumulate)
+    struct = gradient_struct(h.address, h.token_stride, h.cell_stride, gradient_scale, accumulate)
     check(
         library.fastloss_token_pooling_gradient(
             chosen("pooling", pooling, POOLINGS), *h[:3], *g[2:], addressof(struct), workspace()
         )
     )
-
-
-def states_gradient_struct(h: States, scale: float, accumulate: bool) -> _abi.Gradient:
-    return sized(_abi.Gradient, h.address, h.token_stride, h.cell_stride, scale, int(accumulate))
 
 
 # --- Weighted sums ------------------------------------------------------------------------------------------
@@ -178,7 +187,7 @@ def weighted_token_pooling(token_states: FloatArray, weights: FloatArray) -> Flo
     Raises ShapeError, ArrayError.
     """
     h = states("token_states", token_states)
-    v, count = weights_of("weights", weights, h)
+    v, count = weights_of(weights, h)
     result = np.empty((h.cells, count, h.width), dtype=np.float32)
     check(
         library.fastloss_weighted_token_pooling(
@@ -194,7 +203,7 @@ def normalized_weighted_token_pooling(token_states: FloatArray, weights: FloatAr
     token_states: B × L × D, weights: B × K × L. Returns B × K × D embeddings and B × K norms.
     """
     h = states("token_states", token_states)
-    v, count = weights_of("weights", weights, h)
+    v, count = weights_of(weights, h)
     result = np.empty((h.cells, count, h.width), dtype=np.float32)
     norms = np.empty((h.cells, count), dtype=np.float64)
     check(
@@ -222,47 +231,66 @@ def weighted_token_pooling_gradient(
     normalised sums. Only the gradients that are given an array are computed.
     """
     h = states("token_states", token_states)
-    v, count = weights_of("weights", weights, h)
+    v, count = weights_of(weights, h)
     pooled = (h.cells, count, h.width)
-    g = flattened("embedding_gradient", embedding_gradient, pooled)
+    g = rows_of("embedding_gradient", embedding_gradient, pooled)
     middle: list[int] = []
     form = ""
     if normalized is not None:
+        if not isinstance(normalized, NormalizedPooling):
+            raise InvalidParameterError(
+                f"normalized is {kind_of(normalized)}; expected the NormalizedPooling that "
+                f"normalized_weighted_token_pooling returned"
+            )
         form = "normalized_"
-        norms = vector("norms", normalized.norms.reshape(-1), h.cells * count, DOUBLE)
-        middle = [*flattened("embeddings", normalized.embeddings, pooled)[2:], norms]
+        embeddings = rows_of("normalized.embeddings", normalized.embeddings, pooled)
+        middle = [*embeddings[2:], block("normalized.norms", normalized.norms, pooled[:2], DOUBLE)]
+    # Every check comes before the first call, which writes.
+    scale, accumulate = real("gradient_scale", gradient_scale), flag("accumulate", accumulate)
+    calls: list[tuple[str, tuple[int, ...], _abi.Gradient]] = []
     if states_gradient is not None:
         place = states("states_gradient", states_gradient, writable=True)
         if place[:3] != h[:3]:
             raise ShapeError(f"states_gradient has the shape {place[:3]}; expected {h[:3]}")
-        struct = states_gradient_struct(place, gradient_scale, accumulate)
-        function = getattr(library, f"fastloss_{form}weighted_token_pooling_states_gradient")
-        check(function(*h[:3], count, *g[2:], *middle, *v[2:], addressof(struct), workspace()))
+        struct = sized(_abi.Gradient, place.address, place.token_stride, place.cell_stride, scale, accumulate)
+        calls.append(("states", v[2:], struct))
     if weights_gradient is not None:
-        target, _ = weights_of("weights_gradient", weights_gradient, h)
-        if target.rows != v.rows:
-            raise ShapeError(
-                f"weights_gradient has {target.rows // max(1, h.cells)} weightings; expected {count}"
-            )
-        output("weights_gradient", weights_gradient.reshape(v.rows, v.columns), v)
-        struct = sized(_abi.Gradient, target.address, target.stride, 0, gradient_scale, int(accumulate))
-        function = getattr(library, f"fastloss_{form}weighted_token_pooling_weights_gradient")
-        check(function(*h[:3], count, *g[2:], *middle, *h[3:], addressof(struct), workspace()))
+        shape = (h.cells, count, h.tokens)
+        location = block("weights_gradient", weights_gradient, shape, FLOAT, writable=True)
+        calls.append(("weights", h[3:], sized(_abi.Gradient, location, h.tokens, 0, scale, accumulate)))
+    refuse_overlaps(
+        {"states_gradient": states_gradient, "weights_gradient": weights_gradient},
+        {"token_states": token_states, "weights": weights},
+    )
+    for name, other, struct in calls:
+        function = getattr(library, f"fastloss_{form}weighted_token_pooling_{name}_gradient")
+        check(function(*h[:3], count, *g[2:], *middle, *other, addressof(struct), workspace()))
 
 
-def weights_of(name: str, weights: FloatArray, h: States) -> tuple[Matrix, int]:
+def refuse_overlaps(outputs: dict[str, FloatArray | None], inputs: dict[str, FloatArray]) -> None:
+    """What the library cannot see, because each of two calls has only one of the outputs."""
+    seen = dict(inputs)
+    for name, array in outputs.items():
+        if array is None:
+            continue
+        for other, given in seen.items():
+            # The first look is quick, and is all where the arrays are apart.
+            if np.may_share_memory(array, given) and np.shares_memory(array, given):
+                raise OverlapError(f"{name} shares memory with {other}; expected memory of its own")
+        seen[name] = array
+
+
+def weights_of(weights: FloatArray, h: States) -> tuple[Matrix, int]:
     """The (B K) × L weights, and K."""
-    count = weights.shape[1] if isinstance(weights, np.ndarray) and weights.ndim == 3 else 0
-    return flattened(name, weights, (h.cells, count, h.tokens)), count
+    shape = plain("weights", weights, FLOAT).shape
+    if len(shape) != 3:
+        raise ShapeError(
+            f"weights has the shape {shape}; expected 3 dimensions: {h.cells} cells, weightings, "
+            f"{h.tokens} tokens"
+        )
+    return rows_of("weights", weights, (h.cells, shape[1], h.tokens)), shape[1]
 
 
-def flattened(name: str, array: FloatArray, shape: tuple[int, int, int]) -> Matrix:
+def rows_of(name: str, array: FloatArray, shape: tuple[int, int, int]) -> Matrix:
     """An array of three dimensions as a matrix whose rows are those of all cells."""
-    if isinstance(array, np.ndarray):
-        if array.shape != shape:
-            raise ShapeError(f"{name} has the shape {array.shape}; expected {shape}")
-        if not array.flags.c_contiguous:
-            raise ArrayError(f"{name} has gaps; numpy.ascontiguousarray makes a copy without")
-        array = array.reshape(-1)
-    rows = shape[0] * shape[1]
-    return Matrix(rows, shape[2], vector(name, array, rows * shape[2], FLOAT), shape[2])
+    return Matrix(shape[0] * shape[1], shape[2], block(name, array, shape, FLOAT), shape[2])
