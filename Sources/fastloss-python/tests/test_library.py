@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,8 +80,35 @@ def test_workers_change_nothing_but_the_time(embeddings: Embeddings) -> None:
     finally:
         fastloss.set_workers(None)
     assert all(result == gradients[0] for result in gradients)
-    with pytest.raises(ValueError, match="workers is 0"):
-        fastloss.set_workers(0)
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [0, -1, 4097, 10**6, 2**63, 2**64 + 1, 10**5000, True, 2.0, "2", b"2", [2], np.ones(1)],
+    ids=type,
+)
+def test_numbers_of_workers_that_are_none(embeddings: Embeddings, workers: Any) -> None:
+    """A refused call leaves the earlier choice in force."""
+    expected = fastloss.elastic_cell_similarity(embeddings)
+    for earlier in (3, None):
+        fastloss.set_workers(earlier)
+        try:
+            before = fastloss.get_workers()
+            with pytest.raises(fastloss.InvalidParameterError, match=r"workers is .*(expected|must)"):
+                fastloss.set_workers(workers)
+            assert fastloss.get_workers() == before
+            assert fastloss.elastic_cell_similarity(embeddings) == expected
+        finally:
+            fastloss.set_workers(None)
+
+
+@pytest.mark.parametrize("workers", [np.int64(2), np.uint8(2), 4096], ids=repr)
+def test_numbers_of_workers_of_other_types(workers: Any) -> None:
+    fastloss.set_workers(workers)
+    try:
+        assert fastloss.get_workers() == workers
+    finally:
+        fastloss.set_workers(None)
 
 
 @pytest.mark.parametrize("workers", [None, 2])

@@ -9,7 +9,8 @@ import threading
 from typing import Any, NoReturn
 
 from . import _abi
-from .errors import BY_STATUS, FastLossError
+from ._parameters import integer
+from .errors import BY_STATUS, FastLossError, InvalidParameterError
 
 __all__ = [
     "describe",
@@ -121,11 +122,20 @@ def set_workers(workers: int | None) -> None:
 
     None is the default: the environment variable FASTLOSS_THREADS, or else the number of processors that the
     process may use. Results do not depend on it.
+
+    Raises InvalidParameterError for what is no number from 1 to the library's limit, 4096; the earlier choice
+    stays then.
     """
     global chosen_workers
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; expected at least 1, or None")
-    chosen_workers = workers or 0
+    if workers is None:
+        chosen_workers = 0
+        return
+    count = integer("workers", workers, bits=64)
+    if count < 1:
+        raise InvalidParameterError(f"workers is {count}; expected at least 1, or None")
+    # The workspace is made before the choice is kept: the library says how many are too many.
+    state.workspace = Workspace(count)
+    chosen_workers = count
 
 
 def get_workers() -> int:
