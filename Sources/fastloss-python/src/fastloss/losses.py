@@ -5,9 +5,9 @@ What holds for all of them:
 - Arrays are float32, masks bool, labels int32, in row-major order; a vector counts as one row. Rows may lie
   apart (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is
   copied or converted; what does not fit is an :class:`~fastloss.ArrayError`.
-- Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as the plain arrays that they
-  hold. Not so masked arrays: what they hide would count, so they are an ArrayError. What is written to is a
-  plain array or a memmap.
+- Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as the plain arrays that
+  they hold. Not so masked arrays: what they hide would count, so they are an ArrayError. What is written to
+  is a plain array or a memmap.
 - A mask selects: what is outside has no effect, NaN and infinity included. A mask of None selects everything.
   Its bytes are 0 and 1, as NumPy and PyTorch make them: what was never a truth value, viewed as one, is not
   checked.

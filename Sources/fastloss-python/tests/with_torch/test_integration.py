@@ -156,7 +156,7 @@ def test_what_is_missing_or_does_not_fit(step: dict[str, Any]) -> None:
         fastloss.torch.integration_loss({**step["outputs"], "cell_emb": torch.zeros(3, WIDTH)}, *inputs)
     with pytest.raises(fastloss.ShapeError, match="expected 11 rows, as target_values, and 60 columns"):
         fastloss.torch.integration_loss({**step["outputs"], "mvc_output": torch.zeros(CELLS, 3)}, *inputs)
-    with pytest.raises(fastloss.ShapeError, match="mask has the shape"):
+    with pytest.raises(fastloss.ShapeError, match="masked_positions has the shape"):
         fastloss.torch.integration_loss(step["outputs"], inputs[0], inputs[1][:, 1:], inputs[2])
     with pytest.raises(fastloss.ArrayError, match=r"mvc_output is a torch\.float64 tensor"):
         outputs = {**step["outputs"], "mvc_output": step["outputs"]["mvc_output"].double()}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from losses import METRIC, Loss, assert_gradients, every_loss, in_double, leaves
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import fastloss
 import fastloss.torch
@@ -116,8 +117,103 @@ def test_second_derivatives_are_refused(loss: Loss) -> None:
 @every_loss
 def test_transforms_are_refused(loss: Loss) -> None:
     first, *others = loss.arguments()
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda first: loss.function(first, *others))(first.detach())
+    for transform in (torch.func.grad, torch.func.vmap, torch.func.jacrev, torch.func.jacfwd):
+        with pytest.raises(fastloss.ArrayError, match=r"is a tensor of a transform of torch\.func"):
+            transform(lambda first: loss.function(first, *others))(first.detach())
+
+
+@every_loss
+def test_forward_mode_is_refused(loss: Loss) -> None:
+    """Not answered without a tangent, which would count as 0."""
+    for index, argument in enumerate(loss.arguments()):
+        if not isinstance(argument, Tensor) or not argument.is_floating_point():
+            continue
+        for wanted in (False, True):
+            arguments = loss.arguments()
+            with forward_ad.dual_level():
+                # Beside tensors without a tangent.
+                assert not forward_ad.unpack_dual(loss.function(*arguments)).tangent
+                value = argument.detach().clone().requires_grad_(wanted)
+                arguments[index] = forward_ad.make_dual(value, torch.ones_like(value))
+                with pytest.raises(fastloss.ArrayError, match="has a tangent of forward-mode"):
+                    loss.function(*arguments)
+    first, *others = loss.arguments()
+    with pytest.raises(fastloss.ArrayError, match=r"is a tensor of a transform of torch\.func"):
+        torch.func.jvp(lambda first: loss.function(first, *others), (first.detach(),), (first.detach(),))
+
+
+def test_forward_mode_is_refused_behind_the_dispatcher() -> None:
+    input, target, mask = METRIC.arguments()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(input.detach(), torch.ones_like(input))
+        with pytest.raises(fastloss.ArrayError, match="input has a tangent of forward-mode"):
+            torch.ops.fastloss.masked_mse(dual, target, mask, [False, False])
+        with pytest.raises(fastloss.ArrayError, match="x has a tangent of forward-mode"):
+            fastloss.torch.grad_reverse(dual)
+        with pytest.raises(fastloss.ArrayError, match="mlm_output has a tangent of forward-mode"):
+            fastloss.torch.integration_loss(
+                {"mlm_output": dual}, target, mask, explicit_zero_prob=False, gepc=False, ecs_threshold=0
+            )
+
+
+# --- The gradients that come back ---------------------------------------------------------------------------
+
+
+@every_loss
+def test_a_gradient_may_be_changed_in_place(loss: Loss) -> None:
+    """It is the caller's: the next pass finds what was saved as it was."""
+    for weight in (1.0, 2.0):
+        arguments = loss.arguments()
+        value = weight * loss.function(*arguments)
+        first = torch.autograd.grad(value, leaves(arguments), retain_graph=True)
+        kept = [gradient.clone() for gradient in first]
+        for gradient in first:
+            gradient.mul_(3)
+        second = torch.autograd.grad(value, leaves(arguments), create_graph=True)
+        for gradient, expected in zip(second, kept, strict=True):
+            assert torch.equal(gradient, expected)
+            gradient.detach().zero_()
+        for gradient, expected in zip(torch.autograd.grad(value, leaves(arguments)), kept, strict=True):
+            assert torch.equal(gradient, expected)
+
+
+@every_loss
+def test_the_last_pass_copies_nothing(loss: Loss) -> None:
+    """What autograd gives up after the pass is handed over as it is."""
+    arguments = loss.arguments()
+    value: Any = loss.function(*arguments)
+    saved = [gradient.data_ptr() for gradient in value.grad_fn.saved_tensors if gradient is not None]
+    value.backward()
+    assert [leaf.grad.data_ptr() for leaf in leaves(arguments)] == saved  # type: ignore[union-attr]
+
+
+@every_loss
+def test_derivatives_in_the_incoming_gradient(loss: Loss) -> None:
+    """The gradient is linear in it, also where it is 1."""
+    arguments = loss.arguments()
+    plain = torch.autograd.grad(loss.function(*arguments), leaves(arguments))
+    incoming = torch.ones((), requires_grad=True)
+    found = torch.autograd.grad(
+        loss.function(*arguments), leaves(arguments), grad_outputs=incoming, create_graph=True
+    )
+    (slope,) = torch.autograd.grad(sum(gradient.sum() for gradient in found), incoming)
+    torch.testing.assert_close(slope, sum(gradient.sum() for gradient in plain))
+
+
+@every_loss
+def test_batches_of_incoming_gradients(loss: Loss) -> None:
+    arguments = loss.arguments()
+    plain = torch.autograd.grad(loss.function(*arguments), leaves(arguments))
+    several = torch.tensor([1.0, -2.0, 0.5])
+    found = torch.autograd.grad(
+        loss.function(*arguments), leaves(arguments), grad_outputs=several, is_grads_batched=True
+    )
+    for gradients, gradient in zip(found, plain, strict=True):
+        for one, factor in zip(gradients, several, strict=True):
+            torch.testing.assert_close(one, factor * gradient)
+
+
+# --- Types, devices, memory ---------------------------------------------------------------------------------
 
 
 @every_loss

@@ -5,15 +5,20 @@
 What holds for all of them:
 
 - Tensors are float32 on the CPU; contiguous ones, and rows of two dimensions that lie apart, are read where
-  they are, others are copied first. Other devices and types are an :class:`~fastloss.ArrayError`. Targets of
-  other real types are converted. Bool masks are taken as they are; masks of other types may hold 0 and 1 and
-  are converted. Labels are int64, and converted, or int32.
+  they are, others are copied first. Other devices, types and layouts are an :class:`~fastloss.ArrayError`
+  that names the argument. Targets of other real types are converted. Bool masks are taken as they are; masks
+  of other real types may hold 0 and 1 and are converted. Labels are int64, and converted, or int32.
+- Numbers are finite and fit a float32: :class:`~fastloss.InvalidParameterError` for others.
+- Losses are float32 on the CPU, whatever PyTorch's default device and type are.
 - Differentiable once, in the arguments named `input`, `cell_emb`, `cell1`, `cell2`, `logits` and (for the
-  MSE) `target`; the gradients are computed in the forward pass, if any is needed.
+  MSE) `target`; the gradients are computed in the forward pass, if any is needed. A mask that requires
+  gradients is an error, because it would get none. The gradients that come back are the caller's, to be
+  changed in place.
 - Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask
   gives NaN, and NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
-- They work in eager mode and under torch.compile(fullgraph=True): `torch.ops.fastloss` has them as custom
-  operators. The transforms of torch.func raise an error.
+- They work in eager mode, under torch.compile(fullgraph=True) and in make_fx: `torch.ops.fastloss` has them
+  as custom operators. The transforms of torch.func and forward-mode differentiation are an ArrayError, and
+  torch.jit.trace is a FastLossError: none of them would see what the library computes.
 - The GIL is released. :func:`fastloss.set_workers` sets the number of threads, which is not PyTorch's.
 """
 
@@ -23,8 +28,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._parameters import flag, mapping, real
 from ..errors import FastLossError
 from . import _losses
+from ._tensors import check_tensor, refuse_transforms, transforms_are_active
 
 __all__ = [
     "IntegrationLoss",
@@ -125,8 +132,14 @@ class Reversal(torch.autograd.Function):
 def grad_reverse(x: Tensor, lambd: float = 1.0) -> Tensor:
     """The identity; the gradient is multiplied by −lambd (scGPT: ``scgpt.model.grad_reverse``).
 
-    x: any shape, device and floating type. Returns a view of it.
+    x: any shape, device and floating type; lambd: a finite number. Returns a view of it.
+
+    Raises ArrayError in forward-mode differentiation and in the transforms of torch.func.
     """
+    check_tensor("x", x)
+    lambd = real("lambd", lambd)
+    if not torch.compiler.is_compiling() and transforms_are_active():
+        refuse_transforms([("x", x)])
     reversed_: Tensor = Reversal.apply(x, lambd)  # type: ignore[no-untyped-call]
     return reversed_
 
@@ -165,7 +178,8 @@ def integration_loss(
         if ecs_threshold > 0; "dab_output", B × batches, if there are batch labels; "cls_output", B × types,
         if there are cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: ECS is computed
         here, from "cell_emb".
-    target_values: B × L. masked_positions: B × L, true where the losses look. Labels: B.
+    target_values: B × L. masked_positions: B × L, true where the losses look. Labels: B. None of them may
+        require gradients.
     ecs_threshold: 0 or less switches ECS off, as upstream's ``ecs_thres``.
 
     The gradient of "dab_output" is the discriminator's; the model's own gradient reversal does the rest.
@@ -173,17 +187,21 @@ def integration_loss(
     Raises FastLossError for an output that is missing, and what the single losses raise.
     """
 
+    zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
+    threshold = real("ecs_threshold", ecs_threshold)
+    weights = {"ecs_weight": ecs_weight, "cls_weight": cls_weight, "dab_weight": dab_weight}
+    mapping("outputs", outputs, "names to tensors")
     chosen = {
         "mlm_output": True,
-        "mlm_zero_probs": explicit_zero_prob,
-        "mvc_output": gepc,
-        "mvc_zero_probs": explicit_zero_prob and gepc,
-        "cell_emb": ecs_threshold > 0,
+        "mlm_zero_probs": zero,
+        "mvc_output": cell,
+        "mvc_zero_probs": zero and cell,
+        "cell_emb": threshold > 0,
         "cls_output": cell_type_labels is not None,
         "dab_output": batch_labels is not None,
     }
     for name, on in chosen.items():
-        if on and name not in outputs:
+        if on and outputs.get(name) is None:
             raise FastLossError(
                 f"outputs has no {name!r}, which is needed {REASONS[name]}; it has {sorted(outputs)}"
             )
@@ -193,8 +211,8 @@ def integration_loss(
         masked_positions,
         cell_type_labels,
         batch_labels,
-        [1.0, 1.0, 1.0, 1.0, ecs_weight, cls_weight, dab_weight],
-        ecs_threshold if ecs_threshold > 0 else 0.8,
+        [1.0, 1.0, 1.0, 1.0, *(real(name, weight) for name, weight in weights.items())],
+        threshold if threshold > 0 else 0.8,
     )
     names = [term for name, _, term in _losses.OUTPUTS if chosen[name]]
     return IntegrationLoss(total, dict(zip([*names, "mre"], terms.unbind(), strict=True)))

@@ -11,9 +11,23 @@ from torch import Tensor
 from .. import _abi, objective
 from .._abi import EMPTY_RULES, REDUCTIONS, sized
 from .._library import fail, library, masked_options, workspace
-from ..errors import ArrayError, ShapeError
+from .._parameters import real
+from ..errors import ShapeError
 from ._operators import Operator, Outcome
-from ._tensors import as_float, check_float, contiguous, labels, mask_like, matrix
+from ._tensors import (
+    CPU,
+    FLOAT,
+    REAL,
+    address,
+    as_float,
+    check_kind,
+    check_labels,
+    check_mask,
+    contiguous,
+    labels,
+    mask_like,
+    matrix,
+)
 
 __all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
 
@@ -27,7 +41,7 @@ IGNORED_LABEL = -100
 
 
 def scalar(value: float) -> Tensor:
-    return torch.scalar_tensor(value, dtype=torch.float32)
+    return torch.scalar_tensor(value, dtype=torch.float32, device=CPU)
 
 
 def like(tensor: Tensor) -> Tensor:
@@ -53,11 +67,8 @@ def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_values(input: Tensor, target: Tensor) -> None:
-    check_float("input", input)
-    if not target.is_cpu or target.is_complex():
-        raise ArrayError(
-            f"target is a {target.dtype} tensor on {target.device}; expected real numbers on the cpu"
-        )
+    check_kind("input", input, FLOAT)
+    check_kind("target", target, REAL)
     if target.shape != input.shape:
         raise ShapeError(
             f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input"
@@ -67,7 +78,7 @@ def check_values(input: Tensor, target: Tensor) -> None:
 def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Three tensors of one shape whose elements follow each other; copies only where they have to be."""
     check_values(input, target)
-    return contiguous(input), contiguous(as_float(target)), mask_like(mask, input.shape)
+    return contiguous(input), contiguous(as_float(target)), mask_like("mask", mask, input.shape, "input")
 
 
 def masked(
@@ -84,7 +95,7 @@ def masked(
         count,
         target.data_ptr(),
         count,
-        mask.data_ptr(),
+        address("mask", mask),
         count,
         DROP_IN,
         pointer(place),
@@ -122,7 +133,7 @@ def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor
         count,
         target.data_ptr(),
         count,
-        mask.data_ptr(),
+        address("mask", mask),
         count,
         METRIC,
         workspace(),
@@ -135,12 +146,13 @@ def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor
 
 def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
     check_values(input, target)
+    check_mask("mask", mask, input.shape, "input")
     return fake_loss(input)
 
 
 VALUES = "Tensor input, Tensor target, Tensor mask"
-mse = Operator("masked_mse", VALUES, (0, 1), compute_mse, fake_masked)
-bernoulli = Operator("bernoulli_nll", VALUES, (0,), compute_bernoulli, fake_masked)
+mse = Operator("masked_mse", VALUES, (0, 1), compute_mse, fake_masked, constant=("mask",))
+bernoulli = Operator("bernoulli_nll", VALUES, (0,), compute_bernoulli, fake_masked, constant=("mask",))
 relative_error = Operator("masked_relative_error", VALUES, (), compute_relative_error, fake_masked)
 
 
@@ -151,7 +163,7 @@ def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) 
     owner, e = matrix("cell_emb", cell_emb)
     gradient = like(cell_emb) if wanted[0] else None
     place = gradient_struct(gradient, e.columns)
-    options = sized(_abi.ElasticOptions, threshold, NAN)
+    options = sized(_abi.ElasticOptions, real("threshold", threshold), NAN)
     loss = _abi.LossValue()
     status = library.fastloss_elastic_cell_similarity(
         *e, addressof(options), pointer(place), workspace(), addressof(loss)
@@ -163,7 +175,7 @@ def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) 
 
 
 def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
-    check_float("cell_emb", cell_emb)
+    check_kind("cell_emb", cell_emb, FLOAT)
     return fake_loss(cell_emb)
 
 
@@ -173,7 +185,7 @@ def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, te
     second_owner, b = matrix("cell2", cell2)
     gradients = [like(cell) if flag else None for cell, flag in zip((cell1, cell2), wanted, strict=True)]
     places = [gradient_struct(gradient, a.columns) for gradient in gradients]
-    options = sized(_abi.ContrastiveOptions, temperature, NAN)
+    options = sized(_abi.ContrastiveOptions, real("temperature", temperature), NAN)
     loss = _abi.LossValue()
     status = library.fastloss_contrastive_cell_embedding(
         *a,
@@ -192,13 +204,14 @@ def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, te
 
 
 def check_pair(cell1: Tensor, cell2: Tensor) -> None:
+    # Before the shapes, which not every kind has.
+    check_kind("cell1", cell1, FLOAT)
+    check_kind("cell2", cell2, FLOAT)
     if cell1.shape != cell2.shape:
         raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
 
 
 def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:
-    check_float("cell1", cell1)
-    check_float("cell2", cell2)
     check_pair(cell1, cell2)
     return fake_loss(cell1)
 
@@ -226,7 +239,7 @@ def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor
     options = sized(_abi.CrossEntropyOptions, MEAN, NAN, IGNORED_LABEL)
     loss = _abi.LossValue()
     status = library.fastloss_cross_entropy(
-        *z, target.data_ptr(), addressof(options), pointer(place), workspace(), addressof(loss)
+        *z, address("labels", target), addressof(options), pointer(place), workspace(), addressof(loss)
     )
     del owner
     if status:
@@ -235,7 +248,8 @@ def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor
 
 
 def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    check_float("logits", logits)
+    check_kind("logits", logits, FLOAT)
+    check_labels("labels", target, logits.shape[0])
     return fake_loss(logits)
 
 
@@ -275,14 +289,15 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
     # Whatever was copied or converted on the way has to live until the call is over.
+    check_kind("target_values", target, REAL)
     target, place = matrix("target_values", as_float(target))
-    mask = mask_like(mask, target.shape)
+    mask = mask_like("masked_positions", mask, target.shape, "target_values")
     owners = [target, mask]
     cells, genes = place.rows, place.columns
     inputs = sized(_abi.ObjectiveInputs, cells, genes)
     places = sized(_abi.ObjectiveGradients, 1.0, 0)
     fill(inputs.targets, place.address, place.stride)
-    fill(inputs.mask, mask.data_ptr(), genes)
+    fill(inputs.mask, address("masked_positions", mask), genes)
     gradients: list[Tensor | None] = []
     for (name, field, _), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
         gradient = None
@@ -307,7 +322,7 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
         if given is not None:
             converted = labels(name, given, cells)
             owners.append(converted)
-            setattr(inputs, name, converted.data_ptr())
+            setattr(inputs, name, address(name, converted))
 
     on = tuple([output is not None for output in outputs])
     struct, indices = integration_terms(on, tuple(weights), threshold)
@@ -315,19 +330,25 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
     logged = value.logged
     terms = [logged[index] for index in indices]
     terms.append(value.relative_error)
-    return (scalar(value.total), torch.tensor(terms, dtype=torch.float32)), gradients
+    return (scalar(value.total), torch.tensor(terms, dtype=torch.float32, device=CPU)), gradients
 
 
-def fill(view: _abi.View, address: int, stride: int) -> None:
-    view.data = address
+def fill(view: _abi.View, location: int, stride: int) -> None:
+    view.data = location
     view.stride = stride
 
 
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
-    outputs, target = arguments[:COUNT], arguments[COUNT]
+    outputs = arguments[:COUNT]
+    target, mask, cell_type_labels, batch_labels = arguments[COUNT : COUNT + 4]
+    check_kind("target_values", target, REAL)
+    check_mask("masked_positions", mask, target.shape, "target_values")
+    for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
+        if given is not None:
+            check_labels(name, given, target.shape[0])
     for (name, _, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
-            check_float(name, tensor)
+            check_kind(name, tensor, FLOAT)
     count = 1 + sum(output is not None for output in outputs)
     return target.new_empty((), dtype=torch.float32), target.new_empty(count, dtype=torch.float32)
 
@@ -335,10 +356,11 @@ def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
 integration = Operator(
     "integration",
     ", ".join(f"Tensor? {name}" for name, _, _ in OUTPUTS)
-    + ", Tensor target_values, Tensor mask, Tensor? cell_type_labels, Tensor? batch_labels, float[] weights"
-    + ", float threshold",
+    + ", Tensor target_values, Tensor masked_positions, Tensor? cell_type_labels, Tensor? batch_labels"
+    + ", float[] weights, float threshold",
     range(COUNT),
     compute_integration,
     fake_integration,
     results=2,
+    constant=("target_values", "masked_positions"),
 )

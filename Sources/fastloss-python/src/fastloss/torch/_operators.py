@@ -3,7 +3,7 @@
 Every loss computes its gradients in the same pass as its value, because the gradient of a scalar is only
 scaled by what comes from above. So an operator returns the loss and the gradients; autograd keeps the
 gradients and, in the backward pass, multiplies them by `grad_output`, or hands them on as they are where that
-is 1.
+is 1 and nobody will ask for them again.
 
 Each exists twice:
 
@@ -19,11 +19,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import (
+    _are_functorch_transforms_active,
+    _get_tracing_state,
+    _len_torch_dispatch_stack,
+)
+from torch._C._autograd import _get_current_graph_task_keep_graph
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.autograd import forward_ad
+
+from .._parameters import kind_of, real
+from ..errors import ArrayError, FastLossError
+from ._tensors import CPU, check_tensor, refuse_transforms, transforms_are_active
 
 __all__ = ["Operator"]
 
 #: The loss, and what else comes out; then a gradient, or None, for every differentiable argument.
 Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
+
+
+#: The types whose tensors are their numbers and nothing else.
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Once(torch.autograd.Function):
@@ -64,9 +80,33 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
-        # On the CPU looking at a number is free, and most losses end in a sum with weight 1.
-        unchanged = grad_output is not None and grad_output.item() == 1.0
-        return None, *ctx.operator.chain(ctx.saved_tensors, ctx.inputs, grad_output, unchanged)
+        return None, *ctx.operator.chain(ctx.saved_tensors, ctx.inputs, grad_output, is_one(grad_output))
+
+
+def is_one(grad_output: Tensor | None) -> bool:
+    """Whether a multiplication by it can be left out. Most losses end in a sum with weight 1, and on the CPU
+    looking at a number is free.
+
+    Not where the multiplication is recorded to be differentiated, or where a tensor is more than a number.
+    """
+    return (
+        type(grad_output) is Tensor
+        and not torch.is_grad_enabled()
+        and not transforms_are_active()
+        # is_grads_batched=True
+        and not is_legacy_batchedtensor(grad_output)
+        and grad_output.item() == 1.0
+    )
+
+
+def handed_over(gradient: Tensor) -> Tensor:
+    """A saved gradient as a result, which is the caller's and may be changed in place.
+
+    Itself where autograd gives up what it has saved after this pass; else a copy, because the next pass
+    (retain_graph=True) is to find it as it was.
+    """
+    kept = _get_current_graph_task_keep_graph()
+    return gradient.clone() if kept else gradient
 
 
 class Operator:
@@ -80,6 +120,7 @@ class Operator:
         compute: Callable[..., Outcome],
         fake: Callable[..., tuple[Tensor, ...]],
         results: int = 1,
+        constant: Sequence[str] = (),
     ) -> None:
         """
         name: of the custom operator, in the namespace `fastloss`.
@@ -90,11 +131,20 @@ class Operator:
         data.
         results: how many tensors come before the gradients; the first is the loss, and the only
         differentiable one.
+        constant: the names of arguments that upstream's formula has a derivative in and this one has not.
         """
         self.differentiable = tuple(differentiable)
         self.compute = compute
-        #: How many arguments there are, without the last one of the schema.
-        self.count = arguments.count(",") + 1
+        kinds = [argument.split() for argument in arguments.split(", ")]
+        self.names = [name for _, name in kinds]
+        #: The arguments that are tensors, with the types that the library reads as they are; and the numbers.
+        self.tensors = [
+            (index, PLAIN | {type(None)} if kind.endswith("?") else PLAIN)
+            for index, (kind, _) in enumerate(kinds)
+            if kind.startswith("Tensor")
+        ]
+        self.numbers = [(index, name) for index, (kind, name) in enumerate(kinds) if kind == "float"]
+        self.constant = [self.names.index(name) for name in constant]
         self.results = results
         self.nothing = [False] * len(self.differentiable)
         outputs = ", ".join(["Tensor"] * (results + len(self.differentiable)))
@@ -104,17 +154,20 @@ class Operator:
 
         def kernel(*inputs: Any) -> Any:
             *values, wanted = inputs
+            if transforms_are_active():
+                # Whoever calls the custom operator itself comes past no other check.
+                refuse_transforms(zip(self.names, values, strict=True))
             found, gradients = compute(wanted, *values)
             if alone:
                 return found[0]
-            return (*found, *(torch.empty(0) if gradient is None else gradient for gradient in gradients))
+            return (*found, *(nothing() if gradient is None else gradient for gradient in gradients))
 
         def fake_kernel(*inputs: Any) -> Any:
             *values, wanted = inputs
             if alone:
                 return fake(*values)[0]
             gradients = (
-                values[index].new_empty(values[index].shape) if flag else torch.empty(0)
+                values[index].new_empty(values[index].shape) if flag else nothing()
                 for index, flag in zip(self.differentiable, wanted, strict=True)
             )
             return (*fake(*values), *gradients)
@@ -151,7 +204,7 @@ class Operator:
         unchanged: bool,
     ) -> list[Tensor | None]:
         """For every argument the gradient that the forward pass computed, times what comes from above."""
-        places: list[Tensor | None] = [None] * self.count
+        places: list[Tensor | None] = [None] * len(self.names)
         if grad_output is None:
             return places
         for index, gradient, input in zip(self.differentiable, gradients, inputs, strict=True):
@@ -160,33 +213,81 @@ class Operator:
             if torch.is_grad_enabled():
                 # create_graph=True: that the gradient depends on the input is recorded, to be refused later.
                 gradient = Once.apply(gradient, input)  # type: ignore[no-untyped-call]
-            places[index] = gradient if unchanged else gradient * grad_output
+            places[index] = handed_over(gradient) if unchanged else gradient * grad_output
         return places
 
     def __call__(self, *arguments: Any) -> Any:
         """The loss, or the tuple of results where there are several."""
-        wanted = self.nothing
-        if torch.is_grad_enabled():
-            wanted = [
-                arguments[index] is not None and arguments[index].requires_grad
-                for index in self.differentiable
-            ]
-        if not is_direct(arguments):
-            outputs = self.dispatched(*arguments, wanted)
-            results = (outputs,) if isinstance(outputs, Tensor) else outputs[: self.results]
-        elif True in wanted:
+        if torch.compiler.is_compiling():
+            return self.dispatch(arguments, self.wanted(arguments))
+        if (
+            _are_functorch_transforms_active()
+            or _len_torch_dispatch_stack()
+            or _get_tracing_state()
+            or forward_ad._current_level >= 0
+        ):
+            return self.call_with_care(arguments)
+        for index, kinds in self.tensors:
+            if type(arguments[index]) not in kinds:
+                return self.call_with_care(arguments)
+        wanted = self.wanted(arguments)
+        if True in wanted:
             return Direct.apply(self, *arguments)  # type: ignore[no-untyped-call]
-        else:
-            results, _ = self.compute(wanted, *arguments)
+        results, _ = self.compute(wanted, *arguments)
+        return results[0] if self.results == 1 else results
+
+    def call_with_care(self, arguments: Sequence[Any]) -> Any:
+        """The call where something is not as usual: refused, or sent through PyTorch's dispatcher.
+
+        That is for subclasses, and for those who follow the operators, as make_fx and fake tensors do: to
+        them the numbers that the library computes behind PyTorch's back would be constants.
+        """
+        if _get_tracing_state():
+            raise FastLossError(
+                "torch.jit.trace records PyTorch's operators and cannot record FastLoss's losses; expected "
+                "eager mode, torch.compile or torch.export"
+            )
+        subclass = None
+        for index, kinds in self.tensors:
+            value = arguments[index]
+            if type(value) not in kinds:
+                check_tensor(self.names[index], value)
+                subclass = f"{self.names[index]} is {kind_of(value)}"
+        refuse_transforms(zip(self.names, arguments, strict=True))
+        # The dispatcher would have its own words for them.
+        for index, name in self.numbers:
+            real(name, arguments[index])
+        try:
+            return self.dispatch(arguments, self.wanted(arguments))
+        except (TypeError, NotImplementedError) as error:
+            if subclass is None or isinstance(error, ArrayError):
+                raise
+            raise ArrayError(
+                f"{subclass}, a tensor subclass that does not take FastLoss's operators; expected a plain "
+                f"torch.Tensor"
+            ) from error
+
+    def wanted(self, arguments: Sequence[Any]) -> list[bool]:
+        """Which gradients the forward pass has to compute."""
+        if not torch.is_grad_enabled():
+            return self.nothing
+        for index in self.constant:
+            if arguments[index].requires_grad:
+                raise ArrayError(
+                    f"{self.names[index]} requires gradients, which FastLoss does not compute for it; "
+                    f"expected a tensor that does not, as .detach() makes it"
+                )
+        return [
+            arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
+        ]
+
+    def dispatch(self, arguments: Sequence[Any], wanted: list[bool]) -> Any:
+        """Through PyTorch's dispatcher, for whatever has to see the call."""
+        outputs = self.dispatched(*arguments, wanted)
+        results = (outputs,) if isinstance(outputs, Tensor) else outputs[: self.results]
         return results[0] if self.results == 1 else results
 
 
-def is_direct(arguments: Sequence[Any]) -> bool:
-    """Whether the tensors hold numbers that the library can read now: no tracing, no subclass."""
-    if torch.compiler.is_compiling():
-        return False
-    for argument in arguments:
-        kind = type(argument)
-        if kind is not Tensor and kind is not torch.nn.Parameter and isinstance(argument, Tensor):
-            return False
-    return True
+def nothing() -> Tensor:
+    """What stands for a gradient that is not wanted."""
+    return torch.empty(0, dtype=torch.float32, device=CPU)

@@ -1,24 +1,135 @@
 """What a tensor has to be before its address is given away, and the few conversions that are made."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
 
 from .._arrays import Matrix
+from .._parameters import kind_of
 from ..errors import ArrayError, ShapeError
 
-__all__ = ["as_float", "check_float", "contiguous", "labels", "mask_like", "matrix"]
+__all__ = [
+    "CPU",
+    "FLOAT",
+    "REAL",
+    "address",
+    "as_float",
+    "check_kind",
+    "check_labels",
+    "check_mask",
+    "check_tensor",
+    "contiguous",
+    "labels",
+    "mask_like",
+    "matrix",
+    "refuse_transforms",
+    "transforms_are_active",
+]
 
+CPU = torch.device("cpu")
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
+STRIDED = torch.strided
+FLOAT = frozenset({torch.float32})
+REAL = frozenset(
+    {
+        torch.bool,
+        torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    }
+)
+LABELS = frozenset({torch.int64, torch.int32})
+EXPECTED = {
+    FLOAT: "torch.float32 on the cpu, torch.strided: FastLoss converts nothing here, .float(), .cpu() and "
+    ".to_dense() do",
+    REAL: "real numbers, of a mask true and false or 1 and 0, on the cpu, torch.strided",
+    LABELS: "torch.int64 or torch.int32 on the cpu, torch.strided",
+}
 
-def check_float(name: str, tensor: Tensor) -> None:
-    """Float32 on the CPU; real and fake tensors alike."""
-    if tensor.dtype is torch.float32 and tensor.is_cpu and tensor.layout is torch.strided:
+
+# --- Kinds --------------------------------------------------------------------------------------------------
+
+
+def check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise ArrayError(f"{name} is {kind_of(value)}; expected a torch.Tensor")
+
+
+def check_kind(name: str, tensor: Tensor, kinds: frozenset[torch.dtype]) -> None:
+    """One of these element types, dense, on the CPU; real and fake tensors alike. Every tensor passes
+    here."""
+    if tensor.dtype in kinds and tensor.is_cpu and tensor.layout is STRIDED and not tensor.is_nested:
         return
+    nested = "nested " if tensor.is_nested else ""
     raise ArrayError(
-        f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected torch.float32 on "
-        f"the cpu, torch.strided: FastLoss converts nothing here, .float() and .cpu() do"
+        f"{name} is a {nested}{tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected "
+        f"{EXPECTED[kinds]}"
     )
+
+
+def check_mask(name: str, mask: Tensor, shape: torch.Size, like: str) -> None:
+    check_kind(name, mask, REAL)
+    if mask.shape != shape:
+        raise ShapeError(f"{name} has the shape {tuple(mask.shape)}; expected {tuple(shape)}, as {like}")
+
+
+def check_labels(name: str, tensor: Tensor, count: int) -> None:
+    check_kind(name, tensor, LABELS)
+    if tensor.shape != (count,):
+        raise ShapeError(f"{name} has the shape {tuple(tensor.shape)}; expected ({count},)")
+
+
+# --- Transforms ---------------------------------------------------------------------------------------------
+
+
+def transforms_are_active() -> bool:
+    """Whether a tensor may be more than its numbers at the moment: in torch.func, or in forward mode."""
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def refuse_transforms(arguments: Iterable[tuple[str, Any]]) -> None:
+    """What a transform has put into a tensor would be lost without a word: it is refused."""
+    for name, value in arguments:
+        if not isinstance(value, Tensor):
+            continue
+        if is_functorch_wrapped_tensor(value):
+            raise ArrayError(
+                f"{name} is a tensor of a transform of torch.func (vmap, grad, jvp, …); expected a plain "
+                f"one: FastLoss's losses cannot be transformed, PyTorch's own operations can"
+            )
+        if forward_ad.unpack_dual(value).tangent is not None:  # type: ignore[no-untyped-call]
+            raise ArrayError(
+                f"{name} has a tangent of forward-mode automatic differentiation; expected a tensor without: "
+                f"FastLoss's losses have derivatives in reverse mode alone"
+            )
+
+
+# --- Memory -------------------------------------------------------------------------------------------------
+
+
+def address(name: str, tensor: Tensor) -> int:
+    """Where the elements lie. Not 0, which would mean that nothing was given."""
+    location = tensor.data_ptr()
+    if not location and tensor.numel():
+        raise ArrayError(
+            f"{name} has no memory for its {tensor.numel()} elements; expected a tensor that has its storage"
+        )
+    return location
 
 
 def as_float(tensor: Tensor) -> Tensor:
@@ -33,18 +144,16 @@ def contiguous(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def mask_like(mask: Tensor, shape: torch.Size) -> Tensor:
+def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
     """A contiguous bool mask of that shape. Bool masks are taken as they are; others have to hold 0 and 1
     alone."""
-    if mask.shape != shape:
-        raise ShapeError(f"mask has the shape {tuple(mask.shape)}; expected {tuple(shape)}, as input")
-    if not mask.is_cpu:
-        raise ArrayError(f"mask is on {mask.device}; expected a tensor on the cpu")
+    check_mask(name, mask, shape, like)
     if mask.dtype is not torch.bool:
         converted = mask.bool()
         if not torch.equal(converted.to(mask.dtype), mask):
             raise ArrayError(
-                "mask holds numbers other than 0 and 1; FastLoss selects by a mask and cannot weigh by it"
+                f"{name} holds numbers other than 0 and 1; expected these alone: FastLoss selects by a mask "
+                f"and cannot weigh by it"
             )
         mask = converted
     return mask if mask.is_contiguous() else mask.contiguous()
@@ -55,28 +164,22 @@ def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
 
     Rows may lie apart, as those of `layer_output[:, 0, :]` do; if the elements of a row do, a copy is made.
     """
-    check_float(name, tensor)
+    check_kind(name, tensor, FLOAT)
     if tensor.dim() != 2:
         raise ShapeError(f"{name} has {tensor.dim()} dimensions; expected 2")
     rows, columns = tensor.shape
     if tensor.is_contiguous() and not tensor.is_neg():
-        return tensor, Matrix(rows, columns, tensor.data_ptr(), columns)
+        return tensor, Matrix(rows, columns, address(name, tensor), columns)
     row_stride, column_stride = tensor.stride()
     if tensor.is_neg() or column_stride != 1 or row_stride < columns:
         tensor = contiguous(tensor)
         row_stride = columns
-    return tensor, Matrix(rows, columns, tensor.data_ptr(), row_stride)
+    return tensor, Matrix(rows, columns, address(name, tensor), row_stride)
 
 
 def labels(name: str, tensor: Tensor, count: int) -> Tensor:
     """Contiguous int32 labels; int64, which PyTorch demands elsewhere, is converted."""
-    if not tensor.is_cpu or tensor.dtype not in (torch.int64, torch.int32):
-        raise ArrayError(
-            f"{name} is a {tensor.dtype} tensor on {tensor.device}; expected torch.int64 or torch.int32 on "
-            f"the cpu"
-        )
-    if tensor.shape != (count,):
-        raise ShapeError(f"{name} has the shape {tuple(tensor.shape)}; expected ({count},)")
+    check_labels(name, tensor, count)
     if tensor.dtype is torch.int64:
         # Clamped first, so that what no int32 can hold stays out of range instead of wrapping into it.
         tensor = tensor.clamp(INT32_MIN, INT32_MAX).to(torch.int32)
