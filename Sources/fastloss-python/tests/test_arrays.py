@@ -160,4 +160,6 @@ def test_scformer_with_its_options() -> None:
     objective = fastloss.TotalObjective.scformer(cell_types=True, contrastive=True)
     assert objective.weights["cls"] == 1 and objective.weights["cce"] == 10
     assert objective.elastic_threshold == 0.5
+    smaller = fastloss.TotalObjective.scformer(gepc=False, dab_weight=2.0, when_empty="nan")
+    assert smaller.weights == {"mse": 1, "nzlp": 1, "ecs": 10, "dab": 2} and smaller.when_empty == "nan"
     assert "ecs" not in fastloss.TotalObjective.integration(ecs_threshold=0).weights

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from ctypes import addressof, c_float
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -178,7 +178,7 @@ class TotalObjective:
             weights["cls"] = 1.0
         if flag("contrastive", contrastive):
             weights["cce"] = 10.0
-        return cls(weights, elastic_threshold=0.5, **parameters)
+        return replace(objective, weights=weights)
 
     @functools.cached_property
     def struct(self) -> _abi.Objective:
