@@ -1,9 +1,13 @@
 // An executable that defines malloc replaces the C library's for every library it loads. Each function counts and hands on to
 // the function under which glibc exports its own.
+//
+// A sanitizer has put a malloc of its own in that place, and its memory must not meet the C library's: then nothing is defined
+// here.
 
 #include "allocation_counter.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 static atomic_bool counting = false;
@@ -19,7 +23,21 @@ long allocation_counter_stop(void) {
     return atomic_load(&allocations);
 }
 
-#if defined(__GLIBC__) || defined(__linux__)
+#if !defined(__has_feature)
+#define __has_feature(name) 0  // gcc says it by macros
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+
+const char *allocation_counter_obstacle(void) { return "AddressSanitizer has replaced malloc"; }
+
+#elif defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+
+const char *allocation_counter_obstacle(void) { return "ThreadSanitizer has replaced malloc"; }
+
+#elif defined(__GLIBC__) || defined(__linux__)
+
+const char *allocation_counter_obstacle(void) { return NULL; }
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
@@ -59,10 +77,8 @@ int posix_memalign(void **memory, size_t alignment, size_t size) {
     return 0;
 }
 
-bool allocation_counter_is_available(void) { return true; }
-
 #else
 
-bool allocation_counter_is_available(void) { return false; }
+const char *allocation_counter_obstacle(void) { return "only glibc's malloc can be replaced and still be reached"; }
 
 #endif

@@ -24,6 +24,8 @@ int main(int count, char **arguments) {
     test_threads();
     test_allocations();
     forget();
-    printf("%ld checks, %ld failed\n", checks_made(), checks_failed());
+    printf("%ld checks, %ld failed", checks_made(), checks_failed());
+    if (tests_skipped() > 0) printf(", %ld tests skipped", tests_skipped());
+    printf("\n");
     return checks_failed() > 0;
 }

@@ -12,6 +12,7 @@
 static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 static long made = 0;
 static long failed = 0;
+static long skipped = 0;
 static char subject[256] = "";
 
 void now_testing(const char *format, ...) {
@@ -50,8 +51,19 @@ void check_status(
     }
 }
 
+void skip(const char *format, ...) {
+    skipped++;
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "skipped: %s: ", subject);
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\n");
+    va_end(arguments);
+}
+
 long checks_made(void) { return made; }
 long checks_failed(void) { return failed; }
+long tests_skipped(void) { return skipped; }
 
 // ---- Memory
 

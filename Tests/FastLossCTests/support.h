@@ -30,9 +30,13 @@ void check_status(
 /// What the checks from now on are about, for messages.
 void now_testing(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/// How many checks were made and failed so far.
+/// Leaves out a test, and says why in printf's manner.
+void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/// How many checks were made and failed so far, and how many tests were left out.
 long checks_made(void);
 long checks_failed(void);
+long tests_skipped(void);
 
 // ---- Memory that lives until `forget`
 

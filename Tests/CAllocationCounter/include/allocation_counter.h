@@ -3,10 +3,9 @@
 #ifndef ALLOCATION_COUNTER_H
 #define ALLOCATION_COUNTER_H
 
-#include <stdbool.h>
-
-/// Whether this platform lets the counter stand in for the allocator (glibc does).
-bool allocation_counter_is_available(void);
+/// Why nothing is counted: a sanitizer or this platform does not let the counter stand in for the allocator. NULL where it
+/// counts.
+const char *allocation_counter_obstacle(void);
 
 /// Sets the count to 0 and starts counting, on all threads.
 void allocation_counter_start(void);

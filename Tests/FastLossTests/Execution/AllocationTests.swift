@@ -5,13 +5,20 @@ import CAllocationCounter
 import FastLoss
 import Testing
 
-/// Only an optimised build keeps its closures on the stack, so only there is nothing to be counted.
-private let canCount = allocation_counter_is_available() && !_isDebugAssertConfiguration()
+/// Why nothing is counted in this process, or `nil`.
+private let obstacle = allocation_counter_obstacle().map { String(cString: $0) }
 
 /// Serialised, because the counter sees the whole process. Other suites may still run beside it, so the
 /// fewest allocations of many tries count, until those suites have had the time to end: an allocation that the
 /// call itself makes is in every one of them.
-@Suite(.serialized, .enabled(if: canCount)) struct AllocationTests {
+@Suite(
+    .serialized,
+    .enabled(if: obstacle == nil, "allocations are not counted: \(obstacle ?? "")"),
+    .enabled(
+        if: !_isDebugAssertConfiguration(),
+        "only an optimised build keeps its closures on the stack, so that there is nothing to be counted")
+)
+struct AllocationTests {
     @Test func `the counter counts what this thread allocates`() {
         var made: [UnsafeMutableRawPointer] = []
         made.reserveCapacity(3)

@@ -72,7 +72,8 @@ import Testing
 }
 
 /// What a loop pays that itself calls from several threads, where timings mean something.
-@Suite(.serialized, .enabled(if: !_isDebugAssertConfiguration())) struct ConcurrentCallersTests {
+@Suite(.serialized, .enabled(if: !_isDebugAssertConfiguration(), "only an optimised build's timings mean something"))
+struct ConcurrentCallersTests {
     /// Calls that four threads make at the same time, each asking for two workers, take no longer than one
     /// thread takes for all of them alone: nobody gets in another's way. Twice that is allowed, because other
     /// tests run beside this one, and the fastest of several tries counts on both sides.
