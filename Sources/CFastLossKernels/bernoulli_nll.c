@@ -35,7 +35,8 @@ FASTLOSS_BODY void probability_round(
         state->product.mantissa[lane] *= selected ? factor : 1;
         state->invalid[lane] |= selected && !(p >= 0 && p <= 1);
         const float slope = scale / (complement - p);
-        fastloss_write_gradient(&gradient[lane], selected && clamped == p ? slope : 0, mode);
+        float *const place = fastloss_advance(gradient, lane, mode);
+        fastloss_write_gradient(place, selected && clamped == p ? slope : 0, mode);
     }
 }
 
@@ -55,7 +56,8 @@ FASTLOSS_BODY void logit_round(
         state->linear[lane] += mask[lane] ? (w != w ? w : linear) : 0;
         state->product.mantissa[lane] *= mask[lane] && !tiny && w == w ? 1 + (double)e : 1;
         const float sigmoid = (w < 0 ? e : 1) / (1 + e);
-        fastloss_write_gradient(&gradient[lane], mask[lane] ? (nonzero ? -scale : scale) * sigmoid : 0, mode);
+        float *const place = fastloss_advance(gradient, lane, mode);
+        fastloss_write_gradient(place, mask[lane] ? (nonzero ? -scale : scale) * sigmoid : 0, mode);
     }
 }
 

@@ -24,7 +24,8 @@ FASTLOSS_BODY fastloss_partial masked_mse(
             squares[k] = difference * difference;
             // Selected again: with a scale near the largest float, 2·scale·0 would be NaN.
             const float slope = 2 * scale * difference;
-            fastloss_write_gradient(&gradient[start + k], mask[start + k] ? slope : 0, mode);
+            float *const place = fastloss_advance(gradient, start + k, mode);
+            fastloss_write_gradient(place, mask[start + k] ? slope : 0, mode);
         }
         fastloss_add_block(totals, squares, size);
     }
