@@ -80,6 +80,10 @@ void test_allocations(void) {
         skip("allocations are not counted: %s", allocation_counter_obstacle());
         return;
     }
+#ifdef FASTLOSS_TESTS_A_DEBUG_LIBRARY
+    skip("only an optimised library keeps its closures on the stack, so that there is nothing to be counted");
+    return;
+#endif
     fill();
     for (int64_t gap = 0; gap <= 1; gap++) {
         fastloss_workspace *workspace = NULL;
