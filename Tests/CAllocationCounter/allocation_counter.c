@@ -1,5 +1,5 @@
 // An executable that defines malloc replaces the C library's for every library it loads. Each function counts and hands on to
-// the function under which glibc exports its own.
+// the function under which glibc exports its own, or refuses.
 //
 // A sanitizer has put a malloc of its own in that place, and its memory must not meet the C library's: then nothing is defined
 // here.
@@ -13,6 +13,9 @@
 static atomic_bool counting = false;
 static atomic_long allocations = 0;
 
+/// Allocations of this thread that still succeed; below 0 all of them.
+static _Thread_local long accepted = -1;
+
 void allocation_counter_start(void) {
     atomic_store(&allocations, 0);
     atomic_store(&counting, true);
@@ -22,6 +25,10 @@ long allocation_counter_stop(void) {
     atomic_store(&counting, false);
     return atomic_load(&allocations);
 }
+
+void allocation_counter_refuse_after(long count) { accepted = count; }
+
+void allocation_counter_accept(void) { accepted = -1; }
 
 #if !defined(__has_feature)
 #define __has_feature(name) 0  // gcc says it by macros
@@ -44,34 +51,34 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-static inline void count_one(void) {
+/// Counts an allocation; whether it may succeed.
+static inline bool admit(void) {
     if (atomic_load_explicit(&counting, memory_order_relaxed))
         atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    if (accepted < 0) return true;
+    if (accepted == 0) return false;
+    --accepted;
+    return true;
 }
 
 void *malloc(size_t size) {
-    count_one();
-    return __libc_malloc(size);
+    return admit() ? __libc_malloc(size) : NULL;
 }
 
 void *calloc(size_t count, size_t size) {
-    count_one();
-    return __libc_calloc(count, size);
+    return admit() ? __libc_calloc(count, size) : NULL;
 }
 
 void *realloc(void *memory, size_t size) {
-    count_one();
-    return __libc_realloc(memory, size);
+    return admit() ? __libc_realloc(memory, size) : NULL;
 }
 
 void *aligned_alloc(size_t alignment, size_t size) {
-    count_one();
-    return __libc_memalign(alignment, size);
+    return admit() ? __libc_memalign(alignment, size) : NULL;
 }
 
 int posix_memalign(void **memory, size_t alignment, size_t size) {
-    count_one();
-    void *result = __libc_memalign(alignment, size);
+    void *result = admit() ? __libc_memalign(alignment, size) : NULL;
     if (!result) return 12;  // ENOMEM
     *memory = result;
     return 0;

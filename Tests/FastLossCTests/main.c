@@ -23,6 +23,7 @@ int main(int count, char **arguments) {
     test_total_objective();
     test_threads();
     test_allocations();
+    test_failing_allocations();
     forget();
     printf("%ld checks, %ld failed", checks_made(), checks_failed());
     if (tests_skipped() > 0) printf(", %ld tests skipped", tests_skipped());

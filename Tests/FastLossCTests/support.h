@@ -115,5 +115,6 @@ void test_structs(void);
 void test_runtime(void);
 void test_threads(void);
 void test_allocations(void);
+void test_failing_allocations(void);
 
 #endif
