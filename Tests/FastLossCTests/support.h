@@ -111,6 +111,7 @@ void test_cell_embeddings(void);
 void test_reductions(void);
 void test_total_objective(void);
 void test_errors(void);
+void test_extreme_shapes(void);
 void test_structs(void);
 void test_runtime(void);
 void test_threads(void);

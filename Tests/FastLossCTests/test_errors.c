@@ -303,6 +303,10 @@ static void test_values(void) {
     FAILS(
         fastloss_gradient_reversal(2, 3, x, 3, 1, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
         "gradientScale is nan, but it must be finite");
+    gradient.scale = 1e30f;
+    FAILS(
+        fastloss_gradient_reversal(2, 3, x, 3, 1e30f, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
+        "lambda · gradientScale is -1.0000000300949327e+60, but it must be at most 3.4e38 in magnitude");
     labels[1] = 3;
     FAILS(
         fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),

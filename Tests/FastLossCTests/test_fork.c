@@ -2,6 +2,7 @@
 // calls first.
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -41,11 +42,43 @@ static void call_first_in_children(const char *parent, call_results *shared) {
     fastloss_workspace_destroy(workspace);
 }
 
+/// The default number of workers in a child in which FASTLOSS_THREADS has a value.
+static int default_workers(const char *value, int64_t *shared) {
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("FASTLOSS_THREADS", value, 1);
+        *shared = fastloss_workspace_workers(NULL);
+        _exit(0);
+    }
+    int status = -1;
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/// The environment has the limits of `fastloss_workspace_create`. It is read once in a process, so that each value
+/// has a process of its own.
+static void test_threads_variable(int64_t *shared) {
+    static const char *const ignored[] = { "0", "-1", "4097", "9223372036854775807", "18446744073709551617", "two", "" };
+    static const char *const heeded[] = { "1", "3", "4096" };
+    now_testing("FASTLOSS_THREADS");
+    int64_t usual = 0;
+    for (int i = 0; i < 7; i++) {
+        CHECK(default_workers(ignored[i], shared));
+        CHECK(*shared >= 1 && *shared <= 4096 && (i == 0 || *shared == usual));
+        usual = *shared;
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(default_workers(heeded[i], shared));
+        CHECK(*shared == strtol(heeded[i], NULL, 10));
+    }
+}
+
 void test_fork(void) {
     scale_inputs(1);
     call_results *const shared = (call_results *)mmap(
         NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
+    test_threads_variable((int64_t *)shared);
     call_first_in_children("has called nothing", shared);
 
     static call_results own;

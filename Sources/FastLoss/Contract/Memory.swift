@@ -1,13 +1,5 @@
 // The memory behind spans, for kernels that take pointers; and arrays that there may be no memory for.
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#elseif canImport(Darwin)
-import Darwin
-#endif
-
 extension Span where Element: BitwiseCopyable {
     /// The elements' memory.
     ///
@@ -37,12 +29,16 @@ extension MutableSpan where Element: BitwiseCopyable {
 
 /// An array of zeros for a result whose size nothing bounds: B×B similarities of rows without columns.
 ///
-/// Swift's allocator ends the process where there is no memory, so the C library is asked first.
+/// Swift's allocator ends the process where there is no memory, so the C library is asked first, as for scratch memory.
 func zeros(_ count: Int, for call: String) throws(LossError) -> [Float] {
-    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
-    guard !overflow, let memory = malloc(max(1, bytes)) else {
-        throw .outOfMemory(call: call, bytes: overflow ? .max : bytes)
+    guard count <= (Int.max - ScratchLayout.alignment) / MemoryLayout<Float>.stride else {
+        throw .outOfMemory(call: call, bytes: .max)
     }
-    free(memory)
+    do {
+        var layout = ScratchLayout(workers: 1)
+        _ = try layout.add(count, of: Float.self)
+        var probe = ScratchMemory()
+        _ = try probe.reserve(layout, for: call)
+    }
     return [Float](repeating: 0, count: count)
 }
