@@ -1,25 +1,22 @@
-// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p or from a logit y.
+// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p. Logits: bernoulli_nll_logits.c.
 //
-//   probability   s = z ? p : 1 − p;           element −log clamp(s, ε, 1 − ε), ε = 2⁻²³
-//                 gradient scale/((1 − z) − p) for ε ≤ p ≤ 1 − ε, and 0 outside
-//   logit         w = z ? −y : y;              element softplus(w) = max(w, 0) + log(1 + exp(−|w|))
-//                 gradient scale·(z ? −σ(w) : σ(w)), which is scale·(σ(y) − z) without its cancellation
+//   s = z ? p : 1 − p
+//   element   −log clamp(s, ε, 1 − ε), ε = 2⁻²³
+//   gradient  scale/((1 − z) − p) for ε ≤ p ≤ 1 − ε, and 0 outside
 //
 // The logarithms are taken once a chunk (log_product.h). An element outside the mask contributes the factor 1.
 // Assumes nothing of the values: a selected p outside [0, 1] or NaN is counted, not used.
 
-#include "exponential.h"
 #include "instruction_sets.h"
 #include "log_product.h"
 
 /// One round: FASTLOSS_LANES elements, whose factors go into the product's lanes.
 typedef struct {
     fastloss_log_product product;
-    double linear[FASTLOSS_LANES];  ///< logit form: Σ of the parts of the loss that are no logarithm
-    unsigned invalid[FASTLOSS_LANES];  ///< probability form: 1 where a selected one is outside [0, 1]
+    unsigned invalid[FASTLOSS_LANES];  ///< 1 where a selected probability is outside [0, 1]
 } lanes;
 
-FASTLOSS_BODY void probability_round(
+FASTLOSS_BODY void visit_round(
     lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
     float scale, float *restrict gradient, fastloss_gradient_mode mode) {
     const float epsilon = 0x1p-23f;
@@ -40,41 +37,11 @@ FASTLOSS_BODY void probability_round(
     }
 }
 
-FASTLOSS_BODY void logit_round(
-    lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
-    float scale, float *restrict gradient, fastloss_gradient_mode mode) {
-    for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
-        const bool nonzero = targets[lane] > 0;
-        // Read unconditionally: only then does the loop vectorise where the instruction set has no masked loads.
-        const float anywhere = predictions[lane];
-        const float y = mask[lane] ? anywhere : 0;
-        const float w = nonzero ? -y : y;
-        const float e = fastloss_exp_nonpositive(-__builtin_fabsf(w), 0);
-        // Below 2⁻²⁴, log(1 + e) is e to the last bit of a float, while 1 + e would lose it even in double.
-        const bool tiny = e < 0x1p-24f;
-        const float linear = (w > 0 ? w : 0) + (tiny ? e : 0);
-        state->linear[lane] += mask[lane] ? (w != w ? w : linear) : 0;
-        state->product.mantissa[lane] *= mask[lane] && !tiny && w == w ? 1 + (double)e : 1;
-        const float sigmoid = (w < 0 ? e : 1) / (1 + e);
-        float *const place = fastloss_advance(gradient, lane, mode);
-        fastloss_write_gradient(place, mask[lane] ? (nonzero ? -scale : scale) * sigmoid : 0, mode);
-    }
-}
-
-typedef enum { PROBABILITY, LOGIT } prediction_form;
-
-FASTLOSS_BODY void one_round(
-    prediction_form form, lanes *state, const float *predictions, const float *targets, const bool *mask, float scale,
-    float *gradient, fastloss_gradient_mode mode) {
-    if (form == PROBABILITY) probability_round(state, predictions, targets, mask, scale, gradient, mode);
-    if (form == LOGIT) logit_round(state, predictions, targets, mask, scale, gradient, mode);
-}
-
 /// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
-    prediction_form form, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
-    size_t count, float scale, float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
-    lanes state = {.linear = {0}, .invalid = {0}};
+    const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count, float scale,
+    float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
+    lanes state = {.invalid = {0}};
     fastloss_log_product_init(&state.product);
     size_t i = 0;
     while (count - i >= FASTLOSS_LANES) {
@@ -83,7 +50,7 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
             float *const place = fastloss_advance(gradient, i, mode);
             if (prefetches) fastloss_prefetch_round(predictions + i, targets + i, mask + i, place, mode);
-            one_round(form, &state, predictions + i, targets + i, mask + i, scale, place, mode);
+            visit_round(&state, predictions + i, targets + i, mask + i, scale, place, mode);
         }
         fastloss_log_product_normalise(&state.product);
     }
@@ -96,31 +63,22 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
             m[k] = mask[i + k];
             if (mode == FASTLOSS_GRADIENT_ACCUMULATE) g[k] = gradient[i + k];
         }
-        one_round(form, &state, p, t, m, scale, g, mode);
+        visit_round(&state, p, t, m, scale, g, mode);
         fastloss_log_product_normalise(&state.product);
         if (mode != FASTLOSS_GRADIENT_NONE)
             for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
     }
     size_t invalid = 0;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) invalid += state.invalid[lane];
-    const double logarithm = fastloss_log_product_log(&state.product);
-    const double sum = form == LOGIT ? fastloss_sum_lanes(state.linear) + logarithm : 0 - logarithm;
-    return (fastloss_partial){.sum = sum, .invalid = invalid};
+    return (fastloss_partial){.sum = 0 - fastloss_log_product_log(&state.product), .invalid = invalid};
 }
 
-#define CALL(mode) bernoulli_nll(PROBABILITY, predictions, targets, mask, count, scale, gradient, mode, prefetches)
-#define CALL_LOGITS(mode) bernoulli_nll(LOGIT, predictions, targets, mask, count, scale, gradient, mode, prefetches)
+#define CALL(mode) bernoulli_nll(predictions, targets, mask, count, scale, gradient, mode, prefetches)
 #define DEFINE(isa)                                                                                  \
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
         float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
-    }                                                                                                \
-    FASTLOSS_TARGET(isa)                                                                             \
-    fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
-        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL_LOGITS)                                                  \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -9,6 +9,10 @@
 // the row is already right (rest ≪ 1), which is where training ends up. zⱼ − max is carried with its rounding
 // error: for logits of mixed sign it would otherwise cost several bits of a small probability. Infinite and
 // NaN logits follow IEEE: −Inf is a class with probability 0, +Inf or NaN make the row NaN.
+//
+// The exponentials are kept as eⱼ·2¹²⁴, normal floats for every eⱼ above 2⁻²⁵⁰: eⱼ alone is subnormal from 88
+// below the maximum on, where scale·eⱼ and a sum of many rows' losses need not be. Gradients are therefore
+// accurate wherever they are normal, for any scale up to 2¹⁰⁰ (the label's, too, for 2²⁴ classes and fewer).
 
 #include "exponential.h"
 #include "instruction_sets.h"
@@ -32,19 +36,38 @@ FASTLOSS_BODY float largest(const float *logits, size_t classes) {
     return result;
 }
 
-/// exp((z − max)·inverse_temperature), with z − max to twice the precision (Knuth's two-sum).
+/// Exponentials are 2¹²⁴ times what they stand for. A block sums eight of them in float, 2¹²⁷ at most.
+enum { SHIFT = 124 };
+#define UNSHIFT 0x1p-124
+
+/// exp((z − max)·inverse_temperature)·2¹²⁴, with z − max to twice the precision (Knuth's two-sum).
 FASTLOSS_BODY float exponential(float z, float max, float inverse_temperature) {
     const float difference = z - max;
     const float shadow = difference - z;
     const float error = (z - (difference - shadow)) - (max + shadow);
-    return fastloss_exp_nonpositive(difference * inverse_temperature, error * inverse_temperature);
+    return fastloss_exp_nonpositive(difference * inverse_temperature, error * inverse_temperature, SHIFT);
 }
 
-/// The exponentials of a row: that of the label, and the sum of all others.
+/// The exponentials of a row, times 2¹²⁴: that of the label, and the sum of all others.
 typedef struct {
     double label;
     double rest;
 } exponentials;
+
+/// What turns a term into its gradient, by one product after the other: both are normal floats wherever the
+/// gradient is one, and so are the products.
+typedef struct {
+    float first, second;
+} gradient_factor;
+
+/// scale/normaliser, where the normaliser has the terms' 2¹²⁴.
+FASTLOSS_BODY gradient_factor factor_for(float scale, double normaliser) {
+    const double shifted = scale / normaliser;
+    const double factor = shifted * 0x1p124;
+    // Up to 4 the factor's product with a term is a float; from 4 on, the factor without 2¹²⁴ is normal.
+    const bool small = __builtin_fabs(factor) < 4;
+    return (gradient_factor){.first = (float)(small ? factor : shifted), .second = small ? (float)UNSHIFT : 1};
+}
 
 /// `store` writes each term, unscaled, to `terms`, which may be `logits`; the label's is written as 0.
 FASTLOSS_BODY exponentials exponentials_of_row(
@@ -83,20 +106,20 @@ FASTLOSS_BODY double softmax_cross_entropy(
     const double normaliser = e.rest + e.label;
 
     if (mode != FASTLOSS_GRADIENT_NONE) {
-        const float factor = (float)(scale / normaliser);
+        const gradient_factor factor = factor_for(scale, normaliser);
         const float label_gradient = (float)(-(double)scale * e.rest / normaliser);
         if (mode == FASTLOSS_GRADIENT_OVERWRITE) {
-            for (size_t i = 0; i < classes; ++i) gradient[i] *= factor;
+            for (size_t i = 0; i < classes; ++i) gradient[i] = gradient[i] * factor.first * factor.second;
             gradient[label] = label_gradient;
         } else {
             // The label's sum is set aside, because the loop is free to pass over it.
             const float label_sum = gradient[label] + label_gradient;
             for (size_t i = 0; i < classes; ++i)
-                gradient[i] += factor * exponential(logits[i], max, inverse_temperature);
+                gradient[i] += exponential(logits[i], max, inverse_temperature) * factor.first * factor.second;
             gradient[label] = label_sum;
         }
     }
-    return ((double)max - label_logit) * inverse_temperature + log1p(e.rest + (e.label - 1));
+    return ((double)max - label_logit) * inverse_temperature + log1p(e.rest * UNSHIFT + (e.label * UNSHIFT - 1));
 }
 
 // Short rows, FASTLOSS_LANES of them side by side, with one row per lane.
@@ -164,7 +187,7 @@ FASTLOSS_BODY void visit_batch(
     double sums[FASTLOSS_LANES];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const bool counts = lane < (int)batch->count;
-        const double u = rest[lane] + ((double)label_term[lane] - 1);
+        const double u = rest[lane] * UNSHIFT + (label_term[lane] * UNSHIFT - 1);
         const bool is_factor = u >= LEAST_FACTOR_U;
         sums[lane] = counts ? ((double)max[lane] - label_logit[lane]) + (is_factor ? 0 : u - 0.5 * u * u) : 0;
         total->logarithms.mantissa[lane] *= counts && is_factor ? 1 + u : 1;
@@ -176,15 +199,18 @@ FASTLOSS_BODY void visit_batch(
     }
     if (mode == FASTLOSS_GRADIENT_NONE) return;
 
-    float factor[FASTLOSS_LANES], label_gradient[FASTLOSS_LANES];
+    float first[FASTLOSS_LANES], second[FASTLOSS_LANES], label_gradient[FASTLOSS_LANES];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const double normaliser = rest[lane] + label_term[lane];
-        factor[lane] = (float)(scale / normaliser);
+        const gradient_factor factor = factor_for(scale, normaliser);
+        first[lane] = factor.first;
+        second[lane] = factor.second;
         label_gradient[lane] = (float)(-(double)scale * rest[lane] / normaliser);
     }
     for (size_t j = 0; j < classes; ++j)
         for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
-            terms[j][lane] = batch->label[lane] == (int32_t)j ? label_gradient[lane] : terms[j][lane] * factor[lane];
+            terms[j][lane] = batch->label[lane] == (int32_t)j ? label_gradient[lane]
+                                                              : terms[j][lane] * first[lane] * second[lane];
     for (size_t lane = 0; lane < batch->count; ++lane)
         for (size_t j = 0; j < classes; ++j)
             fastloss_write_gradient(gradient + batch->row[lane] * classes + j, terms[j][lane], mode);

@@ -9,8 +9,11 @@ import CFastLossKernels
 ///     ∂L/∂z = (softmax(z) − onehot(y)) / N, and 0 in ignored rows
 ///
 /// Stable for logits of any finite size, and exact to the last bits also where a row is already right: the
-/// label's own term is kept out of the sum. An ignored row is not read. In other rows −Inf is a class with
-/// probability 0, NaN and +Inf make the row's loss and gradient NaN.
+/// label's own term is kept out of the sum. A gradient is exact to the last bits wherever it is a normal Float
+/// (for scales up to 2¹⁰⁰), also where a class has a probability that is none.
+///
+/// An ignored row is not read. In other rows −Inf is a class with probability 0, NaN and +Inf make the row's loss
+/// and gradient NaN.
 ///
 /// A label outside 0..<C that is not the ignored label throws
 /// ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of −1, which categorical types use for

@@ -23,8 +23,8 @@ public struct ElementwiseKernel: Sendable {
 /// inside they propagate as IEEE arithmetic says. Without a mask every element is selected.
 ///
 /// Time is O(B·L) in one pass over the inputs (and one over the mask before it, for the count); extra memory is 16 bytes
-/// per 4,096 elements. Sums run in float lanes inside blocks of 128 elements and in double across them, in an order that
-/// depends on the shape alone: results are bitwise the same for any number of workers.
+/// per 4,096 elements. Sums run in float lanes inside blocks of at most 128 elements and in double across them, in an order
+/// that depends on the shape alone: results are bitwise the same for any number of workers.
 public protocol MaskedMetric: Sendable {
     /// How the selected elements become one number.
     var reduction: LossReduction { get }

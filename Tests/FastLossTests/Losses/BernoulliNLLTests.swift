@@ -138,12 +138,120 @@ import Testing
             ulps: Tolerances.exponentialUlps, floor: 0, "exp")
     }
 
-    /// Below −87.3 the exponential is zero instead of subnormal.
+    /// Where the exponential is subnormal in Float, its product with a large scale is as accurate as any.
+    @Test func subnormalExponentialIsAccurate() throws {
+        let y = Exponents.subnormal
+        let result = try MaskedSubject.logits.run(
+            Self.column(y, target: 0), .sum, scale: Exponents.largeScale)
+        expectWithinUlps(
+            actual: result.gradient,
+            oracle: y.map { Double(Exponents.largeScale) * Reference.exp(Double($0)) },
+            ulps: Tolerances.exponentialUlps, floor: 0)
+    }
+
+    /// Below −253·ln 2 = −175.4 the exponential is zero, and so is what comes of it.
     @Test func exponentialUnderflowsToZero() throws {
-        let inputs = MaskedInputs(
-            predictions: [-87.31, -100, -1e10], targets: [0, 0, 0], mask: nil,
-            shape: MatrixShape(rows: 1, columns: 3))
-        let result = try MaskedSubject.logits.run(inputs, .sum)
+        let inputs = Self.column([-176, -200, -1e10], target: 0)
+        let result = try MaskedSubject.logits.run(inputs, .sum, scale: 1e38)
         #expect(result.values == [0] && result.gradient == [0, 0, 0])
+    }
+
+    // MARK: - Logits, one by one
+
+    /// Elements of one target, each a cell of its own.
+    private static func column(_ predictions: [Float], target: Float) -> MaskedInputs {
+        MaskedInputs(
+            predictions: predictions, targets: predictions.map { _ in target }, mask: nil,
+            shape: MatrixShape(rows: predictions.count, columns: 1))
+    }
+
+    /// Every value and every gradient by itself, with no floor below which errors do not count: both signs,
+    /// both targets, and every exponent from where 1 + e is 2 to where e is subnormal.
+    @Test(arguments: [Float(0), 1])
+    func everyLogitIsAccurate(target: Float) throws {
+        let magnitudes = stride(from: Float(0x1p-30).bitPattern, through: Float(86).bitPattern, by: 40_009)
+            .map { Float(bitPattern: $0) }
+        for logits in [magnitudes, magnitudes.map { -$0 }] {
+            let inputs = Self.column(logits, target: target)
+            let result = try MaskedSubject.logits.run(inputs, .sumPerCell, scale: 0.7)
+            let truth = MaskedSubject.logits.truth(inputs, .sumPerCell)
+            expectWithinUlps(
+                actual: result.values.map { Float($0) }, oracle: truth.values, floor: 0, "value")
+            expectWithinUlps(
+                actual: result.gradient, oracle: truth.gradient.map { $0 * Double(Float(0.7)) }, floor: 0,
+                "gradient")
+            #expect(try MaskedSubject.logits.value(inputs, .sumPerCell) == result.values)
+        }
+    }
+
+    /// scale·σ(w) is right wherever it is a normal number, though σ(w) is none; added to a gradient too.
+    @Test(arguments: [Float(1e6), 1e30, -8e37, 1, 0.3, 1e-30], [Float(0), 1])
+    func gradientIsRightWhereverItIsNormal(scale: Float, target: Float) throws {
+        let logits = stride(from: Float(60), through: 172, by: 0.03125).map { target == 1 ? $0 : -$0 }
+        let inputs = Self.column(logits, target: target)
+        let truth = MaskedSubject.logits.truth(inputs, .sum).gradient.map { $0 * Double(scale) }
+        let normal = truth.indices.filter { abs(truth[$0]) >= Double(Float.leastNormalMagnitude) }
+        #expect(scale < 1e6 || normal.count > 1_200)
+        let initial = [Float](repeating: 0, count: logits.count)
+        for gradient in [
+            try MaskedSubject.logits.run(inputs, .sum, scale: scale).gradient,
+            try MaskedSubject.logits.run(inputs, .sum, scale: scale, addingTo: initial).gradient,
+        ] {
+            expectWithinUlps(
+                actual: normal.map { gradient[$0] }, oracle: normal.map { truth[$0] }, floor: 0)
+        }
+    }
+
+    /// Elements that no Float but a sum of them can say, alone and beside larger ones.
+    @Test(arguments: [[Float(-95)], [-100], [-88, -110], [-95, -20], [-103.5, -95, -87, -87.5]])
+    func tinyElementsAddUp(_ pattern: [Float]) throws {
+        let shape = MatrixShape(rows: 64, columns: 1_201)
+        let logits = (0..<64 * 1_201).map { pattern[$0 % pattern.count] }
+        let inputs = MaskedInputs(
+            predictions: logits, targets: logits.map { _ in 0 }, mask: nil, shape: shape)
+        let expected = pattern.map { Reference.exp(Double($0)) }
+        let truth = logits.indices.reduce(0) { $0 + expected[$1 % pattern.count] }
+        let result = try MaskedSubject.logits.run(inputs, .sum, scale: 1e6)
+        // Relative, because a Float as small as some of these has no bits to spare.
+        expectClose(
+            result.values[0], truth,
+            Tolerance(relative: Tolerances.elementwiseUlps * 0x1p-24, absolute: 0))
+        #expect(try MaskedSubject.logits.value(inputs, .sum) == result.values)
+    }
+
+    /// Any number of elements, from any place on: the kernel's last ones are padded.
+    @Test func logitsOfAnyCountAndPlace() throws {
+        let whole = MaskedSubject.logits.inputs(columns: 160, selecting: 0.6)
+        let gradient = try MaskedSubject.logits.run(whole, .sum).gradient
+        let mask = try #require(whole.mask)
+        for count in Array(1...17) + [31, 32, 33, 63, 64, 65, 127, 128, 129] {
+            for start in [0, 1, 7, 16, 31] where mask[start..<start + count].contains(true) {
+                let range = start..<start + count
+                var part = MaskedInputs(
+                    predictions: Array(whole.predictions[range]), targets: Array(whole.targets[range]),
+                    mask: Array(mask[range]), shape: MatrixShape(rows: 1, columns: count))
+                let result = try MaskedSubject.logits.run(part, .sum)
+                MaskedSubject.logits.expectTruth(result, of: part, .sum)
+                expectSameBits(result.gradient, Array(gradient[range]), "\(count) from \(start)")
+                for i in 0..<count where !part.selects(i) {
+                    part.predictions[i] = [.nan, .infinity, -.infinity][i % 3]
+                    part.targets[i] = [.nan, 1, 0][i % 3]
+                }
+                #expect(try MaskedSubject.logits.run(part, .sum).bits == result.bits)
+            }
+        }
+    }
+
+    /// A kernel takes a logarithm every 8,192 elements at most; here lanes multiply to 2 to some hundreds.
+    @Test func productsOfManyLogits() throws {
+        for logit: Float in [0, -1e-3, 0.5, -3, -17, -40] {
+            let count = 8_191
+            let inputs = MaskedInputs(
+                predictions: [Float](repeating: logit, count: count),
+                targets: [Float](repeating: 0, count: count), mask: nil,
+                shape: MatrixShape(rows: 1, columns: count))
+            MaskedSubject.logits.expectTruth(
+                try MaskedSubject.logits.run(inputs, .sum), of: inputs, .sum, "logit \(logit)")
+        }
     }
 }

@@ -165,6 +165,53 @@ import Testing
         expectWithinUlps(actual: wrong, oracle: sigmoids, ulps: Tolerances.sigmoidUlps, floor: 0)
     }
 
+    /// Where the exponential is subnormal in Float, its product with a large scale is as accurate as any.
+    @Test func subnormalExponentialIsAccurate() throws {
+        let x = Exponents.subnormal
+        let inputs = Inputs(logits: x.flatMap { [0, $0] }, labels: x.map { _ in 0 }, classes: 2)
+        let gradient = try Self.run(
+            inputs, CrossEntropy(reduction: .sum), scale: Exponents.largeScale
+        ).gradient
+        expectWithinUlps(
+            actual: x.indices.map { gradient[2 * $0 + 1] },
+            oracle: x.map { Double(Exponents.largeScale) * Reference.exp(Double($0)) },
+            ulps: Tolerances.exponentialUlps, floor: 0)
+    }
+
+    /// scale·softmax is right wherever it is a normal number, in short rows and in long ones.
+    @Test(arguments: [Float(1e6), -1e30, 1, 0.3, 1e-30], [3, 300])
+    func gradientIsRightWhereverItIsNormal(scale: Float, classes: Int) throws {
+        let logits = (0..<40 * classes).map { i in
+            i % classes == 1 ? Float(5) : -60 - 115 * Float(i) / Float(40 * classes)
+        }
+        let inputs = Inputs(
+            logits: logits, labels: (0..<40).map { $0 % 2 == 0 ? 1 : 2 }, classes: classes)
+        let truth = inputs.truth(.sum, Double.self).gradient.map { $0 * Double(scale) }
+        let normal = truth.indices.filter { abs(truth[$0]) >= Double(Float.leastNormalMagnitude) }
+        let initial = [Float](repeating: 0, count: logits.count)
+        let loss = CrossEntropy(reduction: .sum)
+        for gradient in [
+            try Self.run(inputs, loss, scale: scale).gradient,
+            try Self.run(inputs, loss, scale: scale, addingTo: initial).gradient,
+        ] {
+            expectWithinUlps(
+                actual: normal.map { gradient[$0] }, oracle: normal.map { truth[$0] }, floor: 0)
+        }
+    }
+
+    /// Rows whose losses no Float but their sum can say.
+    @Test(arguments: [2, 100])
+    func tinyLossesAddUp(classes: Int) throws {
+        let rows = 20_000
+        let row = (0..<classes).map { $0 == 0 ? Float(0) : -95 }
+        let inputs = Inputs(
+            logits: (0..<rows).flatMap { _ in row }, labels: [Int32](repeating: 0, count: rows),
+            classes: classes)
+        let result = try Self.run(inputs, CrossEntropy(reduction: .sum))
+        let truth = Double(rows * (classes - 1)) * Reference.exp(-95)
+        expectWithinUlps(actual: Float(result.loss.value), oracle: truth, floor: 0)
+    }
+
     // MARK: - Infinities and NaN
 
     @Test func minusInfinityIsAClassWithoutProbability() throws {

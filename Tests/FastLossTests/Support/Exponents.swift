@@ -8,9 +8,17 @@ enum Exponents {
 
     /// Every 4,099th float of [−87.3, −0], about a quarter of a million: the stride is prime, so that
     /// mantissas do not repeat from one exponent to the next.
-    static let sample: [Float] = stride(
-        from: (-Float.zero).bitPattern, through: Float(-87.3).bitPattern, by: 4_099
-    ).map { Float(bitPattern: $0) }
+    static let sample = every4099thFloat(from: -.zero, through: -87.3)
+
+    /// The same of [−172, −87.3], where exp(x) is subnormal in Float, or nothing at all, and exp(x)·2¹²⁴ is not.
+    static let subnormal = every4099thFloat(from: -87.3, through: -172)
+
+    /// What makes the exponentials of ``subnormal`` normal: a scale that a gradient may have.
+    static let largeScale: Float = 0x1p124
+
+    private static func every4099thFloat(from first: Float, through last: Float) -> [Float] {
+        stride(from: first.bitPattern, through: last.bitPattern, by: 4_099).map { Float(bitPattern: $0) }
+    }
 }
 
 extension Reference {

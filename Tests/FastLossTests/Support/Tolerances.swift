@@ -46,7 +46,7 @@ enum Tolerances {
     /// place of the oracle rounded to Float.
     static let elementwiseUlps = 4.0
 
-    /// The kernels' exponential over [−87.3, 0]: argument reduction, polynomial and scaling.
+    /// The kernels' exponential over [−172, 0]: argument reduction, polynomial and scaling.
     static let exponentialUlps = 2.0
 
     /// σ(y) = e/(1 + e) for y ≤ 0: the exponential, a sum and a quotient.
