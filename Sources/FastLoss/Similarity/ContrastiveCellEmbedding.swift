@@ -17,9 +17,12 @@ import Darwin
 ///     dA = (softmax of each row of A − I) / B;   dN₁ = dA·N₂ / τ;   dN₂ = dAᵀ·N₁ / τ
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖ on both sides
 ///
-/// Only rows of A are normalised, so the loss is not symmetric in its arguments. For a norm below 10⁻⁸ the value divides by
-/// 10⁻⁸, while the gradient projects as if the norm had not been raised, as PyTorch's `cosine_similarity` does. NaN and
-/// infinite embeddings propagate. No rows at all is an empty selection.
+/// Only rows of A are normalised, so the loss is not symmetric in its arguments. NaN and infinite embeddings propagate. No
+/// rows at all is an empty selection.
+///
+/// Where ‖E_i‖ < 10⁻⁸ the value divides the row by 10⁻⁸, N_i = E_i/10⁻⁸, and dE_i = (dN_i − u_i(N_i·dN_i)) / 10⁻⁸ with
+/// u_i = E_i/‖E_i‖: the gradient projects as if the norm had not been raised, as that of PyTorch's `cosine_similarity` does. A
+/// zero row has N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
 ///
 /// The B×B matrix is never stored: a slab of 256 whole rows is multiplied, its rows turned into their loss and their
 /// probabilities, and the slab multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
@@ -105,6 +108,10 @@ public struct ContrastiveCellEmbedding: Sendable {
 // MARK: - Plan
 
 extension ContrastiveCellEmbedding {
+    /// What the slab and dN are multiplied by until the gradients' factor, which is applied in double, takes it back: a
+    /// probability may be subnormal in Float where the gradient is not. Sums of 2²⁷ of them are finite.
+    private static let probabilityScale: Float = 0x1p100
+
     /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
     private static let normFloor = 1e-8
 
@@ -212,7 +219,7 @@ extension ContrastiveCellEmbedding {
                 slab.visit(start..<min(rows, start + slabRows), on: execution)
             }
 
-            let factor = 1 / (Double(rows) * Double(temperature))
+            let factor = 1 / (Double(rows) * Double(temperature) * Double(probabilityScale))
             if let firstOutput {
                 firstUnit.backward(
                     from: slab.firstGradient, factor: factor * firstOutput.scale, belowFloor: .unclampedDirection,
@@ -228,7 +235,7 @@ extension ContrastiveCellEmbedding {
         }
     }
 
-    /// A slab of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place.
+    /// A slab of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place, times ``probabilityScale``.
     private struct Slab {
         let memory: UnsafeMutablePointer<Float>
         let stride: Int
@@ -278,7 +285,7 @@ extension ContrastiveCellEmbedding {
             for row in rows {
                 let similarities = slice + (row - rows.lowerBound) * stride
                 losses[row] = kernels.softmax_cross_entropy(
-                    similarities, batch, row, inverseTemperature, 1, similarities,
+                    similarities, batch, row, inverseTemperature, probabilityScale, similarities,
                     needsGradient ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE)
             }
             guard let firstGradient else { return }

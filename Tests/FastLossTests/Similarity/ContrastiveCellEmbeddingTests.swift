@@ -174,11 +174,30 @@ import Testing
         }
     }
 
-    /// Cells that find themselves beyond all doubt: a loss below every Float, and no NaN.
+    /// Cells that find themselves almost beyond doubt: the loss is e⁻¹⁰⁰, below every normal Float, and with a
+    /// large scale the gradient is as accurate as any.
+    @Test func certaintyIsAccurate() throws {
+        let cells: [Float] = [1, 0, 0, 1]
+        let pair = Pair(first: cells, second: cells, shape: EmbeddingShape(rows: 2, columns: 2))
+        for scale: Float in [1e12, 1e30] {
+            let result = try Self.run(pair, temperature: 0.01, scale: scale)
+            let truth = Reference.ContrastiveCellEmbedding.evaluate(
+                first: cells.doubles, second: cells.doubles, rows: 2, columns: 2,
+                temperature: Double(Float(0.01)), gradientScale: Double(scale))
+            let tolerance = Tolerance(
+                relative: Tolerances.contrastive(0, temperature: 0.01), absolute: 0)
+            expectClose(result.loss.value, truth.value, tolerance)
+            expectClose(result.first, truth.firstGradient, tolerance)
+            expectClose(result.second, truth.secondGradient, tolerance)
+            #expect(truth.firstGradient[1] > 0)
+        }
+    }
+
+    /// Beyond e⁻¹⁷³ it is zero, and no NaN.
     @Test func certaintyUnderflowsToZero() throws {
         let result = try Self.run(
             Pair(first: [1, 0, 0, 1], second: [1, 0, 0, 1], shape: EmbeddingShape(rows: 2, columns: 2)),
-            temperature: 0.01)
+            temperature: 0.005)
         #expect(
             result
                 == Result(
