@@ -11,8 +11,9 @@ import CFastLossKernels
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖
 ///
 /// As upstream has it, the denominator counts the diagonal: the diagonal and every pair that is not positive contribute 1 − β².
-/// A row shorter than 10⁻¹² is divided by 10⁻¹² instead of its norm; a zero row has gradient 0. With B = 1 the loss is
-/// 1 − β² and its gradient 0. NaN and infinite embeddings propagate. No rows at all is an empty selection.
+/// Where ‖E_i‖ < 10⁻¹² the row is divided by 10⁻¹² and dE_i = dN_i / 10⁻¹²: the raised norm is a constant, as in PyTorch's
+/// `normalize`. A zero row has no positive similarity, hence gradient 0. With B = 1 the loss is 1 − β² and its
+/// gradient 0. NaN and infinite embeddings propagate. No rows at all is an empty selection.
 ///
 /// Half of the B×B matrix is computed, and beyond 1,024 rows none of it is stored: a tile is multiplied, turned into its
 /// part of the loss and of the gradient while it is in cache, and multiplied into both of its row blocks. That is 3·B²·D

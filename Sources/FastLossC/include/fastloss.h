@@ -529,9 +529,11 @@ typedef struct fastloss_elastic_options {
 ///     N = E / max(|E|, 1e-12) row by row,  S = N N^T,  C = relu(S) with C_ii = 0
 ///     L = sum_ij [1 - (C_ij - beta)^2] / B^2
 ///     G_ij = -(2 / B^2) (C_ij - beta) for i != j and S_ij > 0, else 0;  dN = 2 G N
-///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i|; where |E_i| < 1e-12, dN_i / 1e-12
+///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i|
 ///
-/// The denominator counts the diagonal, as upstream's does; a zero row has gradient 0.
+/// Where |E_i| < 1e-12, the value divides the row by 1e-12, N_i = E_i / 1e-12, and dE_i = dN_i / 1e-12: the
+/// raised norm is a constant, as in PyTorch's normalize. A zero row has no positive similarity, hence
+/// gradient 0. The denominator counts the diagonal, as upstream's does.
 /// The B x B matrix is stored up to 1,024 rows only. Scratch memory is about B (2 D + B) floats up to there, B D beyond, 2 B D
 /// where the gradient accumulates then.
 ///
@@ -564,10 +566,15 @@ typedef struct fastloss_contrastive_options {
 
 /// Contrastive loss between two encodings of the same cells (scGPT, scFormer: CCE).
 ///
-///     A_ij = cos(first_i, second_j) / tau, norms raised to 1e-8
+///     N = E / max(|E|, 1e-8) row by row, of both;  A = N1 N2^T / tau
 ///     L = mean over i of (log sum_j exp A_ij - A_ii)
 ///     dA = (softmax of each row of A - I) / B;  dN1 = dA N2 / tau;  dN2 = dA^T N1 / tau
 ///     dE_i = (dN_i - N_i (N_i . dN_i)) / |E_i| on both sides
+///
+/// Where |E_i| < 1e-8, the value divides the row by 1e-8, N_i = E_i / 1e-8, and
+/// dE_i = (dN_i - u_i (N_i . dN_i)) / 1e-8 with u_i = E_i / |E_i|: the gradient projects as if the norm had
+/// not been raised, as that of PyTorch's cosine_similarity does. A zero row has N_i = 0 and
+/// dE_i = dN_i / 1e-8, which need not be 0.
 ///
 /// Only rows of A are normalised, so the loss is not symmetric in its arguments. The B x B matrix is never
 /// stored: scratch memory is about (3 D + 256) B floats, and D B for each gradient that accumulates.

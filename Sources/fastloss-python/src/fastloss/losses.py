@@ -442,6 +442,10 @@ def elastic_cell_similarity(
 
     L = Σᵢⱼ [1 − (Cᵢⱼ − β)²] / B², β = ``threshold`` in [−1, 1]; the diagonal counts, as upstream.
 
+    ∂L/∂Eᵢ = (dNᵢ − Nᵢ(Nᵢ·dNᵢ)) / ‖Eᵢ‖. Where ‖Eᵢ‖ < 10⁻¹², Nᵢ = Eᵢ/10⁻¹² and ∂L/∂Eᵢ = dNᵢ/10⁻¹²: the raised
+    norm is a constant, as in PyTorch's ``normalize``. A zero row has no positive similarity, hence gradient
+    0.
+
     embeddings, gradient: B × D. The B × B matrix is stored up to 1,024 rows only: scratch
     memory is about B · D floats beyond.
 
@@ -481,7 +485,13 @@ def contrastive_cell_embedding(
 ) -> LossValue:
     """Contrastive loss between two encodings of the same cells (scGPT, scFormer: CCE).
 
-    With Aᵢⱼ = cos(firstᵢ, secondⱼ) / τ, norms raised to 10⁻⁸: L = mean over i of (log Σⱼ exp Aᵢⱼ − Aᵢᵢ).
+    With N the rows of E divided by max(‖row‖, 10⁻⁸), for E = ``first`` and ``second``, and A = N₁ N₂ᵀ / τ:
+
+    L = mean over i of (log Σⱼ exp Aᵢⱼ − Aᵢᵢ), ∂L/∂Eᵢ = (dNᵢ − Nᵢ(Nᵢ·dNᵢ)) / ‖Eᵢ‖.
+
+    Where ‖Eᵢ‖ < 10⁻⁸, Nᵢ = Eᵢ/10⁻⁸ and ∂L/∂Eᵢ = (dNᵢ − uᵢ(Nᵢ·dNᵢ)) / 10⁻⁸ with uᵢ = Eᵢ/‖Eᵢ‖: the gradient
+    projects as if the norm had not been raised, as that of PyTorch's ``cosine_similarity`` does. A zero row
+    has Nᵢ = 0 and ∂L/∂Eᵢ = dNᵢ/10⁻⁸, which need not be 0.
 
     first, second and their gradients: B × D. The B × B matrix is never stored.
 

@@ -88,6 +88,9 @@ def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
     C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted:
     upstream's scripts multiply by 10.
 
+    A row shorter than 10⁻¹² is divided by 10⁻¹² instead of its norm, and its gradient is dN / 10⁻¹², as that
+    of PyTorch's ``normalize``. A zero row has no positive similarity, hence gradient 0.
+
     cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is stored up to 1,024 rows
     only.
     """
@@ -97,6 +100,10 @@ def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
 
 def contrastive_cell_embedding(cell1: Tensor, cell2: Tensor, temperature: float = 0.5) -> Tensor:
     """CCE: cross-entropy of cos(cell1ᵢ, cell2ⱼ) / temperature against j = i (scGPT: ``loss_cce``).
+
+    A row E shorter than 10⁻⁸ is divided by 10⁻⁸ instead of its norm, N = E / 10⁻⁸, and its gradient is
+    (dN − u(N·dN)) / 10⁻⁸ with u = E / ‖E‖, as that of PyTorch's ``cosine_similarity``. That of a zero row is
+    dN / 10⁻⁸, which need not be 0.
 
     cell1, cell2: B × D, two encodings of the same cells. Returns a scalar. The B × B matrix is never stored.
     """
