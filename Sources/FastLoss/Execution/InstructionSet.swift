@@ -51,7 +51,8 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     /// The kernels compiled for this instruction set, or nil where the processor cannot run them.
     fileprivate var kernels: UnsafePointer<fastloss_kernels>? { fastloss_kernels_for(isa) }
 
-    fileprivate var tileProduct: fastloss_tile_product? { fastloss_tile_product_for(isa) }
+    /// The tile product of this instruction set, if it has one of its own.
+    var tileProduct: fastloss_tile_product? { fastloss_tile_product_for(isa) }
 }
 
 extension InstructionSet: Comparable {
@@ -67,6 +68,3 @@ package let kernels: fastloss_kernels = {
     }
     return table.pointee
 }()
-
-/// The tile product of ``InstructionSet/active``, or nil where products go through BLAS.
-package let tileProduct: fastloss_tile_product? = InstructionSet.active.tileProduct

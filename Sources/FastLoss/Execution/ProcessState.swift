@@ -20,7 +20,7 @@ package enum ProcessState {
         fastloss_once(FASTLOSS_ONCE_PROCESS) {
             _ = InstructionSet.active
             _ = kernels
-            _ = tileProduct
+            TileProducts.choose()
             _ = everythingSelected
             _ = ProcessState.defaultWorkers
         }

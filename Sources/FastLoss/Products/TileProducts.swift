@@ -13,6 +13,12 @@ package enum TileProducts {
     /// have more to gain than this tells.
     private static let productsPerNanosecond = 130.0
 
+    /// The product of the instruction set in use, or nil where products go through BLAS. Nobody else asks which.
+    private static let tileProduct: fastloss_tile_product? = InstructionSet.active.tileProduct
+
+    /// Makes the choice; see ``ProcessState``.
+    static func choose() { _ = tileProduct }
+
     /// Called by a plan with products, before any work is shared.
     package static func prepare() {
         if tileProduct == nil { BLAS.prepare() }
@@ -72,9 +78,50 @@ package enum TileProducts {
             a.base, 1, a.stride, a.columns, a.rows, b.base, b.stride, b.columns, c, stride,
             accumulates ? FASTLOSS_GRADIENT_ACCUMULATE : FASTLOSS_GRADIENT_OVERWRITE)
     }
+}
 
-    /// Panels that B rows fill.
-    package static func panels(forRows rows: Int) -> Int { (rows + panelRows - 1) / panelRows }
+// MARK: - Similarities
+
+extension TileProducts {
+    /// Elements that so many rows take packed, as the right operand of similarities: whole panels. None where products go
+    /// through sgemm, which packs by itself.
+    static func packedCount(rows: Int, columns: Int) throws(LossError) -> Int {
+        guard tileProduct != nil else { return 0 }
+        return try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns).checkedCount()
+    }
+
+    /// Packs up to ``panelRows`` rows, the first of which is number `row` of all, into the panels of all.
+    static func pack(_ rows: MatrixPointer, from row: Int, into panels: UnsafeMutablePointer<Float>) {
+        guard tileProduct != nil else { return }
+        pack(rows, into: panels + row * rows.columns)
+    }
+
+    /// C = A·Bᵀ.
+    ///
+    /// - Parameters:
+    ///   - packed: the panels of B, if they are kept; `b` starts with a panel then.
+    ///   - scratch: memory for one panel, needed where none are kept.
+    static func multiplyTransposedRight(
+        _ a: MatrixPointer, _ b: MatrixPointer, packed: UnsafePointer<Float>?,
+        scratch: UnsafeMutablePointer<Float>?, into c: UnsafeMutablePointer<Float>, stride: Int
+    ) {
+        guard tileProduct != nil else { return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride) }
+        for row in Swift.stride(from: 0, to: b.rows, by: panelRows) {
+            let count = min(panelRows, b.rows - row)
+            let panel: UnsafePointer<Float>
+            if let packed {
+                panel = packed + row * b.columns
+            } else if let scratch {
+                pack(
+                    MatrixPointer(b.base + row * b.stride, rows: count, columns: b.columns, stride: b.stride),
+                    into: scratch)
+                panel = UnsafePointer(scratch)
+            } else {
+                preconditionFailure("similarities with rows that are not packed need scratch memory for a panel")
+            }
+            multiply(a, panel: panel, count: count, into: c + row, stride: stride)
+        }
+    }
 
     /// Writes up to ``panelRows`` rows side by side, ready to be the right operand of similarities.
     package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {

@@ -2,6 +2,14 @@
 
 import CFastLossKernels
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// Masked sums or means of B rows of L values under K masks of L positions that all rows share.
 ///
 ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
@@ -272,8 +280,11 @@ private struct MaskSet {
     /// Throws where a mask selects nothing and that is an error.
     func checkSelections(_ whenEmpty: EmptySelectionRule) throws(LossError) {
         guard whenEmpty == .error else { return }
-        for mask in 0..<count where selectedCount(mask) == 0 {
-            throw .emptySelection(loss: "MaskedReductions.masks", row: mask)
+        for mask in 0..<count {
+            // The first true byte is enough: most masks begin with one soon.
+            guard let selection = selection(mask), memchr(selection, 1, shape.columns) != nil else {
+                throw .emptySelection(loss: "MaskedReductions.masks", row: mask)
+            }
         }
     }
 

@@ -49,10 +49,7 @@ struct NormalizedRows {
             self.copies = copies
             unit = try layout.add(copies, by: sizes.unit, of: Float.self)
             norms = try layout.add(copies, by: shape.rows, of: Double.self)
-            panels =
-                keepsPanels && tileProduct != nil
-                ? try layout.add(copies, by: sizes.panels, of: Float.self)
-                : nil
+            panels = keepsPanels ? try layout.add(copies, by: sizes.panels, of: Float.self) : nil
             isMade = try layout.add(copies > 1 ? copies : 0, of: CacheLine.self)
         }
     }
@@ -65,9 +62,7 @@ struct NormalizedRows {
         init(_ shape: MatrixShape) throws(LossError) {
             let stride = TileProducts.stride(forColumns: shape.columns)
             unit = try MatrixShape(rows: shape.rows, columns: stride).checkedCount()
-            panels = try MatrixShape(
-                rows: TileProducts.panels(forRows: shape.rows) * TileProducts.panelRows, columns: shape.columns
-            ).checkedCount()
+            panels = try TileProducts.packedCount(rows: shape.rows, columns: shape.columns)
         }
     }
 
@@ -94,7 +89,7 @@ struct NormalizedRows {
 
     private func normalize(_ rows: Range<Int>, _ embeddings: UnsafePointer<Float>) {
         for row in rows { normalize(row, embeddings + row * shape.columns) }
-        if let panels { TileProducts.pack(block(rows), into: panels + rows.lowerBound * shape.columns) }
+        if let panels { TileProducts.pack(block(rows), from: rows.lowerBound, into: panels) }
     }
 
     private func normalize(_ row: Int, _ source: UnsafePointer<Float>) {
@@ -217,7 +212,7 @@ extension NormalizedRows {
 extension NormalizedRows {
     /// Floats of scratch memory that similarities need for each worker, where the right operand keeps no panels.
     static func panelCount(_ shape: MatrixShape) throws(LossError) -> Int {
-        try MatrixShape(rows: TileProducts.panelRows, columns: shape.columns).checkedCount()
+        try TileProducts.packedCount(rows: TileProducts.panelRows, columns: shape.columns)
     }
 
     /// S = N_left·M_rightᵀ, where M are the `other` rows.
@@ -227,24 +222,9 @@ extension NormalizedRows {
         _ left: Range<Int>, _ other: NormalizedRows, _ right: Range<Int>, into tile: UnsafeMutablePointer<Float>,
         stride: Int, scratch: UnsafeMutablePointer<Float>? = nil
     ) {
-        let a = block(left)
-        guard tileProduct != nil else {
-            return BLAS.multiplyTransposedRight(a, other.block(right), into: tile, stride: stride)
-        }
-        for start in Swift.stride(from: right.lowerBound, to: right.upperBound, by: TileProducts.panelRows) {
-            let rows = start..<min(right.upperBound, start + TileProducts.panelRows)
-            let panel: UnsafeMutablePointer<Float>
-            if let panels = other.panels {
-                panel = panels + start * shape.columns
-            } else if let scratch {
-                panel = scratch
-                TileProducts.pack(other.block(rows), into: panel)
-            } else {
-                preconditionFailure("similarities with rows that keep no panels need scratch memory for one")
-            }
-            TileProducts.multiply(
-                a, panel: panel, count: rows.count, into: tile + (start - right.lowerBound), stride: stride)
-        }
+        TileProducts.multiplyTransposedRight(
+            block(left), other.block(right), packed: other.panels.map { $0 + right.lowerBound * shape.columns },
+            scratch: scratch, into: tile, stride: stride)
     }
 }
 
