@@ -74,7 +74,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Benchmarks",
-            exclude: ["Baselines", "CMachineCeilings", "Results"],
+            exclude: ["Baselines", "CMachineCeilings", "Python", "Results"],
             resources: [.copy("Data/pbmc68k")],
             swiftSettings: swiftSettings
         ),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FOLDER = pathlib.Path(__file__).resolve().parents[3] / "Tests" / "FastLossTests" / "Goldens"
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "FastLossTests" / "Goldens"
 
 #: Values of all losses, and gradients norm-wise, against float64. As the tolerances of the Swift tests.
 VALUE_TOLERANCE = 2e-6

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-README = pathlib.Path(__file__).resolve().parents[3] / "README.md"
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 
 
 def example(word: str) -> str:

@@ -19,7 +19,7 @@ from .quiet import LIMIT, Disturbance
 from .swift_process import SwiftProcess
 from .timing import Sampler, interleaved, ratio, sampler
 
-ROOT = pathlib.Path(__file__).resolve().parents[4]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "Benchmarks" / "Results"
 #: The largest relative errors with which FastLoss and the others are timed: of the loss, and norm-wise of
 #: each gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits.

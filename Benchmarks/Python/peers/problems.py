@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-DATA = pathlib.Path(__file__).resolve().parents[4] / "Benchmarks" / "Data" / "pbmc68k"
+DATA = pathlib.Path(__file__).resolve().parents[2] / "Data" / "pbmc68k"
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 THRESHOLD = 0.8
