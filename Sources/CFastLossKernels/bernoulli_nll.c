@@ -18,7 +18,7 @@ typedef struct {
 
 FASTLOSS_BODY void visit_round(
     lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
-    float scale, float *restrict gradient, fastloss_gradient_mode mode) {
+    float scale, float *restrict gradient, fastloss_write_mode mode) {
     const float epsilon = 0x1p-23f;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const float p = predictions[lane];
@@ -40,7 +40,7 @@ FASTLOSS_BODY void visit_round(
 /// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count, float scale,
-    float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
+    float *restrict gradient, fastloss_write_mode mode, bool prefetches) {
     lanes state = {.invalid = {0}};
     fastloss_log_product_init(&state.product);
     size_t i = 0;
@@ -61,11 +61,11 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
             p[k] = predictions[i + k];
             t[k] = targets[i + k];
             m[k] = mask[i + k];
-            if (mode == FASTLOSS_GRADIENT_ACCUMULATE) g[k] = gradient[i + k];
+            if (mode == FASTLOSS_ACCUMULATE) g[k] = gradient[i + k];
         }
         visit_round(&state, p, t, m, scale, g, mode);
         fastloss_log_product_normalise(&state.product);
-        if (mode != FASTLOSS_GRADIENT_NONE)
+        if (mode != FASTLOSS_NO_OUTPUT)
             for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
     }
     size_t invalid = 0;
@@ -78,7 +78,7 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -78,7 +78,7 @@ FASTLOSS_BODY void shifted_exp(const floats *argument, floats *result) {
 /// WIDTH elements: E and max(w, 0)/4, and the gradient.
 FASTLOSS_BODY void visit_vector(
     const float *predictions, const float *targets, const bool *mask, gradient_scale scale, float *gradient,
-    fastloss_gradient_mode mode, bool prefetches, floats *exponentials, floats *linear) {
+    fastloss_write_mode mode, bool prefetches, floats *exponentials, floats *linear) {
     if (prefetches)
         for (size_t k = 0; k < WIDTH; k += FASTLOSS_LANES)
             fastloss_prefetch_round(
@@ -97,21 +97,21 @@ FASTLOSS_BODY void visit_vector(
     shifted_exp(&minus_magnitude.value, &e);
     *exponentials = e;
     *linear = w.value > 0 ? w.value * 0.25f : (floats)0;
-    if (mode == FASTLOSS_GRADIENT_NONE) return;
+    if (mode == FASTLOSS_NO_OUTPUT) return;
 
     const floats numerator = (truths)w.bits < 0 ? e : (floats)SHIFTED_ONE;
     view slope = {.value = numerator * scale.slope / (e * scale.unit + SHIFTED_ONE * scale.unit)};
     slope.bits ^= sign;
     // Selected, because 0 would keep the sign of the scale.
     const floats selected_slope = selected ? slope.value : (floats)0;
-    if (mode == FASTLOSS_GRADIENT_OVERWRITE) *(unaligned_floats *)gradient = selected_slope;
-    if (mode == FASTLOSS_GRADIENT_ACCUMULATE) *(unaligned_floats *)gradient += selected_slope;
+    if (mode == FASTLOSS_OVERWRITE) *(unaligned_floats *)gradient = selected_slope;
+    if (mode == FASTLOSS_ACCUMULATE) *(unaligned_floats *)gradient += selected_slope;
 }
 
 /// GROUP elements.
 FASTLOSS_BODY void visit_group(
     lanes *sums, const float *predictions, const float *targets, const bool *mask, gradient_scale scale,
-    float *gradient, fastloss_gradient_mode mode, bool prefetches) {
+    float *gradient, fastloss_write_mode mode, bool prefetches) {
     floats a, b, linear_a, linear_b;
     visit_vector(predictions, targets, mask, scale, gradient, mode, prefetches, &a, &linear_a);
     visit_vector(
@@ -155,7 +155,7 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
 /// A chunk in groups; the last, partial one runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     const float *predictions, const float *targets, const bool *mask, size_t count, float scale, float *gradient,
-    fastloss_gradient_mode mode, bool prefetches) {
+    fastloss_write_mode mode, bool prefetches) {
     const float unit = __builtin_fabsf(scale) < 1 ? 1 : UNSHIFT;
     const gradient_scale scaling = {.slope = scale * unit, .unit = unit};
     lanes sums = {.excess = (doubles)0, .product = (doubles)1, .linear = (doubles)0};
@@ -174,10 +174,10 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
             p[k] = predictions[i + k];
             t[k] = targets[i + k];
             m[k] = mask[i + k];
-            if (mode == FASTLOSS_GRADIENT_ACCUMULATE) g[k] = gradient[i + k];
+            if (mode == FASTLOSS_ACCUMULATE) g[k] = gradient[i + k];
         }
         visit_group(&sums, p, t, m, scaling, g, mode, false);
-        if (mode != FASTLOSS_GRADIENT_NONE)
+        if (mode != FASTLOSS_NO_OUTPUT)
             for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
     }
     logarithm += take_logarithm(&sums);
@@ -191,7 +191,7 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -8,7 +8,7 @@
 #include "instruction_sets.h"
 
 FASTLOSS_BODY double elastic_cell_similarity(
-    float *similarities, size_t rows, size_t columns, size_t stride, float threshold, fastloss_gradient_mode mode) {
+    float *similarities, size_t rows, size_t columns, size_t stride, float threshold, fastloss_write_mode mode) {
     double totals[FASTLOSS_LANES] = {0};
     for (size_t row = 0; row < rows; ++row, similarities += stride) {
         for (size_t start = 0; start < columns; start += FASTLOSS_SUM_BLOCK) {
@@ -32,7 +32,7 @@ FASTLOSS_BODY double elastic_cell_similarity(
     FASTLOSS_TARGET(isa)                                                                                 \
     double FASTLOSS_NAME(elastic_cell_similarity, isa)(                                                  \
         float *similarities, size_t rows, size_t columns, size_t stride, float threshold,                \
-        fastloss_gradient_mode mode) {                                                                   \
-        return mode == FASTLOSS_GRADIENT_NONE ? CALL(FASTLOSS_GRADIENT_NONE) : CALL(FASTLOSS_GRADIENT_OVERWRITE); \
+        fastloss_write_mode mode) {                                                                   \
+        return mode == FASTLOSS_NO_OUTPUT ? CALL(FASTLOSS_NO_OUTPUT) : CALL(FASTLOSS_OVERWRITE); \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

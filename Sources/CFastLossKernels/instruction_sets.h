@@ -61,17 +61,17 @@
 FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
 
 /// Chooses the gradient mode outside the loop: `CALL(mode)` is expanded with a constant, so that each loop is specialised.
-#define FASTLOSS_SPECIALISE_MODE(mode, CALL)                                        \
-    switch (mode) {                                                                 \
-        case FASTLOSS_GRADIENT_OVERWRITE: return CALL(FASTLOSS_GRADIENT_OVERWRITE); \
-        case FASTLOSS_GRADIENT_ACCUMULATE: return CALL(FASTLOSS_GRADIENT_ACCUMULATE); \
-        default: return CALL(FASTLOSS_GRADIENT_NONE);                               \
+#define FASTLOSS_SPECIALISE_MODE(mode, CALL)                        \
+    switch (mode) {                                                 \
+        case FASTLOSS_OVERWRITE: return CALL(FASTLOSS_OVERWRITE);   \
+        case FASTLOSS_ACCUMULATE: return CALL(FASTLOSS_ACCUMULATE); \
+        default: return CALL(FASTLOSS_NO_OUTPUT);                   \
     }
 
 /// Writes one gradient element as `mode`, a compile-time constant after inlining, says.
-FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss_gradient_mode mode) {
-    if (mode == FASTLOSS_GRADIENT_OVERWRITE) *element = value;
-    if (mode == FASTLOSS_GRADIENT_ACCUMULATE) *element += value;
+FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss_write_mode mode) {
+    if (mode == FASTLOSS_OVERWRITE) *element = value;
+    if (mode == FASTLOSS_ACCUMULATE) *element += value;
 }
 
 /// How a kernel sums: it writes the terms of a block to a buffer, which is added up pairwise in FASTLOSS_LANES float lanes,
@@ -89,8 +89,8 @@ FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
 }
 
 /// Where a kernel's gradient goes on; there is none to advance in where only the value is computed.
-FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_gradient_mode mode) {
-    return mode == FASTLOSS_GRADIENT_NONE ? gradient : gradient + count;
+FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_write_mode mode) {
+    return mode == FASTLOSS_NO_OUTPUT ? gradient : gradient + count;
 }
 
 /// Asks for what an elementwise masked kernel will touch FASTLOSS_PREFETCH_AHEAD elements behind this round of FASTLOSS_LANES, the
@@ -103,17 +103,17 @@ FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_gr
 enum { FASTLOSS_PREFETCH_AHEAD = 1024 };
 
 FASTLOSS_BODY void fastloss_prefetch_round(
-    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_gradient_mode mode) {
+    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_write_mode mode) {
     __builtin_prefetch(fastloss_beyond(predictions, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
     __builtin_prefetch(fastloss_beyond(targets, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
     __builtin_prefetch(fastloss_beyond(mask, FASTLOSS_PREFETCH_AHEAD));
-    if (mode != FASTLOSS_GRADIENT_NONE)
+    if (mode != FASTLOSS_NO_OUTPUT)
         __builtin_prefetch(fastloss_beyond(gradient, FASTLOSS_PREFETCH_AHEAD * sizeof(float)), 1);
 }
 
 /// The same for a block of FASTLOSS_SUM_BLOCK.
 FASTLOSS_BODY void fastloss_prefetch_block(
-    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_gradient_mode mode) {
+    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_write_mode mode) {
     for (size_t k = 0; k < FASTLOSS_SUM_BLOCK; k += FASTLOSS_LANES)
         fastloss_prefetch_round(
             predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);

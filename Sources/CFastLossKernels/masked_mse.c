@@ -9,7 +9,7 @@
 
 FASTLOSS_BODY fastloss_partial masked_mse(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
-    float scale, float *restrict gradient, fastloss_gradient_mode mode, bool prefetches) {
+    float scale, float *restrict gradient, fastloss_write_mode mode, bool prefetches) {
     double totals[FASTLOSS_LANES] = {0};
     for (size_t start = 0; start < count; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
@@ -37,7 +37,7 @@ FASTLOSS_BODY fastloss_partial masked_mse(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(masked_mse, isa)(                                                 \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -10,7 +10,7 @@ FASTLOSS_BODY fastloss_partial masked_relative_error(
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
         if (prefetches)
             fastloss_prefetch_block(
-                predictions + start, targets + start, mask + start, NULL, FASTLOSS_GRADIENT_NONE);
+                predictions + start, targets + start, mask + start, NULL, FASTLOSS_NO_OUTPUT);
         FASTLOSS_TERMS(errors);
         for (size_t k = 0; k < size; ++k) {
             const float x = predictions[start + k], t = targets[start + k];
@@ -26,7 +26,7 @@ FASTLOSS_BODY fastloss_partial masked_relative_error(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(masked_relative_error, isa)(                                      \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_gradient_mode mode, bool prefetches) {                                              \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                                              \
         (void)scale, (void)gradient, (void)mode;                                                     \
         return masked_relative_error(predictions, targets, mask, count, prefetches);                             \
     }

@@ -9,13 +9,13 @@ FASTLOSS_BODY double dot(const float *a, const float *b, size_t count) {
     return sum;
 }
 
-FASTLOSS_BODY void scale(const float *x, size_t count, double factor, float *y, fastloss_gradient_mode mode) {
+FASTLOSS_BODY void scale(const float *x, size_t count, double factor, float *y, fastloss_write_mode mode) {
     for (size_t i = 0; i < count; ++i) fastloss_write_gradient(&y[i], (float)(x[i] * factor), mode);
 }
 
 FASTLOSS_BODY void project_out(
     const float *upstream, const float *unit, size_t count, double along, double inverse_norm, float *gradient,
-    fastloss_gradient_mode mode) {
+    fastloss_write_mode mode) {
     for (size_t i = 0; i < count; ++i)
         fastloss_write_gradient(&gradient[i], (float)((upstream[i] - along * unit[i]) * inverse_norm), mode);
 }
@@ -81,13 +81,13 @@ FASTLOSS_BODY void transpose(
     }                                                                                                             \
     FASTLOSS_TARGET(isa)                                                                                          \
     void FASTLOSS_NAME(scale, isa)(                                                                               \
-        const float *x, size_t count, double factor, float *y, fastloss_gradient_mode mode) {                     \
+        const float *x, size_t count, double factor, float *y, fastloss_write_mode mode) {                     \
         FASTLOSS_SPECIALISE_MODE(mode, SCALE)                                                                     \
     }                                                                                                             \
     FASTLOSS_TARGET(isa)                                                                                          \
     void FASTLOSS_NAME(project_out, isa)(                                                                         \
         const float *upstream, const float *unit, size_t count, double along, double inverse_norm,                \
-        float *gradient, fastloss_gradient_mode mode) {                                                           \
+        float *gradient, fastloss_write_mode mode) {                                                           \
         FASTLOSS_SPECIALISE_MODE(mode, PROJECT_OUT)                                                               \
     }                                                                                                             \
     FASTLOSS_TARGET(isa)                                                                                          \

@@ -97,18 +97,18 @@ FASTLOSS_BODY exponentials exponentials_of_row(
 
 FASTLOSS_BODY double softmax_cross_entropy(
     const float *logits, size_t classes, size_t label, float inverse_temperature, float scale, float *gradient,
-    fastloss_gradient_mode mode) {
-    const bool store = mode == FASTLOSS_GRADIENT_OVERWRITE;
+    fastloss_write_mode mode) {
+    const bool store = mode == FASTLOSS_OVERWRITE;
     const float max = largest(logits, classes);
     // Read before the terms are stored, as `gradient` may be `logits`.
     const float label_logit = logits[label];
     const exponentials e = exponentials_of_row(logits, classes, label, max, inverse_temperature, store, gradient);
     const double normaliser = e.rest + e.label;
 
-    if (mode != FASTLOSS_GRADIENT_NONE) {
+    if (mode != FASTLOSS_NO_OUTPUT) {
         const gradient_factor factor = factor_for(scale, normaliser);
         const float label_gradient = (float)(-(double)scale * e.rest / normaliser);
-        if (mode == FASTLOSS_GRADIENT_OVERWRITE) {
+        if (mode == FASTLOSS_OVERWRITE) {
             for (size_t i = 0; i < classes; ++i) gradient[i] = gradient[i] * factor.first * factor.second;
             gradient[label] = label_gradient;
         } else {
@@ -154,7 +154,7 @@ typedef struct {
 } loss_total;
 
 FASTLOSS_BODY void visit_batch(
-    const float *logits, size_t classes, row_batch *batch, float scale, float *gradient, fastloss_gradient_mode mode,
+    const float *logits, size_t classes, row_batch *batch, float scale, float *gradient, fastloss_write_mode mode,
     loss_total *total) {
     _Alignas(64) float terms[MOST_BATCHED_CLASSES][FASTLOSS_LANES];
     float max[FASTLOSS_LANES], label_logit[FASTLOSS_LANES], label_term[FASTLOSS_LANES];
@@ -197,7 +197,7 @@ FASTLOSS_BODY void visit_batch(
         fastloss_log_product_normalise(&total->logarithms);
         total->rounds = 0;
     }
-    if (mode == FASTLOSS_GRADIENT_NONE) return;
+    if (mode == FASTLOSS_NO_OUTPUT) return;
 
     float first[FASTLOSS_LANES], second[FASTLOSS_LANES], label_gradient[FASTLOSS_LANES];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
@@ -218,7 +218,7 @@ FASTLOSS_BODY void visit_batch(
 
 FASTLOSS_BODY double softmax_cross_entropy_short_rows(
     const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
-    float *gradient, fastloss_gradient_mode mode) {
+    float *gradient, fastloss_write_mode mode) {
     loss_total total = {.sum = 0, .rounds = 0};
     fastloss_log_product_init(&total.logarithms);
     row_batch batch = {.count = 0};
@@ -227,7 +227,7 @@ FASTLOSS_BODY double softmax_cross_entropy_short_rows(
             batch.row[batch.count] = row;
             batch.label[batch.count] = labels[row];
             ++batch.count;
-        } else if (mode == FASTLOSS_GRADIENT_OVERWRITE) {
+        } else if (mode == FASTLOSS_OVERWRITE) {
             for (size_t j = 0; j < classes; ++j) gradient[row * classes + j] = 0;
         }
         if (batch.count == FASTLOSS_LANES || (row + 1 == rows && batch.count > 0)) {
@@ -241,16 +241,16 @@ FASTLOSS_BODY double softmax_cross_entropy_short_rows(
 
 FASTLOSS_BODY double softmax_cross_entropy_rows(
     const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
-    float *gradient, fastloss_gradient_mode mode) {
+    float *gradient, fastloss_write_mode mode) {
     if (classes <= MOST_BATCHED_CLASSES)
         return softmax_cross_entropy_short_rows(logits, labels, rows, classes, ignored_label, scale, gradient, mode);
     double sum = 0;
     for (size_t row = 0; row < rows; ++row) {
-        float *const its_gradient = mode == FASTLOSS_GRADIENT_NONE ? NULL : gradient + row * classes;
+        float *const its_gradient = mode == FASTLOSS_NO_OUTPUT ? NULL : gradient + row * classes;
         if (labels[row] != ignored_label)
             sum += softmax_cross_entropy(
                 logits + row * classes, classes, (size_t)labels[row], 1, scale, its_gradient, mode);
-        else if (mode == FASTLOSS_GRADIENT_OVERWRITE)
+        else if (mode == FASTLOSS_OVERWRITE)
             for (size_t j = 0; j < classes; ++j) its_gradient[j] = 0;
     }
     return sum;
@@ -263,14 +263,14 @@ FASTLOSS_BODY double softmax_cross_entropy_rows(
     FASTLOSS_TARGET(isa)                                                                                   \
     double FASTLOSS_NAME(softmax_cross_entropy, isa)(                                                      \
         const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,         \
-        float *gradient, fastloss_gradient_mode mode) {                                                    \
+        float *gradient, fastloss_write_mode mode) {                                                    \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                               \
     }                                                                                                      \
                                                                                                            \
     FASTLOSS_TARGET(isa)                                                                                   \
     double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                                                 \
         const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label,    \
-        float scale, float *gradient, fastloss_gradient_mode mode) {                                       \
+        float scale, float *gradient, fastloss_write_mode mode) {                                       \
         FASTLOSS_SPECIALISE_MODE(mode, CALL_ROWS)                                                          \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -145,8 +145,8 @@ FASTLOSS_BODY void product(
     static void tile_product_##isa(                                                                          \
         const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,              \
         const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride,                          \
-        fastloss_gradient_mode mode) {                                                                       \
-        const bool accumulate = mode == FASTLOSS_GRADIENT_ACCUMULATE;                                        \
+        fastloss_write_mode mode) {                                                                       \
+        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                        \
         const operands by_rows = {a, a_row_stride, 1, b, b_stride, c, c_stride};                             \
         const operands by_columns = {a, 1, a_column_stride, b, b_stride, c, c_stride};                       \
         if (a_column_stride == 1) product(ROWS, VECTORS, &by_rows, rows, depth, columns, accumulate);        \

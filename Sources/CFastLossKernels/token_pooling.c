@@ -53,7 +53,7 @@ FASTLOSS_BODY void stream_scaled(const float *restrict x, size_t count, float we
 
 FASTLOSS_BODY void weighted_row_sum_gradient(
     const float *restrict x, size_t width, const float *weights, size_t count, float *restrict gradient,
-    fastloss_gradient_mode mode, bool streaming) {
+    fastloss_write_mode mode, bool streaming) {
     for (size_t row = 0; row < count; ++row) {
         const float weight = weights ? weights[row] : 1;
         float *y = gradient + row * width;
@@ -78,9 +78,9 @@ FASTLOSS_BODY void weighted_row_sum_gradient(
     FASTLOSS_TARGET(isa)                                                                                     \
     void FASTLOSS_NAME(weighted_row_sum_gradient, isa)(                                                      \
         const float *x, size_t width, const float *weights, size_t count, float *gradient,                   \
-        fastloss_gradient_mode mode, bool streaming) {                                                       \
-        if (mode == FASTLOSS_GRADIENT_OVERWRITE && streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, true);   \
-        if (mode == FASTLOSS_GRADIENT_OVERWRITE && !streaming) GRADIENT(FASTLOSS_GRADIENT_OVERWRITE, false); \
-        if (mode == FASTLOSS_GRADIENT_ACCUMULATE) GRADIENT(FASTLOSS_GRADIENT_ACCUMULATE, false);             \
+        fastloss_write_mode mode, bool streaming) {                                                       \
+        if (mode == FASTLOSS_OVERWRITE && streaming) GRADIENT(FASTLOSS_OVERWRITE, true);   \
+        if (mode == FASTLOSS_OVERWRITE && !streaming) GRADIENT(FASTLOSS_OVERWRITE, false); \
+        if (mode == FASTLOSS_ACCUMULATE) GRADIENT(FASTLOSS_ACCUMULATE, false);             \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

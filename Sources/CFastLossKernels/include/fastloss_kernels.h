@@ -9,7 +9,7 @@
 //   - sums are formed in float lanes inside short blocks and carried in double;
 //   - `mask` selects: an element whose mask is false never enters any sum, whatever its value (NaN and Inf included),
 //     and its gradient is 0;
-//   - gradients are written as `fastloss_gradient_mode` says.
+//   - outputs are written as `fastloss_write_mode` says.
 
 #ifndef FASTLOSS_KERNELS_H
 #define FASTLOSS_KERNELS_H
@@ -29,12 +29,12 @@ typedef enum {
     FASTLOSS_ISA_AVX512 = 2,
 } fastloss_isa;
 
-/// What a kernel does with its gradient output.
+/// What a kernel or a product does with its output: a gradient, a scaled row, a tile.
 typedef enum {
-    FASTLOSS_GRADIENT_NONE = 0,        ///< computes the value alone; the gradient pointer is not touched
-    FASTLOSS_GRADIENT_OVERWRITE = 1,   ///< gradient[i]  = …
-    FASTLOSS_GRADIENT_ACCUMULATE = 2,  ///< gradient[i] += …
-} fastloss_gradient_mode;
+    FASTLOSS_NO_OUTPUT = 0,   ///< computes the value alone; the output's pointer is not touched
+    FASTLOSS_OVERWRITE = 1,   ///< output[i]  = …
+    FASTLOSS_ACCUMULATE = 2,  ///< output[i] += …
+} fastloss_write_mode;
 
 /// What an elementwise masked kernel found in one chunk.
 typedef struct {
@@ -47,7 +47,7 @@ typedef struct {
 /// that are not in the first caches.
 typedef fastloss_partial (*fastloss_masked_kernel)(
     const float *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
-    float scale, float *_Nullable gradient, fastloss_gradient_mode mode, bool prefetches);
+    float scale, float *_Nullable gradient, fastloss_write_mode mode, bool prefetches);
 
 /// The kernels of one instruction set.
 typedef struct {
@@ -71,14 +71,14 @@ typedef struct {
     /// `scale`·(softmax(z/τ) − onehot(label)). `gradient` may be `logits` itself. Requires label < classes.
     double (*_Nonnull softmax_cross_entropy)(
         const float *_Nonnull logits, size_t classes, size_t label, float inverse_temperature, float scale,
-        float *_Nullable gradient, fastloss_gradient_mode mode);
+        float *_Nullable gradient, fastloss_write_mode mode);
 
     /// Σ of that at τ = 1 over the rows of a rows × classes matrix, and the gradient of every row. A row whose label is
     /// `ignored_label` is not read, and its gradient is 0. Every other label must lie in 0..<classes. `gradient` may not
     /// overlap an input.
     double (*_Nonnull softmax_cross_entropy_rows)(
         const float *_Nonnull logits, const int32_t *_Nonnull labels, size_t rows, size_t classes, int32_t ignored_label,
-        float scale, float *_Nullable gradient, fastloss_gradient_mode mode);
+        float scale, float *_Nullable gradient, fastloss_write_mode mode);
 
     /// Σ x², in double.
     double (*_Nonnull sum_of_squares)(const float *_Nonnull x, size_t count);
@@ -88,20 +88,20 @@ typedef struct {
 
     /// y = factor·x (or y += factor·x), each product formed in double and rounded once. `y` may be `x` itself.
     void (*_Nonnull scale)(
-        const float *_Nonnull x, size_t count, double factor, float *_Nonnull y, fastloss_gradient_mode mode);
+        const float *_Nonnull x, size_t count, double factor, float *_Nonnull y, fastloss_write_mode mode);
 
     /// The backward pass of y = x/‖x‖ for one row: gradient = (g − along·y)·inverse_norm with along = y·g (pass 0 where
     /// the norm was floored and so does not depend on x). `gradient` may be `upstream` itself.
     void (*_Nonnull project_out)(
         const float *_Nonnull upstream, const float *_Nonnull unit, size_t count, double along, double inverse_norm,
-        float *_Nonnull gradient, fastloss_gradient_mode mode);
+        float *_Nonnull gradient, fastloss_write_mode mode);
 
     /// A tile of elastic cell similarity, rows × columns with `stride` elements between rows: returns
     /// Σ (relu(s) − threshold)² and, unless `mode` is NONE, replaces s by s > 0 ? s − threshold : 0, half the derivative of
     /// its term. NaN stays NaN.
     double (*_Nonnull elastic_cell_similarity)(
         float *_Nonnull similarities, size_t rows, size_t columns, size_t stride, float threshold,
-        fastloss_gradient_mode mode);
+        fastloss_write_mode mode);
 
     /// target[j][i] = source[i][j] for a rows × columns source; strides count elements between rows.
     void (*_Nonnull transpose)(
@@ -124,7 +124,7 @@ typedef struct {
     /// overwritten gradient goes to memory past the caches. `gradient` may not overlap `x`.
     void (*_Nonnull weighted_row_sum_gradient)(
         const float *_Nonnull x, size_t width, const float *_Nullable weights, size_t count, float *_Nonnull gradient,
-        fastloss_gradient_mode mode, bool streaming);
+        fastloss_write_mode mode, bool streaming);
 } fastloss_kernels;
 
 /// The most capable instruction set that this build has kernels for and this processor and operating system can run.

@@ -16,7 +16,7 @@ extern "C" {
 /// way, the error of a sum grows with their number: a depth of 128 costs 3 % less time and loses a bit more.
 #define FASTLOSS_TILE_DEPTH 64
 
-/// C = A·B, or C += A·B with FASTLOSS_GRADIENT_ACCUMULATE: A is rows × depth, B depth × columns, C rows × columns.
+/// C = A·B, or C += A·B with FASTLOSS_ACCUMULATE: A is rows × depth, B depth × columns, C rows × columns.
 ///
 /// Element (i, k) of A is a[i·a_row_stride + k·a_column_stride], one of the two strides being 1: so A may be stored by rows or
 /// by columns. B and C are row-major with `b_stride` and `c_stride`. Every row of B has to be readable, whatever it holds, up to
@@ -27,7 +27,7 @@ extern "C" {
 typedef void (*fastloss_tile_product)(
     const float *_Nonnull a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
     const float *_Nonnull b, size_t b_stride, size_t columns, float *_Nonnull c, size_t c_stride,
-    fastloss_gradient_mode mode);
+    fastloss_write_mode mode);
 
 /// The product of an instruction set, or NULL for the baseline: there BLAS, which has kernels of its own for each processor, is
 /// faster than portable C.

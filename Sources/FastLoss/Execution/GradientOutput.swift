@@ -12,7 +12,7 @@ package struct GradientOutput {
     package let scale: Double
     /// What the scale is called in messages.
     package let scaleName: String
-    package let mode: fastloss_gradient_mode
+    package let mode: fastloss_write_mode
 
     package init(
         _ memory: UnsafeMutableBufferPointer<Float>, named name: String = "gradient", scale: Double,
@@ -22,7 +22,7 @@ package struct GradientOutput {
         self.name = name
         self.scale = scale
         self.scaleName = scaleName
-        mode = update == .overwrite ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_ACCUMULATE
+        mode = update == .overwrite ? FASTLOSS_OVERWRITE : FASTLOSS_ACCUMULATE
     }
 
     package init(
@@ -47,7 +47,7 @@ package struct GradientOutput {
     /// The gradient of a constant (0) or of 0/0 (NaN), for elements that have nothing selected beside them.
     func fill(_ range: Range<Int>, with value: Float) {
         for index in range {
-            memory[index] = mode == FASTLOSS_GRADIENT_OVERWRITE ? value : memory[index] + value
+            memory[index] = mode == FASTLOSS_OVERWRITE ? value : memory[index] + value
         }
     }
 }

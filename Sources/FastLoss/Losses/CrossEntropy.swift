@@ -151,7 +151,7 @@ extension CrossEntropy {
 
             let tasks = logits.isEmpty ? 0 : Self.tasks(shape)
             sums = try layout.add(tasks, of: Double.self)
-            let needsAside = reversed != nil && gradient?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            let needsAside = reversed != nil && gradient?.mode == FASTLOSS_ACCUMULATE
             aside = try layout.add(
                 needsAside ? min(layout.workers, tasks) : 0, by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
                 of: Float.self)
@@ -222,7 +222,7 @@ extension CrossEntropy {
             func visit(_ output: GradientOutput?) -> Double {
                 kernel(
                     rows, scale: (output?.scale ?? 0) / divisor, into: output.flatMap(place),
-                    output?.mode ?? FASTLOSS_GRADIENT_NONE)
+                    output?.mode ?? FASTLOSS_NO_OUTPUT)
             }
             guard let gradient, let reversed else { return visit(gradient ?? reversed) }
             let ratio = reversed.scale / gradient.scale
@@ -231,16 +231,16 @@ extension CrossEntropy {
                 return visit(gradient)
             }
             let count = rows.count * shape.columns
-            let accumulates = gradient.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            let accumulates = gradient.mode == FASTLOSS_ACCUMULATE
             let pure = accumulates ? aside : target
-            let sum = kernel(rows, scale: gradient.scale / divisor, into: pure, FASTLOSS_GRADIENT_OVERWRITE)
-            if accumulates { kernels.scale(pure, count, 1, target, FASTLOSS_GRADIENT_ACCUMULATE) }
+            let sum = kernel(rows, scale: gradient.scale / divisor, into: pure, FASTLOSS_OVERWRITE)
+            if accumulates { kernels.scale(pure, count, 1, target, FASTLOSS_ACCUMULATE) }
             kernels.scale(pure, count, ratio, other, reversed.mode)
             return sum
         }
 
         private func kernel(
-            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?, _ mode: fastloss_gradient_mode
+            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?, _ mode: fastloss_write_mode
         ) -> Double {
             kernels.softmax_cross_entropy_rows(
                 logits + rows.lowerBound * shape.columns, labels + rows.lowerBound, rows.count, shape.columns,

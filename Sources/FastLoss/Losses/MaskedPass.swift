@@ -301,7 +301,7 @@ extension MaskedPass {
         let mask = mask?.baseAddress.map { $0 + start } ?? everythingSelected
         guard let gradient = term.gradient else {
             return term.kernel.run(
-                term.predictions + start, targets, mask, range.count, 0, nil, FASTLOSS_GRADIENT_NONE, prefetches)
+                term.predictions + start, targets, mask, range.count, 0, nil, FASTLOSS_NO_OUTPUT, prefetches)
         }
         return term.kernel.run(
             term.predictions + start, targets, mask, range.count, Float(Double(gradient.scale) / divisor),

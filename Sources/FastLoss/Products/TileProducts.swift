@@ -56,7 +56,7 @@ package enum TileProducts {
         }
         tileProduct(
             a.base, a.stride, 1, a.rows, a.columns, b.base, b.stride, b.columns, c, stride,
-            accumulates ? FASTLOSS_GRADIENT_ACCUMULATE : FASTLOSS_GRADIENT_OVERWRITE)
+            accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
     }
 
     /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
@@ -76,7 +76,7 @@ package enum TileProducts {
         }
         tileProduct(
             a.base, 1, a.stride, a.columns, a.rows, b.base, b.stride, b.columns, c, stride,
-            accumulates ? FASTLOSS_GRADIENT_ACCUMULATE : FASTLOSS_GRADIENT_OVERWRITE)
+            accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
     }
 }
 

@@ -227,7 +227,7 @@ extension MaskedReductions {
                 }
                 BLAS.multiply(
                     MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: masks.count),
-                    prepared.matrix, beta: output.mode == FASTLOSS_GRADIENT_OVERWRITE ? 0 : 1,
+                    prepared.matrix, beta: output.mode == FASTLOSS_OVERWRITE ? 0 : 1,
                     into: gradient + rows.lowerBound * columns, stride: columns)
                 guard !allFinite else { return }
                 for index in elements {

@@ -185,7 +185,7 @@ extension NormalizedWeightedTokenPooling {
                 for row in sums.tokens.rows(of: cell) {
                     let sum = sums.output + row * width
                     let norm = kernels.sum_of_squares(sum, width).squareRoot()
-                    kernels.scale(sum, width, 1 / denominator(norm), sum, FASTLOSS_GRADIENT_OVERWRITE)
+                    kernels.scale(sum, width, 1 / denominator(norm), sum, FASTLOSS_OVERWRITE)
                     norms[row] = norm
                 }
             }

@@ -171,14 +171,14 @@ extension TokenPooling {
                 switch pooling {
                 case .cls:
                     kernels.scale(upstream, shape.width, output.scale, gradient, output.mode)
-                    if output.mode == FASTLOSS_GRADIENT_OVERWRITE {
+                    if output.mode == FASTLOSS_OVERWRITE {
                         (gradient + shape.width).update(repeating: 0, count: shape.statesPerCell - shape.width)
                     }
                 case .average:
                     let scaled = scaled + worker * shape.width
                     kernels.scale(
                         upstream, shape.width, output.scale / Double(shape.tokens), scaled,
-                        FASTLOSS_GRADIENT_OVERWRITE)
+                        FASTLOSS_OVERWRITE)
                     writer.write(scaled, weights: nil, to: gradient)
                 }
             }

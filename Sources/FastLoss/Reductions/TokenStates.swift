@@ -45,7 +45,7 @@ extension TokenShape {
 /// Writes the gradient of the states of one weighting, cell by cell. Of a shape with elements.
 struct StatesGradientWriter {
     private let shape: TokenShape
-    private let mode: fastloss_gradient_mode
+    private let mode: fastloss_write_mode
     private let streaming: Bool
 
     /// Bytes of gradient from which it is written past the caches.
@@ -55,7 +55,7 @@ struct StatesGradientWriter {
     /// What fits the cache is left there for its reader.
     private static let streamingThreshold = 32 << 20
 
-    init(_ shape: TokenShape, mode: fastloss_gradient_mode) {
+    init(_ shape: TokenShape, mode: fastloss_write_mode) {
         self.shape = shape
         self.mode = mode
         streaming = shape.cells * shape.statesPerCell * MemoryLayout<Float>.stride >= Self.streamingThreshold

@@ -47,14 +47,14 @@ struct UpstreamGradient {
         let start = row * width
         guard let embeddings = normalization?.embeddings.baseAddress, let norm = normalization?.norms[row]
         else {
-            kernels.scale(gradient + start, width, scale, output, FASTLOSS_GRADIENT_OVERWRITE)
+            kernels.scale(gradient + start, width, scale, output, FASTLOSS_OVERWRITE)
             return
         }
         let isFloored = norm < NormalizedWeightedTokenPooling.normFloor
         kernels.project_out(
             gradient + start, embeddings + start, width,
             isFloored ? 0 : kernels.dot(gradient + start, embeddings + start, width),
-            scale / NormalizedWeightedTokenPooling.denominator(norm), output, FASTLOSS_GRADIENT_OVERWRITE)
+            scale / NormalizedWeightedTokenPooling.denominator(norm), output, FASTLOSS_OVERWRITE)
     }
 }
 
@@ -277,7 +277,7 @@ extension WeightedTokens {
                     for token in 0..<shape.tokens {
                         let dot = Float(kernels.dot(states + token * shape.width, sums, shape.width))
                         gradient[token] =
-                            output.mode == FASTLOSS_GRADIENT_OVERWRITE ? dot : gradient[token] + dot
+                            output.mode == FASTLOSS_OVERWRITE ? dot : gradient[token] + dot
                     }
                     return
                 }
@@ -293,7 +293,7 @@ extension WeightedTokens {
 
 extension GradientOutput {
     /// What a product leaves of the gradient that it writes to.
-    fileprivate var beta: Float { mode == FASTLOSS_GRADIENT_ACCUMULATE ? 1 : 0 }
+    fileprivate var beta: Float { mode == FASTLOSS_ACCUMULATE ? 1 : 0 }
 }
 
 // MARK: - Cells, blocks, matrices

@@ -186,8 +186,8 @@ extension ContrastiveCellEmbedding {
                 min(needed.rows, slabRows), by: TileProducts.stride(forColumns: needed.rows), of: Float.self)
             losses = try layout.add(needed.rows, of: Double.self)
             let accumulates = (
-                firstOutput?.mode == FASTLOSS_GRADIENT_ACCUMULATE,
-                secondOutput?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+                firstOutput?.mode == FASTLOSS_ACCUMULATE,
+                secondOutput?.mode == FASTLOSS_ACCUMULATE
             )
             firstAside = try layout.add(accumulates.0 ? first.count : 0, of: Float.self)
             secondAside = try layout.add(accumulates.1 ? second.count : 0, of: Float.self)
@@ -206,7 +206,7 @@ extension ContrastiveCellEmbedding {
             func accumulator(
                 _ output: GradientOutput?, _ aside: ScratchArray<Float>
             ) -> UnsafeMutablePointer<Float>? {
-                output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+                output?.mode == FASTLOSS_ACCUMULATE
                     ? execution.pointer(aside) : output?.memory.baseAddress
             }
             let slab = Slab(
@@ -286,7 +286,7 @@ extension ContrastiveCellEmbedding {
                 let similarities = slice + (row - rows.lowerBound) * stride
                 losses[row] = kernels.softmax_cross_entropy(
                     similarities, batch, row, inverseTemperature, probabilityScale, similarities,
-                    needsGradient ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE)
+                    needsGradient ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT)
             }
             guard let firstGradient else { return }
             TileProducts.multiply(

@@ -42,7 +42,7 @@ struct ElasticMatrix {
             shape, keepsPanels: true, copies: NormalizedRows.copies(shape, workers: workers), in: &layout)
         factors = try layout.add(shape.rows, by: TileProducts.stride(forColumns: shape.rows), of: Float.self)
         sums = try layout.add(strips, of: Double.self)
-        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let accumulates = output?.mode == FASTLOSS_ACCUMULATE
         aside = try layout.add(
             accumulates ? workers : 0, by: Self.stripRows(forBatch: shape.rows) * shape.columns, of: Float.self)
     }
@@ -72,7 +72,7 @@ struct ElasticMatrix {
         }
         if let output, let gradient = output.memory.baseAddress {
             let factor = ElasticCellSimilarity.gradientFactor(output, rows: rows)
-            let accumulates = output.mode == FASTLOSS_GRADIENT_ACCUMULATE
+            let accumulates = output.mode == FASTLOSS_ACCUMULATE
             let aside = execution.pointer(aside)
             execution.forEachTask(strips, estimatedNanoseconds: cost) { strip, worker in
                 let range = strip * stripRows..<min(rows, (strip + 1) * stripRows)
@@ -112,7 +112,7 @@ private struct Triangle {
         unit.similarities(rows, unit, start..<batch, into: strip + start, stride: stride)
         for row in rows { factors[row * stride + row] = 0 }
 
-        let mode = needsFactors ? FASTLOSS_GRADIENT_OVERWRITE : FASTLOSS_GRADIENT_NONE
+        let mode = needsFactors ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT
         func sum(_ columns: Range<Int>) -> Double {
             kernels.elastic_cell_similarity(
                 strip + columns.lowerBound, rows.count, columns.count, stride, threshold, mode)

@@ -36,7 +36,7 @@ struct ElasticTiles {
         tiles = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
         panels = try layout.add(workers, by: NormalizedRows.panelCount(shape), of: Float.self)
         sums = try layout.add(mostPairs, of: Double.self)
-        let accumulates = output?.mode == FASTLOSS_GRADIENT_ACCUMULATE
+        let accumulates = output?.mode == FASTLOSS_ACCUMULATE
         aside = try layout.add(accumulates ? shape.rows : 0, by: shape.columns, of: Float.self)
     }
 
@@ -46,7 +46,7 @@ struct ElasticTiles {
             embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
         let unit = allRows[0]
         let unitGradient =
-            output?.mode == FASTLOSS_GRADIENT_ACCUMULATE ? execution.pointer(aside) : output?.memory.baseAddress
+            output?.mode == FASTLOSS_ACCUMULATE ? execution.pointer(aside) : output?.memory.baseAddress
         let stride = pairs.tileStride
         let tileCount = pairs.blockRows * stride
         let panelCount = TileProducts.panelRows * shape.columns
@@ -98,7 +98,7 @@ private struct Tile {
         }
         let sum = kernels.elastic_cell_similarity(
             memory, first.count, second.count, stride, threshold,
-            unitGradient == nil ? FASTLOSS_GRADIENT_NONE : FASTLOSS_GRADIENT_OVERWRITE)
+            unitGradient == nil ? FASTLOSS_NO_OUTPUT : FASTLOSS_OVERWRITE)
         guard let unitGradient else { return isDiagonal ? sum : 2 * sum }
 
         let columns = unit.shape.columns

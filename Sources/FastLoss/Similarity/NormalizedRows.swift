@@ -97,7 +97,7 @@ struct NormalizedRows {
         let norm = kernels.sum_of_squares(source, columns).squareRoot()
         norms[row] = norm
         let target = unit + row * stride
-        kernels.scale(source, columns, 1 / Self.floored(norm, floor), target, FASTLOSS_GRADIENT_OVERWRITE)
+        kernels.scale(source, columns, 1 / Self.floored(norm, floor), target, FASTLOSS_OVERWRITE)
         // Zero the padding: the kernel loads it and discards the result.
         (target + columns).update(repeating: 0, count: stride - columns)
     }
