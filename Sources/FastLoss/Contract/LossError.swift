@@ -25,7 +25,8 @@ public enum LossError: Error, Equatable, Sendable {
     case labelOutOfRange(argument: String, label: Int32, row: Int, classes: Int)
 
     /// A selected probability is NaN or outside [0, 1]. It is found while the gradient is being computed, so the gradient and
-    /// value buffers of the call hold unspecified numbers: they are not to be used, accumulated ones included.
+    /// value buffers of the call hold unspecified numbers: they are not to be used, accumulated ones included. (Looking for it
+    /// first costs 10 % of value and gradient at 64×1201, and 14 % of the value alone, on one Zen 3 core with AVX2.)
     case probabilityOutOfRange(argument: String, probability: Float, index: Int)
 
     /// An output buffer shares memory with an input or with another output.

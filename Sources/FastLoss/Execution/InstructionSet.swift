@@ -20,16 +20,27 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     /// The one that this process uses: the most capable that the processor runs, or the one that the environment variable
     /// `FASTLOSS_ISA` (`baseline`, `avx2` or `avx512`) forces. A forced set that the processor lacks, or a name that is
     /// none of the three, falls back to the most capable; ``RuntimeDescription`` shows what was asked for and what is used.
-    public static let active: InstructionSet = {
-        guard let forced = requested.flatMap(InstructionSet.init(rawValue:)), forced <= best else { return best }
+    public static var active: InstructionSet {
+        ProcessState.prepare()
+        return chosen
+    }
+
+    /// What `FASTLOSS_ISA` asks for, if it is set.
+    public static var requested: String? {
+        ProcessState.prepare()
+        return asked
+    }
+
+    /// The most capable instruction set of this processor.
+    public static var best: InstructionSet { InstructionSet(fastloss_best_isa()) }
+
+    /// ``active``, for what ``ProcessState`` prepares.
+    static let chosen: InstructionSet = {
+        guard let forced = asked.flatMap(InstructionSet.init(rawValue:)), forced <= best else { return best }
         return forced
     }()
 
-    /// What `FASTLOSS_ISA` asks for, if it is set.
-    public static let requested: String? = getenv("FASTLOSS_ISA").map { String(cString: $0) }
-
-    /// The most capable instruction set of this processor.
-    public static let best = InstructionSet(fastloss_best_isa())
+    private static let asked: String? = getenv("FASTLOSS_ISA").map { String(cString: $0) }
 
     private init(_ isa: fastloss_isa) {
         self =
@@ -63,7 +74,7 @@ extension InstructionSet: Comparable {
 
 /// The kernels of ``InstructionSet/active``.
 package let kernels: fastloss_kernels = {
-    guard let table = InstructionSet.active.kernels ?? InstructionSet.baseline.kernels else {
+    guard let table = InstructionSet.chosen.kernels ?? InstructionSet.baseline.kernels else {
         preconditionFailure("the kernels of the baseline are part of every build")
     }
     return table.pointee

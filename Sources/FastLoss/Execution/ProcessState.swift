@@ -18,7 +18,7 @@ package enum ProcessState {
     /// Initialises the statics in the first call of the process; later calls cost a nanosecond.
     package static func prepare() {
         fastloss_once(FASTLOSS_ONCE_PROCESS) {
-            _ = InstructionSet.active
+            _ = InstructionSet.chosen
             _ = kernels
             TileProducts.choose()
             _ = everythingSelected

@@ -1,7 +1,7 @@
 // The arrays of an objective's call as one list: what is read, and what is written.
 
-/// An array that the objective reads.
-enum InputSlot: Int, CaseIterable {
+/// An array that the objective reads. The raw value is what it is called in messages.
+enum InputSlot: String, CaseIterable {
     case targets
     case mask
     case genePredictions
@@ -11,29 +11,12 @@ enum InputSlot: Int, CaseIterable {
     case generatedPredictions
     case cellEmbedding
     case secondCellEmbedding
-    case cellTypeLogits
-    case cellTypeLabels
-    case batchLogits
-    case batchLabels
+    case cellTypeLogits = "cellTypes.logits"
+    case cellTypeLabels = "cellTypes.labels"
+    case batchLogits = "batches.logits"
+    case batchLabels = "batches.labels"
 
-    /// What the array is called in messages.
-    var name: String {
-        switch self {
-        case .targets: "targets"
-        case .mask: "mask"
-        case .genePredictions: "genePredictions"
-        case .geneNonzero: "geneNonzero"
-        case .cellPredictions: "cellPredictions"
-        case .cellNonzero: "cellNonzero"
-        case .generatedPredictions: "generatedPredictions"
-        case .cellEmbedding: "cellEmbedding"
-        case .secondCellEmbedding: "secondCellEmbedding"
-        case .cellTypeLogits: "cellTypes.logits"
-        case .cellTypeLabels: "cellTypes.labels"
-        case .batchLogits: "batches.logits"
-        case .batchLabels: "batches.labels"
-        }
-    }
+    var name: String { rawValue }
 }
 
 /// A gradient that the objective writes.

@@ -14,7 +14,7 @@ package enum TileProducts {
     private static let productsPerNanosecond = 130.0
 
     /// The product of the instruction set in use, or nil where products go through BLAS. Nobody else asks which.
-    private static let tileProduct: fastloss_tile_product? = InstructionSet.active.tileProduct
+    private static let tileProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
 
     /// Makes the choice; see ``ProcessState``.
     static func choose() { _ = tileProduct }
