@@ -23,6 +23,8 @@ package enum ProcessState {
             TileProducts.choose()
             _ = everythingSelected
             _ = ProcessState.defaultWorkers
+            // The generic type behind loops in tasks, for builds that do not optimise it away.
+            for _ in stride(from: 0, to: 1, by: 1) {}
         }
     }
 

@@ -41,7 +41,14 @@ package func forEachTask(
         for task in 0..<tasks { body(task, 0) }
         return
     }
-    shareTasks(tasks, workers, body)
+    #if DEBUG
+        // An unoptimised build asks the Swift runtime for a generic type where it is first used. That is a lazy static, too:
+        // see ``ProcessState``. So the caller uses them first, in a task that it does not share.
+        body(0, 0)
+        shareTasks(tasks - 1, workers) { task, worker in body(task + 1, worker) }
+    #else
+        shareTasks(tasks, workers, body)
+    #endif
 }
 
 /// `fastloss_share_tasks` in worker_team.c: `body` is lent to the team for the duration of the call.
