@@ -119,7 +119,7 @@ static fastloss_status elastic_cell_similarity(fastloss_workspace *workspace, ca
 
 /// More rows than the whole matrix of similarities is kept for.
 static fastloss_status elastic_cell_similarity_in_tiles(fastloss_workspace *workspace, call_results *results) {
-    enum { many = 1030, narrow = 8 };
+    enum { many = 1100, narrow = 32 };
     fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, narrow);
     fastloss_loss_value loss;
     fastloss_status status = fastloss_elastic_cell_similarity(

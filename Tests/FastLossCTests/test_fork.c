@@ -11,8 +11,8 @@
 
 #include "every_call.h"
 
-/// Seconds that a child may take, also where nothing is optimised and a sanitizer watches.
-enum { PATIENCE = 200 };
+/// Seconds that a child may take.
+enum { PATIENCE = 60 };
 
 /// Runs a call in a child, first of all; whether it came back in time, and what it computed.
 static int run_in_child(const every_call *call, fastloss_workspace *workspace, call_results *shared) {
