@@ -8,7 +8,7 @@ struct ResultsCommand: ParsableCommand {
         commandName: "results",
         abstract:
             "Commit a full run: store its report in Benchmarks/Results, and renew its chart and README's table.",
-        discussion: "scripts/update-results runs the benchmarks and this command.")
+        discussion: "scripts/generate/results runs the benchmarks and this command.")
 
     @Argument(
         help: ArgumentHelp(

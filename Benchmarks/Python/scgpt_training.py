@@ -1,6 +1,6 @@
 """Trains scGPT's own TransformerModel on real cells, with its own losses and with FastLoss's, and compares.
 
-    scripts/train-scgpt [--steps N] [--cells B] [--genes L] [--width D] [--layers N] [--json FILE]
+    scripts/testing/train-scgpt [--steps N] [--cells B] [--genes L] [--width D] [--layers N] [--json FILE]
 
 The task is scGPT's integration of batches with its defaults: masked values and explicit zeros from the
 decoder and from the cell embedding, ECS with threshold 0.8, batch labels behind a gradient reversal, dropout

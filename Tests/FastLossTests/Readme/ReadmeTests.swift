@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ReadmeTests {
     /// The blocks of the README that train are, but for indentation, the marked regions of the examples,
-    /// which are compiled and run here, and by scripts/test-c.
+    /// which are compiled and run here, and by scripts/testing/test-c.
     @Test(arguments: [
         ("TrainingLoopExample.swift", "swift", 4), ("../../FastLossCTests/training_loop.c", "c", 0),
     ])

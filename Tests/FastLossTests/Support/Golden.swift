@@ -1,4 +1,4 @@
-// Reads the goldens that scripts/generate-goldens has PyTorch make: one file per loss, a list of named cases.
+// Reads the goldens that scripts/generate/goldens has PyTorch make: one file per loss, a list of named cases.
 
 import Foundation
 import Testing
