@@ -43,7 +43,8 @@ struct BaselineCommand: ParsableCommand {
         if let requested = InstructionSet.requested, requested != InstructionSet.active.rawValue {
             let active = InstructionSet.active.rawValue
             throw end(
-                "baseline", "FASTLOSS_ISA=\(requested) cannot be had here; this process uses \(active)", .unfitBaseline)
+                "baseline", "FASTLOSS_ISA=\(requested) cannot be had here; this process uses \(active)",
+                .unfitBaseline)
         }
         func isNoisy(_ measurement: RatioMeasurement) -> Bool {
             guard let spread = measurement.control.spread else { return true }
@@ -57,7 +58,8 @@ struct BaselineCommand: ParsableCommand {
         let noisy = measurements.filter(isNoisy)
         for row in noisy {
             let spread = row.control.spread.map { significant($0) } ?? "unknown"
-            Terminal.warn("TOO NOISY \(row.benchmark): the same code differs from itself by a factor \(spread)")
+            Terminal.warn(
+                "TOO NOISY \(row.benchmark): the same code differs from itself by a factor \(spread)")
         }
         guard noisy.isEmpty else { throw end("baseline", "no file written", .tooNoisy) }
         let rows = measurements.compactMap(RatioBaseline.Row.init)

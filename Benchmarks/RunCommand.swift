@@ -90,7 +90,8 @@ struct RunCommand: ParsableCommand {
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(
             Report(
-                date: start, quick: quick, machine: machine, runtime: RuntimeFacts(runtime), ceilings: ceilings,
+                date: start, quick: quick, machine: machine, runtime: RuntimeFacts(runtime),
+                ceilings: ceilings,
                 measurements: measurements, failures: failures))
         if !failures.isEmpty { throw ExitCode.failure }
     }

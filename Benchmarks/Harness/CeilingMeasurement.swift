@@ -149,7 +149,8 @@ private struct CeilingMeter {
         let clock = ContinuousClock()
         func elapsed(_ passes: Int) -> Duration {
             clock.measure {
-                forEachTask(workers, workers: workers, estimatedNanoseconds: .infinity) { task, _ in load.run(task, passes)
+                forEachTask(workers, workers: workers, estimatedNanoseconds: .infinity) { task, _ in
+                    load.run(task, passes)
                 }
             }
         }

@@ -195,7 +195,8 @@ extension Ceilings {
     package func better(_ other: Ceilings) -> Ceilings {
         func better(_ one: Rate, _ another: Rate) -> Rate {
             Rate(
-                oneWorker: max(one.oneWorker, another.oneWorker), allWorkers: max(one.allWorkers, another.allWorkers))
+                oneWorker: max(one.oneWorker, another.oneWorker),
+                allWorkers: max(one.allWorkers, another.allWorkers))
         }
         precondition(tiles.count == other.tiles.count && levels.count == other.levels.count)
         var result = self

@@ -21,7 +21,10 @@ package struct ResultTable {
             if !distinct.contains(note) { distinct.append(note) }
         }
         let table = TextTable(
-            header: ["kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "1 worker", "rate", "of ceiling", "error", ""],
+            header: [
+                "kernel", "mode", "shape", "fastloss", "naive", "ratio", "95 %", "1 worker", "rate",
+                "of ceiling", "error", "",
+            ],
             leading: 3,
             rows: measurements.map { cells(of: $0, notes: notes) })
         var lines = table.lines()
@@ -56,7 +59,8 @@ package struct ResultTable {
             "\(percent(share.ofAllWorkers)) \(share.name)"
                 + (share.ofPeak.map { ", \(percent($0)) peak" } ?? ""),
             String(format: "%.1e", measurement.maxRelativeError),
-            self.notes(of: measurement).compactMap { notes.firstIndex(of: $0) }.map { "[\($0 + 1)]" }.joined(),
+            self.notes(of: measurement).compactMap { notes.firstIndex(of: $0) }.map { "[\($0 + 1)]" }
+                .joined(),
         ]
     }
 

@@ -91,7 +91,9 @@ extension Benchmark {
         let oneWorker = context.workers == 1 ? nil : { try prepared.fastloss(alone) }
         if let oneWorker {
             let (one, all) = (try oneWorker(), try call())
-            guard one.bitPattern == all.bitPattern else { throw TimingError.workersDisagree(one: one, all: all) }
+            guard one.bitPattern == all.bitPattern else {
+                throw TimingError.workersDisagree(one: one, all: all)
+            }
         }
 
         var naive: PairedSamples?
@@ -122,7 +124,8 @@ extension Benchmark {
             naive: prepared.naive == nil
                 ? nil
                 : naive.map {
-                    Measurement.Timing(time: TimePercentiles(of: $0.baseline), work: prepared.work, threads: 1)
+                    Measurement.Timing(
+                        time: TimePercentiles(of: $0.baseline), work: prepared.work, threads: 1)
                 },
             ratioToNaive: prepared.naive == nil
                 ? nil : naive.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },

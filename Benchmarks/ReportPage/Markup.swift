@@ -61,12 +61,12 @@ struct Drawing {
         let margin = style.isEmpty ? 0 : 16
         let size = "\(Int(width) + 2 * margin) \(Int(height.rounded(.up)))"
         return """
-        <svg xmlns="http://www.w3.org/2000/svg" viewBox="\(-margin) 0 \(size)" \
-        role="img" aria-label="\(escaped(label))">
-        \(style.isEmpty ? "" : "<style>\(style)</style>\n<rect x=\"\(-margin)\" width=\"100%\" height=\"100%\" class=\"paper\"/>\n")\
-        \(elements.joined(separator: "\n"))
-        </svg>
-        """
+            <svg xmlns="http://www.w3.org/2000/svg" viewBox="\(-margin) 0 \(size)" \
+            role="img" aria-label="\(escaped(label))">
+            \(style.isEmpty ? "" : "<style>\(style)</style>\n<rect x=\"\(-margin)\" width=\"100%\" height=\"100%\" class=\"paper\"/>\n")\
+            \(elements.joined(separator: "\n"))
+            </svg>
+            """
     }
 }
 

@@ -102,13 +102,15 @@ package struct ReportPage {
             report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) },
             uniquingKeysWith: { $1 })
         let header = [
-            "kernel", "mode", "shape", "FastLoss", "naive", "ratio", "95 % interval", "to one worker", "against",
+            "kernel", "mode", "shape", "FastLoss", "naive", "ratio", "95 % interval", "to one worker",
+            "against",
             "rate", "of ceiling", "scratch", "error",
         ]
         let rows = records.map { record -> String in
             let cells: [String?] = [
                 record.title, record.mode.words, record.shapeText, record.timeText, naive[record.name],
-                record.ratioText, record.intervalText, record.oneWorkerText, record.rivalText, record.rateText, record.shareText, record.scratchText,
+                record.ratioText, record.intervalText, record.oneWorkerText, record.rivalText,
+                record.rateText, record.shareText, record.scratchText,
                 record.errorText,
             ]
             return "<tr>\(cells.map { "<td>\(escaped($0 ?? "–"))</td>" }.joined())</tr>"

@@ -60,7 +60,8 @@ struct RowChart {
         }
         return drawing.svg(
             height: height,
-            label: "Ratio to the naive loop, gain of all workers, and share of the machine's peak, row by row",
+            label:
+                "Ratio to the naive loop, gain of all workers, and share of the machine's peak, row by row",
             style: style)
     }
 
@@ -111,7 +112,8 @@ struct RowChart {
             x: Self.speedups.at(axis.position(ratio)), y: y + 9, style: isSlower ? "slower" : "fast",
             title: "\(significant(ratio)) times as fast as one worker")
         drawing.text(
-            "\(significant(ratio))×", x: Self.speedups.upperBound + 44, y: y + 13, anchor: "end", style: "quiet")
+            "\(significant(ratio))×", x: Self.speedups.upperBound + 44, y: y + 13, anchor: "end",
+            style: "quiet")
     }
 
     private func share(of record: Record, at y: Double, axis: Axis, into drawing: inout Drawing) {
@@ -119,7 +121,8 @@ struct RowChart {
         let share = record.shareOfPeak ?? ofCeiling
         let end = Self.shares.at(axis.position(share))
         drawing.bar(
-            x: Self.shares.lowerBound, y: y + 4, width: end - Self.shares.lowerBound, height: 10, style: "bar",
+            x: Self.shares.lowerBound, y: y + 4, width: end - Self.shares.lowerBound, height: 10,
+            style: "bar",
             title: text)
         if record.shareOfPeak != nil, ofCeiling > 0 {
             let sgemm = Self.shares.at(axis.position(share / ofCeiling))

@@ -67,7 +67,8 @@ extension Suites {
             product.withUnsafeMutableBufferPointer { product in
                 guard let base = embeddings.baseAddress, let result = product.baseAddress else { return }
                 let all = MatrixPointer(base, rows: shape.rows, columns: shape.columns)
-                forEachTask(workspace.workers, workers: workspace.workers, estimatedNanoseconds: .infinity) { task, _ in
+                forEachTask(workspace.workers, workers: workspace.workers, estimatedNanoseconds: .infinity) {
+                    task, _ in
                     let start = min(task * share, shape.rows)
                     let part = MatrixPointer(
                         base + start * shape.columns, rows: min(share, shape.rows - start),

@@ -1,11 +1,12 @@
-// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p. Logits: bernoulli_nll_logits.c.
+// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p. Logits:
+// bernoulli_nll_logits.c.
 //
 //   s = z ? p : 1 − p
 //   element   −log clamp(s, ε, 1 − ε), ε = 2⁻²³
 //   gradient  scale/((1 − z) − p) for ε ≤ p ≤ 1 − ε, and 0 outside
 //
-// The logarithms are taken once a chunk (log_product.h). An element outside the mask contributes the factor 1.
-// Assumes nothing of the values: a selected p outside [0, 1] or NaN is counted, not used.
+// The logarithms are taken once a chunk (log_product.h). An element outside the mask contributes the
+// factor 1. Assumes nothing of the values: a selected p outside [0, 1] or NaN is counted, not used.
 
 #include "instruction_sets.h"
 #include "log_product.h"
@@ -17,8 +18,8 @@ typedef struct {
 } lanes;
 
 FASTLOSS_BODY void visit_round(
-    lanes *restrict state, const float *restrict predictions, const float *restrict targets, const bool *restrict mask,
-    float scale, float *restrict gradient, fastloss_write_mode mode) {
+    lanes *restrict state, const float *restrict predictions, const float *restrict targets,
+    const bool *restrict mask, float scale, float *restrict gradient, fastloss_write_mode mode) {
     const float epsilon = 0x1p-23f;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const float p = predictions[lane];
@@ -27,7 +28,8 @@ FASTLOSS_BODY void visit_round(
         // Also clamps 1 − p, as 1 − (1 − ε) is ε exactly. The comparisons turn NaN into ε.
         float clamped = p > epsilon ? p : epsilon;
         clamped = clamped < 1 - epsilon ? clamped : 1 - epsilon;
-        // −p̃ or 1 − p̃, the product's sign being dropped. In double: 1 − p̃ in float would lose what counts of a small p̃.
+        // −p̃ or 1 − p̃, the product's sign being dropped. In double: 1 − p̃ in float would lose what counts of
+        // a small p̃.
         const double factor = (double)complement - (double)clamped;
         state->product.mantissa[lane] *= selected ? factor : 1;
         state->invalid[lane] |= selected && !(p >= 0 && p <= 1);
@@ -37,10 +39,11 @@ FASTLOSS_BODY void visit_round(
     }
 }
 
-/// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is false.
+/// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is
+/// false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
-    const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count, float scale,
-    float *restrict gradient, fastloss_write_mode mode, bool prefetches) {
+    const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
+    float scale, float *restrict gradient, fastloss_write_mode mode, bool prefetches) {
     lanes state = {.invalid = {0}};
     fastloss_log_product_init(&state.product);
     size_t i = 0;
@@ -78,7 +81,7 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

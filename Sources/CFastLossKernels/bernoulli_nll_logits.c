@@ -2,22 +2,25 @@
 //
 //   w = z ? −y : y,   e = exp(−|w|)
 //   element   softplus(w) = max(w, 0) + log(1 + e)
-//   gradient  scale·(z ? −σ(w) : σ(w)) with σ(w) = (w < 0 ? e : 1)/(1 + e), which is scale·(σ(y) − z) without its
+//   gradient  scale·(z ? −σ(w) : σ(w)) with σ(w) = (w < 0 ? e : 1)/(1 + e), which is scale·(σ(y) − z) without
+//   its
 //             cancellation
 //
 // Assumes nothing of the values. NaN logits give NaN; ±Inf give 0 or Inf. A NaN target is z = 0.
 //
-// The exponential is kept as E = e·2¹²⁶, a normal float for every e above 2⁻²⁵²: e alone is subnormal below w = −87.3, where
-// scale·e and a sum of many e need not be. Gradients are therefore accurate wherever they are normal, for any scale up to 2¹²⁶.
+// The exponential is kept as E = e·2¹²⁶, a normal float for every e above 2⁻²⁵²: e alone is subnormal below w
+// = −87.3, where scale·e and a sum of many e need not be. Gradients are therefore accurate wherever they are
+// normal, for any scale up to 2¹²⁶.
 //
-// The logarithms are taken once a chunk, of Π(1 + e). The product is kept as 1 + excess: a double near 1 would lose what
-// counts of a small e. Two factors at a time are multiplied in float, as a + b + a·b without the 1, which costs two roundings;
-// the rest is in double. max(w, 0) is summed four at a time in float, with two roundings, and then in double. Quarters are
-// summed, so that four of the largest floats do not overflow.
+// The logarithms are taken once a chunk, of Π(1 + e). The product is kept as 1 + excess: a double near 1
+// would lose what counts of a small e. Two factors at a time are multiplied in float, as a + b + a·b without
+// the 1, which costs two roundings; the rest is in double. max(w, 0) is summed four at a time in float, with
+// two roundings, and then in double. Quarters are summed, so that four of the largest floats do not overflow.
 //
-// Measured on one Zen 3 core at 64×1201, with the gradient and without: AVX2 0.95 and 0.7 ns an element, where a kernel that
-// took every 1 + e into the double product by itself took 2.8 and 2.5; baseline 1.9 and 1.5 instead of 7.5 and 6.8. Largest
-// errors over every logit, in units of the last place: value 0.6, σ 2.4, scale·σ 3.6 (AVX2: 3.3).
+// Measured on one Zen 3 core at 64×1201, with the gradient and without: AVX2 0.95 and 0.7 ns an element,
+// where a kernel that took every 1 + e into the double product by itself took 2.8 and 2.5; baseline 1.9
+// and 1.5 instead of 7.5 and 6.8. Largest errors over every logit, in units of the last place: value 0.6,
+// σ 2.4, scale·σ 3.6 (AVX2: 3.3).
 
 #include "exponential.h"
 #include "instruction_sets.h"
@@ -25,7 +28,8 @@
 #include <math.h>
 
 enum {
-    /// Elements that are in registers together: two of AVX-512's vectors, four of AVX2's. A constant of the polynomial is
+    /// Elements that are in registers together: two of AVX-512's vectors, four of AVX2's. A constant of the
+    /// polynomial is
     /// loaded once for all of them. With 16, AVX2 took a tenth longer.
     WIDTH = 32,
     /// Elements between two visits of the double lanes, of which there are FASTLOSS_LANES.
@@ -50,18 +54,18 @@ typedef union {
     words bits;
 } view;
 
-/// The sums of a segment. Vectors go by address: as arguments they would need the instruction set of their width.
+/// The sums of a segment. Vectors go by address: as arguments they would need the instruction set of their
+/// width.
 typedef struct {
     doubles excess;   ///< (Π(1 + e) − 1)·2¹²⁶
     doubles product;  ///< Π(1 + e) = 1 + excess·2⁻¹²⁶
     doubles linear;   ///< Σ max(w, 0)/4
 } lanes;
 
-/// How σ is scaled: as (w < 0 ? E : 2¹²⁶)·slope / (E·unit + 2¹²⁶·unit). The products are normal floats wherever the result is:
-/// below a scale of 1 with slope = scale and unit = 1, from there on with both times 2⁻¹²⁶.
-typedef struct {
-    float slope, unit;
-} gradient_scale;
+/// How σ is scaled: as (w < 0 ? E : 2¹²⁶)·slope / (E·unit + 2¹²⁶·unit). The products are normal floats
+/// wherever the result is: below a scale of 1 with slope = scale and unit = 1, from there on with both times
+/// 2⁻¹²⁶.
+typedef struct { float slope, unit; } gradient_scale;
 
 /// E for x ≤ 0. From −253·ln 2 on downwards the power of two is 0, and so is E.
 FASTLOSS_BODY void shifted_exp(const floats *argument, floats *result) {
@@ -115,8 +119,8 @@ FASTLOSS_BODY void visit_group(
     floats a, b, linear_a, linear_b;
     visit_vector(predictions, targets, mask, scale, gradient, mode, prefetches, &a, &linear_a);
     visit_vector(
-        predictions + WIDTH, targets + WIDTH, mask + WIDTH, scale, fastloss_advance(gradient, WIDTH, mode), mode,
-        prefetches, &b, &linear_b);
+        predictions + WIDTH, targets + WIDTH, mask + WIDTH, scale, fastloss_advance(gradient, WIDTH, mode),
+        mode, prefetches, &b, &linear_b);
 
     const floats linear = linear_a + linear_b;
     sums->linear += __builtin_convertvector(linear.lo + linear.hi, doubles);
@@ -136,7 +140,10 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         const double u = sums->excess[lane] * UNSHIFT;
         if (u >= 1) {
-            union { double value; uint64_t bits; } product = {.value = 1 + u};
+            union {
+                double value;
+                uint64_t bits;
+            } product = {.value = 1 + u};
             exponent += (int64_t)(product.bits >> 52) - 1023;
             product.bits = (product.bits & 0x000fffffffffffffu) | 0x3ff0000000000000u;
             mantissa *= product.value;
@@ -154,8 +161,8 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
 
 /// A chunk in groups; the last, partial one runs on padded copies whose mask is false.
 FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
-    const float *predictions, const float *targets, const bool *mask, size_t count, float scale, float *gradient,
-    fastloss_write_mode mode, bool prefetches) {
+    const float *predictions, const float *targets, const bool *mask, size_t count, float scale,
+    float *gradient, fastloss_write_mode mode, bool prefetches) {
     const float unit = __builtin_fabsf(scale) < 1 ? 1 : UNSHIFT;
     const gradient_scale scaling = {.slope = scale * unit, .unit = unit};
     lanes sums = {.excess = (doubles)0, .product = (doubles)1, .linear = (doubles)0};
@@ -191,7 +198,7 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -18,7 +18,7 @@ FASTLOSS_BODY size_t count_selected(const bool *mask, size_t count) {
     return selected;
 }
 
-#define DEFINE(isa) \
+#define DEFINE(isa)                                                                                  \
     FASTLOSS_TARGET(isa) size_t FASTLOSS_NAME(count_selected, isa)(const bool *mask, size_t count) { \
         return count_selected(mask, count);                                                          \
     }

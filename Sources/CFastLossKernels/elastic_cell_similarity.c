@@ -2,13 +2,15 @@
 //
 //   c = relu(s);  value Σ (c − β)²;  s ← s > 0 ? s − β : 0, half the derivative
 //
-// The tile is replaced in place, ready to be multiplied into the gradient of N. The driver zeroes the diagonal first:
-// a zero counts β² and has no gradient, which is what the loss asks of it. The comparisons are written so that NaN stays NaN.
+// The tile is replaced in place, ready to be multiplied into the gradient of N. The driver zeroes the
+// diagonal first: a zero counts β² and has no gradient, which is what the loss asks of it. The comparisons
+// are written so that NaN stays NaN.
 
 #include "instruction_sets.h"
 
 FASTLOSS_BODY double elastic_cell_similarity(
-    float *similarities, size_t rows, size_t columns, size_t stride, float threshold, fastloss_write_mode mode) {
+    float *similarities, size_t rows, size_t columns, size_t stride, float threshold,
+    fastloss_write_mode mode) {
     double totals[FASTLOSS_LANES] = {0};
     for (size_t row = 0; row < rows; ++row, similarities += stride) {
         for (size_t start = 0; start < columns; start += FASTLOSS_SUM_BLOCK) {
@@ -28,11 +30,11 @@ FASTLOSS_BODY double elastic_cell_similarity(
 }
 
 #define CALL(mode) elastic_cell_similarity(similarities, rows, columns, stride, threshold, mode)
-#define DEFINE(isa)                                                                                      \
-    FASTLOSS_TARGET(isa)                                                                                 \
-    double FASTLOSS_NAME(elastic_cell_similarity, isa)(                                                  \
-        float *similarities, size_t rows, size_t columns, size_t stride, float threshold,                \
-        fastloss_write_mode mode) {                                                                   \
+#define DEFINE(isa)                                                                              \
+    FASTLOSS_TARGET(isa)                                                                         \
+    double FASTLOSS_NAME(elastic_cell_similarity, isa)(                                          \
+        float *similarities, size_t rows, size_t columns, size_t stride, float threshold,        \
+        fastloss_write_mode mode) {                                                              \
         return mode == FASTLOSS_NO_OUTPUT ? CALL(FASTLOSS_NO_OUTPUT) : CALL(FASTLOSS_OVERWRITE); \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -1,8 +1,8 @@
 // How one plain C function becomes one function per instruction set.
 //
-// A kernel file writes its loop once, as an inline function, and instantiates it with FASTLOSS_FOR_EACH_ISA: the body is
-// inlined into one exported function per instruction set and vectorised there, with that function's `target` attribute.
-// No compiler flags are needed, so any package may depend on this one.
+// A kernel file writes its loop once, as an inline function, and instantiates it with FASTLOSS_FOR_EACH_ISA:
+// the body is inlined into one exported function per instruction set and vectorised there, with that
+// function's `target` attribute. No compiler flags are needed, so any package may depend on this one.
 
 #ifndef FASTLOSS_INSTRUCTION_SETS_H
 #define FASTLOSS_INSTRUCTION_SETS_H
@@ -12,8 +12,8 @@
 /// A loop body, to be inlined into each instruction set's function.
 #define FASTLOSS_BODY static inline __attribute__((always_inline))
 
-/// First statement of a block whose sums may be reordered and whose products may be fused, so that its plain loop vectorises.
-/// Never used where the order of operations carries the accuracy (see exponential.h).
+/// First statement of a block whose sums may be reordered and whose products may be fused, so that its plain
+/// loop vectorises. Never used where the order of operations carries the accuracy (see exponential.h).
 #if defined(__clang__)
 #define FASTLOSS_REORDER_SUMS _Pragma("clang fp reassociate(on) contract(fast)")
 #else
@@ -54,18 +54,20 @@
     DO(weighted_row_sum, isa)             \
     DO(weighted_row_sum_gradient, isa)
 
-/// Prototypes, derived from the table's member types: a definition that disagrees with the table does not compile.
-#define FASTLOSS_DECLARE(kernel, isa) \
+/// Prototypes, derived from the table's member types: a definition that disagrees with the table does not
+/// compile.
+#define FASTLOSS_DECLARE(kernel, isa)                                               \
     extern __typeof__(*((fastloss_kernels *)0)->kernel) FASTLOSS_NAME(kernel, isa);
 #define FASTLOSS_DECLARE_ALL(isa) FASTLOSS_FOR_EACH_KERNEL(FASTLOSS_DECLARE, isa)
 FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
 
-/// Chooses the gradient mode outside the loop: `CALL(mode)` is expanded with a constant, so that each loop is specialised.
-#define FASTLOSS_SPECIALISE_MODE(mode, CALL)                        \
-    switch (mode) {                                                 \
-        case FASTLOSS_OVERWRITE: return CALL(FASTLOSS_OVERWRITE);   \
-        case FASTLOSS_ACCUMULATE: return CALL(FASTLOSS_ACCUMULATE); \
-        default: return CALL(FASTLOSS_NO_OUTPUT);                   \
+/// Chooses the gradient mode outside the loop: `CALL(mode)` is expanded with a constant, so that each loop is
+/// specialised.
+#define FASTLOSS_SPECIALISE_MODE(mode, CALL)                    \
+    switch (mode) {                                             \
+    case FASTLOSS_OVERWRITE: return CALL(FASTLOSS_OVERWRITE);   \
+    case FASTLOSS_ACCUMULATE: return CALL(FASTLOSS_ACCUMULATE); \
+    default: return CALL(FASTLOSS_NO_OUTPUT);                   \
     }
 
 /// Writes one gradient element as `mode`, a compile-time constant after inlining, says.
@@ -74,16 +76,17 @@ FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss
     if (mode == FASTLOSS_ACCUMULATE) *element += value;
 }
 
-/// How a kernel sums: it writes the terms of a block to a buffer, which is added up pairwise in FASTLOSS_LANES float lanes,
-/// and the lanes in double.
+/// How a kernel sums: it writes the terms of a block to a buffer, which is added up pairwise in
+/// FASTLOSS_LANES float lanes, and the lanes in double.
 ///
-/// Eight terms of a lane cost three roundings, so that even equal terms, whose roundings all go one way, stay within 4 ulp.
-/// The lanes are as many as the widest vector holds floats, and the same for every instruction set and optimisation level.
-/// The loop that makes the terms has no sum in it and vectorises as it stands; the buffer stays in the first-level cache.
+/// Eight terms of a lane cost three roundings, so that even equal terms, whose roundings all go one way, stay
+/// within 4 ulp. The lanes are as many as the widest vector holds floats, and the same for every instruction
+/// set and optimisation level. The loop that makes the terms has no sum in it and vectorises as it stands;
+/// the buffer stays in the first-level cache.
 enum { FASTLOSS_LANES = 16, FASTLOSS_SUM_BLOCK = 8 * FASTLOSS_LANES };
 
-/// An address for prefetching alone, which need not lie in any object: it is never read. (Formed as an integer it would be beyond
-/// any doubt, and BernoulliNLL with AVX2 would take 10 % more instructions.)
+/// An address for prefetching alone, which need not lie in any object: it is never read. (Formed as an
+/// integer it would be beyond any doubt, and BernoulliNLL with AVX2 would take 10 % more instructions.)
 FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
     return (const char *)pointer + bytes;
 }
@@ -93,17 +96,19 @@ FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_wr
     return mode == FASTLOSS_NO_OUTPUT ? gradient : gradient + count;
 }
 
-/// Asks for what an elementwise masked kernel will touch FASTLOSS_PREFETCH_AHEAD elements behind this round of FASTLOSS_LANES, the
-/// lines of the gradient for writing. The processor's own prefetching starts anew in every chunk and at every page: too late
-/// for kernels that are about as fast as memory.
+/// Asks for what an elementwise masked kernel will touch FASTLOSS_PREFETCH_AHEAD elements behind this round
+/// of FASTLOSS_LANES, the lines of the gradient for writing. The processor's own prefetching starts anew in
+/// every chunk and at every page: too late for kernels that are about as fast as memory.
 ///
-/// Nothing is read, so the addresses may lie beyond the arrays. Measured on two Zen 5 cores at 4096×1201: the four value terms
-/// of integration with gradients from 36 GB/s to 40 by the inputs and to 52 by the gradients, BernoulliNLL from 37 to 53 and 84.
-/// Where the arrays are in the second-level cache the instructions only cost time: MaskedMSE at 64×1201 a tenth.
+/// Nothing is read, so the addresses may lie beyond the arrays. Measured on two Zen 5 cores at 4096×1201: the
+/// four value terms of integration with gradients from 36 GB/s to 40 by the inputs and to 52 by the
+/// gradients, BernoulliNLL from 37 to 53 and 84. Where the arrays are in the second-level cache the
+/// instructions only cost time: MaskedMSE at 64×1201 a tenth.
 enum { FASTLOSS_PREFETCH_AHEAD = 1024 };
 
 FASTLOSS_BODY void fastloss_prefetch_round(
-    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_write_mode mode) {
+    const float *predictions, const float *targets, const bool *mask, float *gradient,
+    fastloss_write_mode mode) {
     __builtin_prefetch(fastloss_beyond(predictions, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
     __builtin_prefetch(fastloss_beyond(targets, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
     __builtin_prefetch(fastloss_beyond(mask, FASTLOSS_PREFETCH_AHEAD));
@@ -113,7 +118,8 @@ FASTLOSS_BODY void fastloss_prefetch_round(
 
 /// The same for a block of FASTLOSS_SUM_BLOCK.
 FASTLOSS_BODY void fastloss_prefetch_block(
-    const float *predictions, const float *targets, const bool *mask, float *gradient, fastloss_write_mode mode) {
+    const float *predictions, const float *targets, const bool *mask, float *gradient,
+    fastloss_write_mode mode) {
     for (size_t k = 0; k < FASTLOSS_SUM_BLOCK; k += FASTLOSS_LANES)
         fastloss_prefetch_round(
             predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);

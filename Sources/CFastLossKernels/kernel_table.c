@@ -10,8 +10,9 @@ fastloss_isa fastloss_best_isa(void) {
 #if defined(__x86_64__)
     // The compiler's run-time also asks the operating system whether it saves the wider registers.
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return FASTLOSS_ISA_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return FASTLOSS_ISA_AVX2;
 #endif
@@ -21,11 +22,11 @@ fastloss_isa fastloss_best_isa(void) {
 const fastloss_kernels *fastloss_kernels_for(fastloss_isa isa) {
     if (isa > fastloss_best_isa()) return NULL;
     switch (isa) {
-        case FASTLOSS_ISA_BASELINE: return &baseline_kernels;
+    case FASTLOSS_ISA_BASELINE: return &baseline_kernels;
 #if defined(__x86_64__)
-        case FASTLOSS_ISA_AVX2: return &avx2_kernels;
-        case FASTLOSS_ISA_AVX512: return &avx512_kernels;
+    case FASTLOSS_ISA_AVX2: return &avx2_kernels;
+    case FASTLOSS_ISA_AVX512: return &avx512_kernels;
 #endif
-        default: return NULL;
+    default: return NULL;
     }
 }

@@ -3,7 +3,8 @@
 //   element   (x − t)²
 //   gradient  scale · 2(x − t)
 //
-// The difference is selected, not multiplied, by the mask: NaN outside the mask is dropped before it is squared.
+// The difference is selected, not multiplied, by the mask: NaN outside the mask is dropped before it is
+// squared.
 
 #include "instruction_sets.h"
 
@@ -15,7 +16,8 @@ FASTLOSS_BODY fastloss_partial masked_mse(
         const size_t size = count - start < FASTLOSS_SUM_BLOCK ? count - start : FASTLOSS_SUM_BLOCK;
         if (prefetches)
             fastloss_prefetch_block(
-                predictions + start, targets + start, mask + start, fastloss_advance(gradient, start, mode), mode);
+                predictions + start, targets + start, mask + start, fastloss_advance(gradient, start, mode),
+                mode);
         FASTLOSS_TERMS(squares);
         for (size_t k = 0; k < size; ++k) {
             // Computed unconditionally: only then does the loop vectorise without masked loads.
@@ -37,7 +39,7 @@ FASTLOSS_BODY fastloss_partial masked_mse(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(masked_mse, isa)(                                                 \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                             \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
         FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

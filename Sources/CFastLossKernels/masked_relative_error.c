@@ -26,8 +26,8 @@ FASTLOSS_BODY fastloss_partial masked_relative_error(
     FASTLOSS_TARGET(isa)                                                                             \
     fastloss_partial FASTLOSS_NAME(masked_relative_error, isa)(                                      \
         const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                                              \
+        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
         (void)scale, (void)gradient, (void)mode;                                                     \
-        return masked_relative_error(predictions, targets, mask, count, prefetches);                             \
+        return masked_relative_error(predictions, targets, mask, count, prefetches);                 \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

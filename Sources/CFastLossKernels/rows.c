@@ -1,4 +1,5 @@
-// Row-wise primitives of the embedding losses: sums in double, scaled copies, and the backward pass of a normalisation.
+// Row-wise primitives of the embedding losses: sums in double, scaled copies, and the backward pass of a
+// normalisation.
 
 #include "instruction_sets.h"
 
@@ -14,8 +15,8 @@ FASTLOSS_BODY void scale(const float *x, size_t count, double factor, float *y, 
 }
 
 FASTLOSS_BODY void project_out(
-    const float *upstream, const float *unit, size_t count, double along, double inverse_norm, float *gradient,
-    fastloss_write_mode mode) {
+    const float *upstream, const float *unit, size_t count, double along, double inverse_norm,
+    float *gradient, fastloss_write_mode mode) {
     for (size_t i = 0; i < count; ++i)
         fastloss_write_gradient(&gradient[i], (float)((upstream[i] - along * unit[i]) * inverse_norm), mode);
 }
@@ -23,8 +24,8 @@ FASTLOSS_BODY void project_out(
 #if defined(__clang__)
 typedef float transposed_vector __attribute__((vector_size(64), aligned(4), may_alias));
 
-/// A 16 × 16 block. Four rounds, each of which interleaves row i with row i + 8, turn rows into columns: a round moves the
-/// highest bit of the row's number below the column's.
+/// A 16 × 16 block. Four rounds, each of which interleaves row i with row i + 8, turn rows into columns: a
+/// round moves the highest bit of the row's number below the column's.
 FASTLOSS_BODY void transpose_block(
     const float *source, size_t source_stride, float *restrict target, size_t target_stride) {
     enum { SIDE = 16 };
@@ -34,10 +35,10 @@ FASTLOSS_BODY void transpose_block(
     for (int round = 0; round < 4; ++round) {
         for (int i = 0; i < SIDE / 2; ++i) {
             const transposed_vector a = rows[i], b = rows[i + SIDE / 2];
-            interleaved[2 * i] = __builtin_shufflevector(
-                a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            interleaved[2 * i + 1] = __builtin_shufflevector(
-                a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            interleaved[2 * i] =
+                __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            interleaved[2 * i + 1] =
+                __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         }
         for (int i = 0; i < SIDE; ++i) rows[i] = interleaved[i];
     }
@@ -72,28 +73,24 @@ FASTLOSS_BODY void transpose(
 
 #define SCALE(mode) scale(x, count, factor, y, mode)
 #define PROJECT_OUT(mode) project_out(upstream, unit, count, along, inverse_norm, gradient, mode)
-#define DEFINE(isa)                                                                                               \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(sum_of_squares, isa)(const float *x, size_t count) {                \
-        return dot(x, x, count);                                                                                  \
-    }                                                                                                             \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(dot, isa)(const float *a, const float *b, size_t count) {           \
-        return dot(a, b, count);                                                                                  \
-    }                                                                                                             \
-    FASTLOSS_TARGET(isa)                                                                                          \
-    void FASTLOSS_NAME(scale, isa)(                                                                               \
-        const float *x, size_t count, double factor, float *y, fastloss_write_mode mode) {                     \
-        FASTLOSS_SPECIALISE_MODE(mode, SCALE)                                                                     \
-    }                                                                                                             \
-    FASTLOSS_TARGET(isa)                                                                                          \
-    void FASTLOSS_NAME(project_out, isa)(                                                                         \
-        const float *upstream, const float *unit, size_t count, double along, double inverse_norm,                \
-        float *gradient, fastloss_write_mode mode) {                                                           \
-        FASTLOSS_SPECIALISE_MODE(mode, PROJECT_OUT)                                                               \
-    }                                                                                                             \
-    FASTLOSS_TARGET(isa)                                                                                          \
-    void FASTLOSS_NAME(transpose, isa)(                                                                           \
-        const float *source, size_t rows, size_t columns, size_t source_stride, float *target,                    \
-        size_t target_stride) {                                                                                   \
-        transpose(source, rows, columns, source_stride, target, target_stride);                                   \
+#define DEFINE(isa)                                                                                          \
+    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(sum_of_squares, isa)(const float *x, size_t count) {           \
+        return dot(x, x, count);                                                                             \
+    }                                                                                                        \
+    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(dot, isa)(const float *a, const float *b, size_t count) {      \
+        return dot(a, b, count);                                                                             \
+    }                                                                                                        \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    void FASTLOSS_NAME(scale, isa)(                                                                          \
+        const float *x, size_t count, double factor, float *y,                                               \
+        fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, SCALE)} FASTLOSS_TARGET(isa) void           \
+        FASTLOSS_NAME(project_out, isa)(                                                                     \
+            const float *upstream, const float *unit, size_t count, double along, double inverse_norm,       \
+            float *gradient,                                                                                 \
+            fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, PROJECT_OUT)} FASTLOSS_TARGET(isa) void \
+            FASTLOSS_NAME(transpose, isa)(                                                                   \
+                const float *source, size_t rows, size_t columns, size_t source_stride, float *target,       \
+                size_t target_stride) {                                                                      \
+        transpose(source, rows, columns, source_stride, target, target_stride);                              \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -56,9 +56,7 @@ typedef struct {
 
 /// What turns a term into its gradient, by one product after the other: both are normal floats wherever the
 /// gradient is one, and so are the products.
-typedef struct {
-    float first, second;
-} gradient_factor;
+typedef struct { float first, second; } gradient_factor;
 
 /// scale/normaliser, where the normaliser has the terms' 2¹²⁴.
 FASTLOSS_BODY gradient_factor factor_for(float scale, double normaliser) {
@@ -66,12 +64,14 @@ FASTLOSS_BODY gradient_factor factor_for(float scale, double normaliser) {
     const double factor = shifted * 0x1p124;
     // Up to 4 the factor's product with a term is a float; from 4 on, the factor without 2¹²⁴ is normal.
     const bool small = __builtin_fabs(factor) < 4;
-    return (gradient_factor){.first = (float)(small ? factor : shifted), .second = small ? (float)UNSHIFT : 1};
+    return (gradient_factor){
+        .first = (float)(small ? factor : shifted), .second = small ? (float)UNSHIFT : 1};
 }
 
 /// `store` writes each term, unscaled, to `terms`, which may be `logits`; the label's is written as 0.
 FASTLOSS_BODY exponentials exponentials_of_row(
-    const float *logits, size_t classes, size_t label, float max, float inverse_temperature, bool store, float *terms) {
+    const float *logits, size_t classes, size_t label, float max, float inverse_temperature, bool store,
+    float *terms) {
     double totals[FASTLOSS_LANES] = {0};
     double label_term = 0;
     for (size_t start = 0; start < classes; start += FASTLOSS_SUM_BLOCK) {
@@ -96,13 +96,14 @@ FASTLOSS_BODY exponentials exponentials_of_row(
 }
 
 FASTLOSS_BODY double softmax_cross_entropy(
-    const float *logits, size_t classes, size_t label, float inverse_temperature, float scale, float *gradient,
-    fastloss_write_mode mode) {
+    const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,
+    float *gradient, fastloss_write_mode mode) {
     const bool store = mode == FASTLOSS_OVERWRITE;
     const float max = largest(logits, classes);
     // Read before the terms are stored, as `gradient` may be `logits`.
     const float label_logit = logits[label];
-    const exponentials e = exponentials_of_row(logits, classes, label, max, inverse_temperature, store, gradient);
+    const exponentials e =
+        exponentials_of_row(logits, classes, label, max, inverse_temperature, store, gradient);
     const double normaliser = e.rest + e.label;
 
     if (mode != FASTLOSS_NO_OUTPUT) {
@@ -115,11 +116,13 @@ FASTLOSS_BODY double softmax_cross_entropy(
             // The label's sum is set aside, because the loop is free to pass over it.
             const float label_sum = gradient[label] + label_gradient;
             for (size_t i = 0; i < classes; ++i)
-                gradient[i] += exponential(logits[i], max, inverse_temperature) * factor.first * factor.second;
+                gradient[i] +=
+                    exponential(logits[i], max, inverse_temperature) * factor.first * factor.second;
             gradient[label] = label_sum;
         }
     }
-    return ((double)max - label_logit) * inverse_temperature + log1p(e.rest * UNSHIFT + (e.label * UNSHIFT - 1));
+    return ((double)max - label_logit) * inverse_temperature
+        + log1p(e.rest * UNSHIFT + (e.label * UNSHIFT - 1));
 }
 
 // Short rows, FASTLOSS_LANES of them side by side, with one row per lane.
@@ -137,7 +140,7 @@ enum {
 
 /// Rows whose labels count, on their way through the lanes.
 typedef struct {
-    size_t count;                     ///< rows gathered; the lanes beyond repeat the first
+    size_t count;  ///< rows gathered; the lanes beyond repeat the first
     size_t row[FASTLOSS_LANES];
     int32_t label[FASTLOSS_LANES];
 } row_batch;
@@ -149,13 +152,14 @@ typedef struct {
 
 typedef struct {
     double sum;
-    fastloss_log_product logarithms;  ///< of factors in [1, MOST_BATCHED_CLASSES]: 2¹⁹² at most after 32 rounds
-    int rounds;                       ///< since it was normalised
+    fastloss_log_product
+        logarithms;  ///< of factors in [1, MOST_BATCHED_CLASSES]: 2¹⁹² at most after 32 rounds
+    int rounds;      ///< since it was normalised
 } loss_total;
 
 FASTLOSS_BODY void visit_batch(
-    const float *logits, size_t classes, row_batch *batch, float scale, float *gradient, fastloss_write_mode mode,
-    loss_total *total) {
+    const float *logits, size_t classes, row_batch *batch, float scale, float *gradient,
+    fastloss_write_mode mode, loss_total *total) {
     _Alignas(64) float terms[MOST_BATCHED_CLASSES][FASTLOSS_LANES];
     float max[FASTLOSS_LANES], label_logit[FASTLOSS_LANES], label_term[FASTLOSS_LANES];
     double rest[FASTLOSS_LANES];
@@ -164,7 +168,8 @@ FASTLOSS_BODY void visit_batch(
         batch->label[lane] = batch->label[0];
     }
     for (size_t j = 0; j < classes; ++j)
-        for (int lane = 0; lane < FASTLOSS_LANES; ++lane) terms[j][lane] = logits[batch->row[lane] * classes + j];
+        for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
+            terms[j][lane] = logits[batch->row[lane] * classes + j];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         max[lane] = terms[0][lane];
         label_logit[lane] = terms[batch->label[lane]][lane];
@@ -217,8 +222,8 @@ FASTLOSS_BODY void visit_batch(
 }
 
 FASTLOSS_BODY double softmax_cross_entropy_short_rows(
-    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
-    float *gradient, fastloss_write_mode mode) {
+    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label,
+    float scale, float *gradient, fastloss_write_mode mode) {
     loss_total total = {.sum = 0, .rounds = 0};
     fastloss_log_product_init(&total.logarithms);
     row_batch batch = {.count = 0};
@@ -240,10 +245,11 @@ FASTLOSS_BODY double softmax_cross_entropy_short_rows(
 }
 
 FASTLOSS_BODY double softmax_cross_entropy_rows(
-    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, float scale,
-    float *gradient, fastloss_write_mode mode) {
+    const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label,
+    float scale, float *gradient, fastloss_write_mode mode) {
     if (classes <= MOST_BATCHED_CLASSES)
-        return softmax_cross_entropy_short_rows(logits, labels, rows, classes, ignored_label, scale, gradient, mode);
+        return softmax_cross_entropy_short_rows(
+            logits, labels, rows, classes, ignored_label, scale, gradient, mode);
     double sum = 0;
     for (size_t row = 0; row < rows; ++row) {
         float *const its_gradient = mode == FASTLOSS_NO_OUTPUT ? NULL : gradient + row * classes;
@@ -257,20 +263,17 @@ FASTLOSS_BODY double softmax_cross_entropy_rows(
 }
 
 #define CALL(mode) softmax_cross_entropy(logits, classes, label, inverse_temperature, scale, gradient, mode)
-#define CALL_ROWS(mode) \
+#define CALL_ROWS(mode)                                                                             \
     softmax_cross_entropy_rows(logits, labels, rows, classes, ignored_label, scale, gradient, mode)
-#define DEFINE(isa)                                                                                        \
-    FASTLOSS_TARGET(isa)                                                                                   \
-    double FASTLOSS_NAME(softmax_cross_entropy, isa)(                                                      \
-        const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,         \
-        float *gradient, fastloss_write_mode mode) {                                                    \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                               \
-    }                                                                                                      \
-                                                                                                           \
-    FASTLOSS_TARGET(isa)                                                                                   \
-    double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                                                 \
-        const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label,    \
+#define DEFINE(isa)                                                                                     \
+    FASTLOSS_TARGET(isa)                                                                                \
+    double FASTLOSS_NAME(softmax_cross_entropy, isa)(                                                   \
+        const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,      \
+        float *gradient, fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, CALL)}                \
+                                                                                                        \
+    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                         \
+        const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, \
         float scale, float *gradient, fastloss_write_mode mode) {                                       \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL_ROWS)                                                          \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL_ROWS)                                                       \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

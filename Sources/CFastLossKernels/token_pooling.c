@@ -67,20 +67,20 @@ FASTLOSS_BODY void weighted_row_sum_gradient(
     if (streaming) atomic_thread_fence(memory_order_seq_cst);
 }
 
-#define GRADIENT(mode, streaming) \
+#define GRADIENT(mode, streaming)                                                  \
     weighted_row_sum_gradient(x, width, weights, count, gradient, mode, streaming)
-#define DEFINE(isa)                                                                                          \
-    FASTLOSS_TARGET(isa)                                                                                     \
-    void FASTLOSS_NAME(weighted_row_sum, isa)(                                                               \
-        const float *rows, size_t count, size_t width, const float *weights, double factor, float *sums) {   \
-        weighted_row_sum(rows, count, width, weights, factor, sums);                                         \
-    }                                                                                                        \
-    FASTLOSS_TARGET(isa)                                                                                     \
-    void FASTLOSS_NAME(weighted_row_sum_gradient, isa)(                                                      \
-        const float *x, size_t width, const float *weights, size_t count, float *gradient,                   \
-        fastloss_write_mode mode, bool streaming) {                                                       \
-        if (mode == FASTLOSS_OVERWRITE && streaming) GRADIENT(FASTLOSS_OVERWRITE, true);   \
-        if (mode == FASTLOSS_OVERWRITE && !streaming) GRADIENT(FASTLOSS_OVERWRITE, false); \
-        if (mode == FASTLOSS_ACCUMULATE) GRADIENT(FASTLOSS_ACCUMULATE, false);             \
+#define DEFINE(isa)                                                                                        \
+    FASTLOSS_TARGET(isa)                                                                                   \
+    void FASTLOSS_NAME(weighted_row_sum, isa)(                                                             \
+        const float *rows, size_t count, size_t width, const float *weights, double factor, float *sums) { \
+        weighted_row_sum(rows, count, width, weights, factor, sums);                                       \
+    }                                                                                                      \
+    FASTLOSS_TARGET(isa)                                                                                   \
+    void FASTLOSS_NAME(weighted_row_sum_gradient, isa)(                                                    \
+        const float *x, size_t width, const float *weights, size_t count, float *gradient,                 \
+        fastloss_write_mode mode, bool streaming) {                                                        \
+        if (mode == FASTLOSS_OVERWRITE && streaming) GRADIENT(FASTLOSS_OVERWRITE, true);                   \
+        if (mode == FASTLOSS_OVERWRITE && !streaming) GRADIENT(FASTLOSS_OVERWRITE, false);                 \
+        if (mode == FASTLOSS_ACCUMULATE) GRADIENT(FASTLOSS_ACCUMULATE, false);                             \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

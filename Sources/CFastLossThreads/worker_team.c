@@ -1,14 +1,15 @@
 // The team of helper threads.
 //
-// Why not a general thread pool: a loss at scGPT's sizes takes tens of microseconds in two or three stretches of work, so what
-// counts is how soon a helper starts, and that nobody waits for one that does not. Putting a thread to sleep and waking it costs
-// 20 to 50 µs on a virtual machine, more than such a stretch. So a helper that has finished looks for more work for a while
-// before it sleeps, a caller that has to wait for a helper's last task does the same, and both give their processor to any
-// thread that wants it meanwhile. A caller closes its work as soon as it finds nothing left to do, and waits only for helpers
-// that are inside.
+// Why not a general thread pool: a loss at scGPT's sizes takes tens of microseconds in two or three stretches
+// of work, so what counts is how soon a helper starts, and that nobody waits for one that does not. Putting a
+// thread to sleep and waking it costs 20 to 50 µs on a virtual machine, more than such a stretch. So a helper
+// that has finished looks for more work for a while before it sleeps, a caller that has to wait for a
+// helper's last task does the same, and both give their processor to any thread that wants it meanwhile. A
+// caller closes its work as soon as it finds nothing left to do, and waits only for helpers that are inside.
 //
-// Measured on two Zen 5 cores, median of 400 stretches of 8 equal tasks, 20 µs after the last: tasks of 1 µs take 4.4 µs (4 are
-// possible), of 4 µs 16.4, of 16 µs 64.4; where helpers and callers sleep at once it is 15, 31 and 105.
+// Measured on two Zen 5 cores, median of 400 stretches of 8 equal tasks, 20 µs after the last: tasks of 1 µs
+// take 4.4 µs (4 are possible), of 4 µs 16.4, of 16 µs 64.4; where helpers and callers sleep at once it is
+// 15, 31 and 105.
 
 #if defined(__linux__)
 #define _GNU_SOURCE  // sched_getcpu, sched_setaffinity
@@ -32,9 +33,9 @@
 #define RELAX() ((void)0)
 #endif
 
-// How a thread rounds, whether it flushes subnormal numbers to zero, and which exceptions interrupt it. A thread inherits
-// this from its creator and keeps it. So a helper adopts the caller's for each piece of work: otherwise a result would depend
-// on which worker computed it.
+// How a thread rounds, whether it flushes subnormal numbers to zero, and which exceptions interrupt it. A
+// thread inherits this from its creator and keeps it. So a helper adopts the caller's for each piece of work:
+// otherwise a result would depend on which worker computed it.
 #if defined(__x86_64__)
 typedef unsigned floating_point_control;
 static floating_point_control get_control(void) { return _mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK; }
@@ -77,8 +78,9 @@ static atomic_size_t vacancies = 0;
 /// Helpers that are in `body` or about to find out whether they may enter.
 static atomic_size_t inside = 0;
 
-// What puts threads to sleep and wakes them; whoever is awake needs none of it. A sleeper counts itself before it looks for the
-// last time, and whoever changes what it looks for looks for sleepers afterwards: in one total order, one of them sees the other.
+// What puts threads to sleep and wakes them; whoever is awake needs none of it. A sleeper counts itself
+// before it looks for the last time, and whoever changes what it looks for looks for sleepers afterwards: in
+// one total order, one of them sees the other.
 static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work_arrived = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t helper_left = PTHREAD_COND_INITIALIZER;
@@ -107,10 +109,11 @@ static int current_processor(void) {
 
 /// Moves a helper off the caller's processor.
 ///
-/// A thread starts, and wakes, where the system thinks best, which may be behind the caller that woke it. There it gets no turn
-/// before the caller has done everything, and Linux leaves two busy threads on one of two processors for more than 50 ms: seen
-/// on a virtual machine, where a thousand calls in a row got no help at all. Narrowing the affinity moves the thread at once;
-/// then the system is free to choose again. An affinity that somebody else gives the helper in between is lost.
+/// A thread starts, and wakes, where the system thinks best, which may be behind the caller that woke it.
+/// There it gets no turn before the caller has done everything, and Linux leaves two busy threads on one of
+/// two processors for more than 50 ms: seen on a virtual machine, where a thousand calls in a row got no help
+/// at all. Narrowing the affinity moves the thread at once; then the system is free to choose again. An
+/// affinity that somebody else gives the helper in between is lost.
 static void leave_callers_processor(void) {
 #if defined(__linux__)
     const int processor = current_processor();
@@ -129,7 +132,8 @@ static bool watch(atomic_size_t *count, bool for_zero, int64_t patience) {
     const int64_t start = nanoseconds();
     for (int64_t waited = 0; waited < patience; waited = nanoseconds() - start) {
         for (int look = 0; look < LOOKS; ++look) {
-            // In the total order of all the others: the caller must not look inside before it has closed its work.
+            // In the total order of all the others: the caller must not look inside before it has closed its
+            // work.
             if ((*count == 0) == for_zero) return true;
             RELAX();
         }
@@ -146,8 +150,8 @@ static void sleep_until_work_arrives(void) {
     pthread_mutex_unlock(&door);
 }
 
-/// Takes a vacancy, which is the worker's number, or returns 0. Must be called inside: a caller that has closed its work waits
-/// for everybody who might have come in before.
+/// Takes a vacancy, which is the worker's number, or returns 0. Must be called inside: a caller that has
+/// closed its work waits for everybody who might have come in before.
 static size_t take_vacancy(void) {
     size_t vacancy = vacancies;
     while (vacancy > 0 && !atomic_compare_exchange_weak(&vacancies, &vacancy, vacancy - 1)) {}
@@ -238,8 +242,9 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     pthread_mutex_unlock(&engaged);
 }
 
-/// The tasks of one call, taken by whichever worker is free: by the caller from the front, by its helpers from the back. So a
-/// caller that repeats a call, or goes on with what it has just written, finds most of it in its own core's caches.
+/// The tasks of one call, taken by whichever worker is free: by the caller from the front, by its helpers
+/// from the back. So a caller that repeats a call, or goes on with what it has just written, finds most of it
+/// in its own core's caches.
 typedef struct {
     fastloss_swift_body *body;
     void *context;
@@ -250,10 +255,11 @@ typedef struct {
 
 static void take_tasks(void *queue_memory, size_t worker) {
     task_queue *const queue = queue_memory;
-    for (size_t from_front = 0; atomic_fetch_add_explicit(&queue->taken, 1, memory_order_relaxed) < queue->tasks;) {
-        const size_t task =
-            worker == 0 ? from_front++
-                        : queue->tasks - 1 - atomic_fetch_add_explicit(&queue->from_back, 1, memory_order_relaxed);
+    for (size_t from_front = 0;
+         atomic_fetch_add_explicit(&queue->taken, 1, memory_order_relaxed) < queue->tasks;) {
+        const size_t task = worker == 0
+            ? from_front++
+            : queue->tasks - 1 - atomic_fetch_add_explicit(&queue->from_back, 1, memory_order_relaxed);
         queue->body(task, worker, queue->context);
     }
 }

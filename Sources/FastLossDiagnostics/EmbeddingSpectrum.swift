@@ -4,11 +4,11 @@ import CLAPACKE
 import FastLoss
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// The spectrum of the row-normalised cell embeddings N, B×D.
@@ -109,7 +109,8 @@ extension EmbeddingSpectrum {
         /// Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs
         /// of kind N reference no singular vectors.
         private static func dgesdd(
-            _ shape: MatrixShape, _ matrix: UnsafeMutablePointer<Double>, values: UnsafeMutablePointer<Double>,
+            _ shape: MatrixShape, _ matrix: UnsafeMutablePointer<Double>,
+            values: UnsafeMutablePointer<Double>,
             work: UnsafeMutablePointer<Double>, workCount: Int32, integers: UnsafeMutablePointer<Int32>
         ) throws(LossError) {
             let info = LAPACKE_dgesdd_work(
@@ -121,7 +122,8 @@ extension EmbeddingSpectrum {
 
     /// The rows divided by their lengths, in double throughout. Finds what is not finite on its way.
     private static func normalize(
-        _ embeddings: UnsafeBufferPointer<Float>, _ shape: MatrixShape, into matrix: UnsafeMutablePointer<Double>
+        _ embeddings: UnsafeBufferPointer<Float>, _ shape: MatrixShape,
+        into matrix: UnsafeMutablePointer<Double>
     ) throws(LossError) {
         guard let base = embeddings.baseAddress else { return }
         for row in 0..<shape.rows {

@@ -55,7 +55,8 @@ extension Reference.ElasticCellSimilarity {
             }
         }
         _ = Reference.CosineSimilarity.gradientThroughNormalization(
-            normalizedGradient: normalizedGradient, embeddings: embeddings, normalized: normalized, norms: norms,
+            normalizedGradient: normalizedGradient, embeddings: embeddings, normalized: normalized,
+            norms: norms,
             columns: columns, floor: floor, belowFloor: .constantDenominator, gradient: &gradient)
         return sum / T(rows * rows)
     }

@@ -2,11 +2,11 @@
 // exponentials or logarithms.
 
 #if canImport(Glibc)
-public import Glibc
+    public import Glibc
 #elseif canImport(Musl)
-public import Musl
+    public import Musl
 #elseif canImport(Darwin)
-public import Darwin
+    public import Darwin
 #endif
 
 /// The element type of every reference function: `Double` is the oracle of the tests, `Float` the baseline of

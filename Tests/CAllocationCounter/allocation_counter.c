@@ -1,8 +1,8 @@
-// An executable that defines malloc replaces the C library's for every library it loads. Each function counts and hands on to
-// the function under which glibc exports its own, or refuses.
+// An executable that defines malloc replaces the C library's for every library it loads. Each function counts
+// and hands on to the function under which glibc exports its own, or refuses.
 //
-// A sanitizer has put a malloc of its own in that place, and its memory must not meet the C library's: then nothing is defined
-// here.
+// A sanitizer has put a malloc of its own in that place, and its memory must not meet the C library's: then
+// nothing is defined here.
 
 #include "allocation_counter.h"
 
@@ -61,17 +61,11 @@ static inline bool admit(void) {
     return true;
 }
 
-void *malloc(size_t size) {
-    return admit() ? __libc_malloc(size) : NULL;
-}
+void *malloc(size_t size) { return admit() ? __libc_malloc(size) : NULL; }
 
-void *calloc(size_t count, size_t size) {
-    return admit() ? __libc_calloc(count, size) : NULL;
-}
+void *calloc(size_t count, size_t size) { return admit() ? __libc_calloc(count, size) : NULL; }
 
-void *realloc(void *memory, size_t size) {
-    return admit() ? __libc_realloc(memory, size) : NULL;
-}
+void *realloc(void *memory, size_t size) { return admit() ? __libc_realloc(memory, size) : NULL; }
 
 void *aligned_alloc(size_t alignment, size_t size) {
     return admit() ? __libc_memalign(alignment, size) : NULL;
@@ -86,6 +80,8 @@ int posix_memalign(void **memory, size_t alignment, size_t size) {
 
 #else
 
-const char *allocation_counter_obstacle(void) { return "only glibc's malloc can be replaced and still be reached"; }
+const char *allocation_counter_obstacle(void) {
+    return "only glibc's malloc can be replaced and still be reached";
+}
 
 #endif

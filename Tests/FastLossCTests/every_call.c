@@ -6,12 +6,12 @@
 #include <string.h>
 
 enum {
-    rows = 301,       // cells
-    columns = 207,    // genes or tokens
-    classes = 70,     // a row by itself; fewer go side by side
-    width = 96,       // of embeddings
+    rows = 301,     // cells
+    columns = 207,  // genes or tokens
+    classes = 70,   // a row by itself; fewer go side by side
+    width = 96,     // of embeddings
     masks = 7,
-    few = 40,         // cells of token states
+    few = 40,  // cells of token states
     tokens = 61,
     weightings = 3,
 };
@@ -42,21 +42,21 @@ void scale_inputs(float factor) { fill(factor); }
 
 // ---- Value losses
 
-#define MASKED_LOSS(name, predictions)                                                                          \
-    static fastloss_status name(fastloss_workspace *workspace, call_results *results) {                         \
-        fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, columns);                              \
-        fastloss_loss_value loss;                                                                               \
-        fastloss_status status = fastloss_##name(                                                               \
-            rows, columns, predictions, columns, values[1], columns, mask, columns, NULL, &gradient, workspace, \
-            &loss);                                                                                             \
-        if (status == FASTLOSS_OK) results->value = loss.value;                                                 \
-        return status;                                                                                          \
-    }                                                                                                           \
-    static fastloss_status name##_per_cell(fastloss_workspace *workspace, call_results *results) {              \
-        fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs + rows, columns);                       \
-        return fastloss_##name##_per_cell(                                                                      \
-            rows, columns, predictions, columns, values[1], columns, mask, columns, NULL, &gradient, workspace, \
-            results->outputs, NULL);                                                                            \
+#define MASKED_LOSS(name, predictions)                                                               \
+    static fastloss_status name(fastloss_workspace *workspace, call_results *results) {              \
+        fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, columns);                   \
+        fastloss_loss_value loss;                                                                    \
+        fastloss_status status = fastloss_##name(                                                    \
+            rows, columns, predictions, columns, values[1], columns, mask, columns, NULL, &gradient, \
+            workspace, &loss);                                                                       \
+        if (status == FASTLOSS_OK) results->value = loss.value;                                      \
+        return status;                                                                               \
+    }                                                                                                \
+    static fastloss_status name##_per_cell(fastloss_workspace *workspace, call_results *results) {   \
+        fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs + rows, columns);            \
+        return fastloss_##name##_per_cell(                                                           \
+            rows, columns, predictions, columns, values[1], columns, mask, columns, NULL, &gradient, \
+            workspace, results->outputs, NULL);                                                      \
     }
 
 MASKED_LOSS(masked_mse, values[0])
@@ -73,8 +73,8 @@ static fastloss_status masked_relative_error(fastloss_workspace *workspace, call
 
 static fastloss_status masked_relative_error_per_cell(fastloss_workspace *workspace, call_results *results) {
     return fastloss_masked_relative_error_per_cell(
-        rows, columns, values[0], columns, values[1], columns, mask, columns, NULL, workspace, results->outputs,
-        NULL);
+        rows, columns, values[0], columns, values[1], columns, mask, columns, NULL, workspace,
+        results->outputs, NULL);
 }
 
 // ---- Classification
@@ -82,8 +82,8 @@ static fastloss_status masked_relative_error_per_cell(fastloss_workspace *worksp
 static fastloss_status cross_entropy(fastloss_workspace *workspace, call_results *results) {
     fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, classes);
     fastloss_loss_value loss;
-    fastloss_status status = fastloss_cross_entropy(
-        rows, classes, values[0], classes, labels, NULL, &gradient, workspace, &loss);
+    fastloss_status status =
+        fastloss_cross_entropy(rows, classes, values[0], classes, labels, NULL, &gradient, workspace, &loss);
     if (status == FASTLOSS_OK) results->value = loss.value;
     return status;
 }
@@ -111,19 +111,20 @@ static fastloss_status domain_adversarial(fastloss_workspace *workspace, call_re
 static fastloss_status elastic_cell_similarity(fastloss_workspace *workspace, call_results *results) {
     fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, width);
     fastloss_loss_value loss;
-    fastloss_status status = fastloss_elastic_cell_similarity(
-        rows, width, values[0], width, NULL, &gradient, workspace, &loss);
+    fastloss_status status =
+        fastloss_elastic_cell_similarity(rows, width, values[0], width, NULL, &gradient, workspace, &loss);
     if (status == FASTLOSS_OK) results->value = loss.value;
     return status;
 }
 
 /// More rows than the whole matrix of similarities is kept for.
-static fastloss_status elastic_cell_similarity_in_tiles(fastloss_workspace *workspace, call_results *results) {
+static fastloss_status elastic_cell_similarity_in_tiles(
+    fastloss_workspace *workspace, call_results *results) {
     enum { many = 1100, narrow = 32 };
     fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, narrow);
     fastloss_loss_value loss;
-    fastloss_status status = fastloss_elastic_cell_similarity(
-        many, narrow, values[0], narrow, NULL, &gradient, workspace, &loss);
+    fastloss_status status =
+        fastloss_elastic_cell_similarity(many, narrow, values[0], narrow, NULL, &gradient, workspace, &loss);
     if (status == FASTLOSS_OK) results->value = loss.value;
     return status;
 }
@@ -179,7 +180,8 @@ static fastloss_status weighted_token_pooling(fastloss_workspace *workspace, cal
 static fastloss_status weighted_states_gradient(fastloss_workspace *workspace, call_results *results) {
     fastloss_gradient gradient = FASTLOSS_STATES_GRADIENT(results->outputs, narrow_width, cell_stride);
     return fastloss_weighted_token_pooling_states_gradient(
-        few, tokens, narrow_width, weightings, values[0], narrow_width, values[1], tokens, &gradient, workspace);
+        few, tokens, narrow_width, weightings, values[0], narrow_width, values[1], tokens, &gradient,
+        workspace);
 }
 
 static fastloss_status weighted_weights_gradient(fastloss_workspace *workspace, call_results *results) {
@@ -199,15 +201,15 @@ static fastloss_status normalized_token_pooling(fastloss_workspace *workspace, c
 static fastloss_status normalized_states_gradient(fastloss_workspace *workspace, call_results *results) {
     fastloss_gradient gradient = FASTLOSS_STATES_GRADIENT(results->outputs, narrow_width, cell_stride);
     return fastloss_normalized_weighted_token_pooling_states_gradient(
-        few, tokens, narrow_width, weightings, values[0], narrow_width, values[1], narrow_width, norms, values[1],
-        tokens, &gradient, workspace);
+        few, tokens, narrow_width, weightings, values[0], narrow_width, values[1], narrow_width, norms,
+        values[1], tokens, &gradient, workspace);
 }
 
 static fastloss_status normalized_weights_gradient(fastloss_workspace *workspace, call_results *results) {
     fastloss_gradient gradient = FASTLOSS_GRADIENT(results->outputs, tokens);
     return fastloss_normalized_weighted_token_pooling_weights_gradient(
-        few, tokens, narrow_width, weightings, values[1], narrow_width, values[1], narrow_width, norms, values[0],
-        narrow_width, cell_stride, &gradient, workspace);
+        few, tokens, narrow_width, weightings, values[1], narrow_width, values[1], narrow_width, norms,
+        values[0], narrow_width, cell_stride, &gradient, workspace);
 }
 
 // ---- The objective
@@ -236,7 +238,8 @@ static fastloss_status total_objective(fastloss_workspace *workspace, call_resul
     gradients.gene_nonzero.data = results->outputs + rows * columns, gradients.gene_nonzero.stride = columns;
     float *const rest = results->outputs + 2 * rows * columns;
     gradients.cell_embedding.data = rest, gradients.cell_embedding.stride = width;
-    gradients.second_cell_embedding.data = rest + rows * width, gradients.second_cell_embedding.stride = width;
+    gradients.second_cell_embedding.data = rest + rows * width,
+    gradients.second_cell_embedding.stride = width;
     gradients.batch_logits.data = rest + 2 * rows * width, gradients.batch_logits.stride = classes;
     gradients.reversed_batch_logits.data = rest + 2 * rows * width + rows * classes;
     gradients.reversed_batch_logits.stride = classes;
@@ -248,16 +251,34 @@ static fastloss_status total_objective(fastloss_workspace *workspace, call_resul
 
 // ---- The list
 
-#define CALL(name) { #name, name }
+#define CALL(name) {#name, name}
 const every_call every_calls[] = {
-    CALL(masked_mse), CALL(masked_mse_per_cell), CALL(bernoulli_nll), CALL(bernoulli_nll_per_cell),
-    CALL(bernoulli_nll_logits), CALL(bernoulli_nll_logits_per_cell), CALL(masked_relative_error),
-    CALL(masked_relative_error_per_cell), CALL(cross_entropy), CALL(gradient_reversal), CALL(domain_adversarial),
-    CALL(elastic_cell_similarity), CALL(elastic_cell_similarity_in_tiles), CALL(contrastive_cell_embedding),
-    CALL(cosine_similarity), CALL(masked_reductions), CALL(masked_reductions_gradient), CALL(token_pooling),
-    CALL(token_pooling_gradient), CALL(weighted_token_pooling), CALL(weighted_states_gradient),
-    CALL(weighted_weights_gradient), CALL(normalized_token_pooling), CALL(normalized_states_gradient),
-    CALL(normalized_weights_gradient), CALL(total_objective),
+    CALL(masked_mse),
+    CALL(masked_mse_per_cell),
+    CALL(bernoulli_nll),
+    CALL(bernoulli_nll_per_cell),
+    CALL(bernoulli_nll_logits),
+    CALL(bernoulli_nll_logits_per_cell),
+    CALL(masked_relative_error),
+    CALL(masked_relative_error_per_cell),
+    CALL(cross_entropy),
+    CALL(gradient_reversal),
+    CALL(domain_adversarial),
+    CALL(elastic_cell_similarity),
+    CALL(elastic_cell_similarity_in_tiles),
+    CALL(contrastive_cell_embedding),
+    CALL(cosine_similarity),
+    CALL(masked_reductions),
+    CALL(masked_reductions_gradient),
+    CALL(token_pooling),
+    CALL(token_pooling_gradient),
+    CALL(weighted_token_pooling),
+    CALL(weighted_states_gradient),
+    CALL(weighted_weights_gradient),
+    CALL(normalized_token_pooling),
+    CALL(normalized_states_gradient),
+    CALL(normalized_weights_gradient),
+    CALL(total_objective),
 };
 const int every_call_count = (int)(sizeof every_calls / sizeof every_calls[0]);
 

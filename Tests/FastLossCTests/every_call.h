@@ -1,5 +1,5 @@
-// Every function of the header that computes, on inputs of its own: what tests run through that ask the same of
-// all functions.
+// Every function of the header that computes, on inputs of its own: what tests run through that ask the same
+// of all functions.
 
 #ifndef FASTLOSS_TESTS_EVERY_CALL_H
 #define FASTLOSS_TESTS_EVERY_CALL_H
@@ -22,7 +22,8 @@ typedef struct every_call {
 extern const every_call every_calls[];
 extern const int every_call_count;
 
-/// Multiplies the inputs, which are of the order of 1, for the calls from now on. Probabilities, masks and labels stay.
+/// Multiplies the inputs, which are of the order of 1, for the calls from now on. Probabilities, masks and
+/// labels stay.
 void scale_inputs(float factor);
 
 /// Runs a call from results of 0.

@@ -9,11 +9,11 @@ typedef enum { JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } json_kind;
 
 typedef struct json {
     json_kind kind;
-    double number; // of a number, and of the strings "NaN", "Infinity" and "-Infinity"
-    char *text;    // of a string
-    size_t count;  // members of an array or object
+    double number;  // of a number, and of the strings "NaN", "Infinity" and "-Infinity"
+    char *text;     // of a string
+    size_t count;   // members of an array or object
     struct json *members;
-    char **names; // of an object's members
+    char **names;  // of an object's members
 } json;
 
 /// The value in a file; ends the program with a message where there is none.

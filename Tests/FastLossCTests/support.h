@@ -86,14 +86,14 @@ const float *gather(const float *matrix, int64_t rows, int64_t columns, int64_t 
 
 /// Checks |actual - expected| <= relative * (|expected| + scale) for each element; NaN and infinity have to
 /// agree.
-#define CHECK_CLOSE(actual, expected, count, relative, scale) \
+#define CHECK_CLOSE(actual, expected, count, relative, scale)                           \
     check_close((actual), (expected), (count), (relative), (scale), __FILE__, __LINE__)
 void check_close(
     const float *actual, const double *expected, int64_t count, double relative, double scale,
     const char *file, int line);
 
 /// The same for one number.
-#define CHECK_NUMBER(actual, expected, relative) \
+#define CHECK_NUMBER(actual, expected, relative)                       \
     check_number((actual), (expected), (relative), __FILE__, __LINE__)
 void check_number(double actual, double expected, double relative, const char *file, int line);
 

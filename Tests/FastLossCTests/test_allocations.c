@@ -41,11 +41,12 @@ static fastloss_status step(fastloss_workspace *workspace, int64_t gap) {
     inputs.genes = genes;
     inputs.width = width;
     inputs.batch_count = batches;
-    fastloss_view all[5] = { { targets, genes + 2 * gap },
-                             { predictions, genes + gap },
-                             { nonzero, genes },
-                             { embedding, width + 3 * gap },
-                             { logits, batches } };
+    fastloss_view all[5] = {
+        {targets, genes + 2 * gap},
+        {predictions, genes + gap},
+        {nonzero, genes},
+        {embedding, width + 3 * gap},
+        {logits, batches}};
     inputs.targets = all[0];
     inputs.gene_predictions = all[1];
     inputs.gene_nonzero = all[2];
@@ -55,10 +56,11 @@ static fastloss_status step(fastloss_workspace *workspace, int64_t gap) {
     inputs.mask.stride = genes;
     inputs.batch_labels = batch_labels;
     fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
-    fastloss_mutable_view outputs[4] = { { gradient_memory[0], genes + gap },
-                                         { gradient_memory[1], genes },
-                                         { gradient_memory[2], width + gap },
-                                         { gradient_memory[3], batches } };
+    fastloss_mutable_view outputs[4] = {
+        {gradient_memory[0], genes + gap},
+        {gradient_memory[1], genes},
+        {gradient_memory[2], width + gap},
+        {gradient_memory[3], batches}};
     gradients.gene_predictions = outputs[0];
     gradients.gene_nonzero = outputs[1];
     gradients.cell_embedding = outputs[2];

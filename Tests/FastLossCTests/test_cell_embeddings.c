@@ -37,7 +37,7 @@ static void test_elastic_cell_similarity(void) {
             options.threshold = (float)parameter(golden, "threshold");
             float *memory = blank(rows, columns, gap, 7);
             fastloss_gradient gradient = FASTLOSS_GRADIENT(memory, columns + gap);
-            fastloss_loss_value value = { -1, -1 }, again = { -1, -1 };
+            fastloss_loss_value value = {-1, -1}, again = {-1, -1};
             CHECK_OK(fastloss_elastic_cell_similarity(
                 rows, columns, embeddings, columns + gap, &options, &gradient, NULL, &value));
             CHECK_OK(fastloss_elastic_cell_similarity(
@@ -91,7 +91,7 @@ static void test_contrastive_cell_embedding(void) {
             float *memory = blank(rows, columns, gap, 7), *second_memory = blank(rows, columns, gap, 7);
             fastloss_gradient first_gradient = FASTLOSS_GRADIENT(memory, columns + gap);
             fastloss_gradient second_gradient = FASTLOSS_GRADIENT(second_memory, columns + gap);
-            fastloss_loss_value value = { -1, -1 }, again = { -1, -1 };
+            fastloss_loss_value value = {-1, -1}, again = {-1, -1};
             CHECK_OK(fastloss_contrastive_cell_embedding(
                 rows, columns, first, columns + gap, second, columns + 2 * gap, &options, &first_gradient,
                 &second_gradient, NULL, &value));

@@ -22,7 +22,7 @@ static void test_cross_entropy(void) {
                 options.when_empty = is_mean ? FASTLOSS_EMPTY_NAN : FASTLOSS_EMPTY_ZERO;
                 float *memory = blank(rows, classes, gap, 7);
                 fastloss_gradient gradient = FASTLOSS_GRADIENT(memory, classes + gap);
-                fastloss_loss_value value = { -1, -1 }, again = { -1, -1 };
+                fastloss_loss_value value = {-1, -1}, again = {-1, -1};
                 CHECK_OK(fastloss_cross_entropy(
                     rows, classes, logits, classes + gap, labels, &options, &gradient, NULL, &value));
                 CHECK_OK(fastloss_cross_entropy(
@@ -45,8 +45,8 @@ static void test_cross_entropy(void) {
 /// Another label can be the ignored one; -100 is out of range then.
 static void test_ignored_label(void) {
     now_testing("another ignored label");
-    float logits[4] = { 0, 0, 5, 6 };
-    int32_t labels[2] = { 1, -1 };
+    float logits[4] = {0, 0, 5, 6};
+    int32_t labels[2] = {1, -1};
     fastloss_cross_entropy_options options = FASTLOSS_CROSS_ENTROPY_OPTIONS;
     options.ignored_label = -1;
     fastloss_loss_value value;
@@ -90,7 +90,7 @@ static void test_domain_adversarial(void) {
                 double sum = 0;
                 for (int64_t k = 0; k < classes; k++) {
                     sum += (double)reversed[j / columns * classes + k]
-                           * (double)weights[k * columns + j % columns];
+                        * (double)weights[k * columns + j % columns];
                 }
                 embeddings[j] = (float)sum;
             }
@@ -125,12 +125,12 @@ static void test_domain_adversarial(void) {
 
 static void test_gradient_reversal(void) {
     now_testing("GradientReversal");
-    float gradient[4] = { 1, -2, 0, 4 }, reversed[4] = { 10, 10, 10, 10 };
+    float gradient[4] = {1, -2, 0, 4}, reversed[4] = {10, 10, 10, 10};
     fastloss_gradient output = FASTLOSS_GRADIENT(reversed, 2);
     output.scale = 0.5f;
     output.update = FASTLOSS_UPDATE_ACCUMULATE;
     CHECK_OK(fastloss_gradient_reversal(2, 2, gradient, 2, 3, &output, NULL));
-    float expected[4] = { 8.5f, 13, 10, 4 };
+    float expected[4] = {8.5f, 13, 10, 4};
     CHECK_SAME(reversed, expected, 4);
 }
 

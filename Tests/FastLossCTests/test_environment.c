@@ -9,7 +9,7 @@
 #include "every_call.h"
 
 #ifdef FASTLOSS_TESTS_A_DEBUG_LIBRARY
-enum { WORKERS = 4, REPETITIONS = 2 }; // each takes a hundred times as long
+enum { WORKERS = 4, REPETITIONS = 2 };  // each takes a hundred times as long
 #else
 enum { WORKERS = 4, REPETITIONS = 10 };
 #endif
@@ -48,7 +48,7 @@ void test_environment(void) {
 #if defined(__x86_64__)
     scale_inputs(1e-38f);
     const unsigned control = _mm_getcsr();
-    _mm_setcsr(control | 0x8040); // results and operands that are subnormal count as zero
+    _mm_setcsr(control | 0x8040);  // results and operands that are subnormal count as zero
     compare_workers("flushes subnormal numbers");
     _mm_setcsr(control);
 #endif

@@ -16,7 +16,7 @@ static fastloss_masked_options options;
 static fastloss_loss_value loss;
 
 static void reset(void) {
-    static const float values[8] = { 0.25f, 0.5f, 0.75f, 1, 0, 0.125f, 0.375f, 0.625f };
+    static const float values[8] = {0.25f, 0.5f, 0.75f, 1, 0, 0.125f, 0.375f, 0.625f};
     static const fastloss_gradient start = FASTLOSS_GRADIENT(NULL, 3);
     static const fastloss_masked_options defaults = FASTLOSS_MASKED_OPTIONS;
     for (int i = 0; i < 8; i++) {
@@ -208,7 +208,7 @@ static void test_overlap(void) {
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_CLS, 1, 3, 2, x, 2, 6, x + 4, 2, NULL),
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output embeddings shares memory with states");
-    double norms[2] = { 42, 42 };
+    double norms[2] = {42, 42};
     FAILS(
         fastloss_normalized_weighted_token_pooling(
             1, 2, 2, 1, x, 2, 4, t, 2, (float *)(void *)norms, 2, norms, NULL),
@@ -248,8 +248,8 @@ static void test_interleaved_rows(void) {
         for (size_t i = 0; i < sizeof out; i++) shares = shares || (read[i] && written[i]);
         shared_count += shares;
         fastloss_gradient reversed = FASTLOSS_GRADIENT(out + other_start, other_stride);
-        fastloss_status status = fastloss_gradient_reversal(
-            rows, columns, out + start, stride, 0, &reversed, NULL);
+        fastloss_status status =
+            fastloss_gradient_reversal(rows, columns, out + start, stride, 0, &reversed, NULL);
         CHECK(status == (shares ? FASTLOSS_ERROR_OVERLAPPING_BUFFERS : FASTLOSS_OK));
     }
     CHECK(shared_count > 1000 && shared_count < 19000);

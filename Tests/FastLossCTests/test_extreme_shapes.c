@@ -1,5 +1,5 @@
-// Sides from 0 to the largest number, in all combinations, without any memory behind them: every call comes back at
-// once, with an error or with the result of nothing.
+// Sides from 0 to the largest number, in all combinations, without any memory behind them: every call comes
+// back at once, with an error or with the result of nothing.
 
 #include <signal.h>
 #include <time.h>
@@ -7,7 +7,8 @@
 
 #include "support.h"
 
-static const int64_t sides[] = { 0, 1, 3, (int64_t)1 << 31, (int64_t)1 << 40, (int64_t)1 << 62, INT64_MAX - 1, INT64_MAX };
+static const int64_t sides[] = {
+    0, 1, 3, (int64_t)1 << 31, (int64_t)1 << 40, (int64_t)1 << 62, INT64_MAX - 1, INT64_MAX};
 enum { SIDES = 8 };
 
 /// What is written where there are no elements: nothing.
@@ -15,9 +16,10 @@ static fastloss_loss_value loss;
 
 static void outcome(fastloss_status status) {
     CHECK(
-        status == FASTLOSS_OK || status == FASTLOSS_ERROR_INVALID_SHAPE || status == FASTLOSS_ERROR_NULL_POINTER
-        || status == FASTLOSS_ERROR_DIMENSION_TOO_LARGE || status == FASTLOSS_ERROR_INVALID_PARAMETER
-        || status == FASTLOSS_ERROR_OUT_OF_MEMORY || status == FASTLOSS_ERROR_INVALID_STRIDE);
+        status == FASTLOSS_OK || status == FASTLOSS_ERROR_INVALID_SHAPE
+        || status == FASTLOSS_ERROR_NULL_POINTER || status == FASTLOSS_ERROR_DIMENSION_TOO_LARGE
+        || status == FASTLOSS_ERROR_INVALID_PARAMETER || status == FASTLOSS_ERROR_OUT_OF_MEMORY
+        || status == FASTLOSS_ERROR_INVALID_STRIDE);
 }
 
 static void call_losses(int64_t rows, int64_t columns, int64_t stride) {
@@ -60,7 +62,8 @@ static void call_poolings(int64_t cells, int64_t tokens, int64_t width, int64_t 
     fastloss_gradient gradient = FASTLOSS_GRADIENT(NULL, stride);
     fastloss_gradient states = FASTLOSS_STATES_GRADIENT(NULL, stride, stride);
     for (fastloss_pooling pooling = FASTLOSS_POOLING_CLS; pooling <= FASTLOSS_POOLING_AVERAGE; pooling++) {
-        outcome(fastloss_token_pooling(pooling, cells, tokens, width, NULL, stride, stride, NULL, stride, NULL));
+        outcome(
+            fastloss_token_pooling(pooling, cells, tokens, width, NULL, stride, stride, NULL, stride, NULL));
         outcome(fastloss_token_pooling_gradient(pooling, cells, tokens, width, NULL, stride, &states, NULL));
     }
     outcome(fastloss_weighted_token_pooling(
@@ -74,23 +77,25 @@ static void call_poolings(int64_t cells, int64_t tokens, int64_t width, int64_t 
     outcome(fastloss_normalized_weighted_token_pooling_states_gradient(
         cells, tokens, width, weightings, NULL, stride, NULL, stride, NULL, NULL, stride, &states, NULL));
     outcome(fastloss_normalized_weighted_token_pooling_weights_gradient(
-        cells, tokens, width, weightings, NULL, stride, NULL, stride, NULL, NULL, stride, stride, &gradient, NULL));
+        cells, tokens, width, weightings, NULL, stride, NULL, stride, NULL, NULL, stride, stride, &gradient,
+        NULL));
 }
 
 static void call_objective(int64_t cells, int64_t genes, int64_t width) {
     fastloss_objective objective = FASTLOSS_OBJECTIVE;
     CHECK_OK(fastloss_objective_scformer(&objective, true, true));
-    objective.mask_when_empty = objective.cell_type_when_empty = objective.batch_when_empty = FASTLOSS_EMPTY_ZERO;
+    objective.mask_when_empty = objective.cell_type_when_empty = objective.batch_when_empty =
+        FASTLOSS_EMPTY_ZERO;
     objective.elastic_when_empty = objective.contrastive_when_empty = FASTLOSS_EMPTY_ZERO;
     fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
     inputs.cells = cells, inputs.genes = genes, inputs.width = width;
     inputs.cell_type_count = inputs.batch_count = width;
     // Memory that may not be touched: there are no elements, or too many of them.
-    static const float nowhere[1] = { 0 };
-    static const int32_t no_labels[1] = { 0 };
-    fastloss_view *const views[8] = { &inputs.targets,         &inputs.gene_predictions, &inputs.gene_nonzero,
-                                      &inputs.cell_predictions, &inputs.cell_nonzero,     &inputs.cell_embedding,
-                                      &inputs.cell_type_logits, &inputs.batch_logits };
+    static const float nowhere[1] = {0};
+    static const int32_t no_labels[1] = {0};
+    fastloss_view *const views[8] = {
+        &inputs.targets,      &inputs.gene_predictions, &inputs.gene_nonzero,     &inputs.cell_predictions,
+        &inputs.cell_nonzero, &inputs.cell_embedding,   &inputs.cell_type_logits, &inputs.batch_logits};
     if (cells != 0) return;
     for (int i = 0; i < 8; i++) {
         views[i]->data = nowhere;

@@ -1,5 +1,5 @@
-// Where the system gives no memory, every function says so: on a thread that has called nothing before, from the
-// first allocation of a call to its last.
+// Where the system gives no memory, every function says so: on a thread that has called nothing before, from
+// the first allocation of a call to its last.
 
 #include <pthread.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static void test_calls(void) {
         now_testing("%s without memory", every_calls[i].name);
         int failures = 0;
         for (long accepted = 0; accepted <= MOST_ALLOCATIONS; accepted++) {
-            attempt made = { &every_calls[i], accepted, FASTLOSS_OK, "" };
+            attempt made = {&every_calls[i], accepted, FASTLOSS_OK, ""};
             if (attempt_call(&made) == FASTLOSS_OK) break;
             failures++;
             CHECK(made.status == FASTLOSS_ERROR_OUT_OF_MEMORY);
@@ -75,7 +75,7 @@ static void test_texts(void) {
     now_testing("texts without memory");
     char with_memory[1024], without[1024];
     CHECK(fastloss_describe(with_memory, sizeof with_memory) < sizeof with_memory);
-    float x[4] = { 0, 0, 0, 0 };
+    float x[4] = {0, 0, 0, 0};
     fastloss_loss_value loss;
     allocation_counter_refuse_after(0);
     fastloss_describe(without, sizeof without);
@@ -103,7 +103,7 @@ void test_failing_allocations(void) {
     scale_inputs(1);
     // What the Swift runtime and OpenBLAS make once is made: each call has been made before.
     for (int i = 0; i < every_call_count; i++) {
-        attempt made = { &every_calls[i], -1, FASTLOSS_OK, "" };
+        attempt made = {&every_calls[i], -1, FASTLOSS_OK, ""};
         CHECK_OK(attempt_call(&made));
         forget();
     }

@@ -1,5 +1,5 @@
-// After fork() every function works in the child, whatever the parent has called before and whatever the child
-// calls first.
+// After fork() every function works in the child, whatever the parent has called before and whatever the
+// child calls first.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -38,7 +38,8 @@ static void *make_first_call(void *pointer) {
     return NULL;
 }
 
-/// Two threads of a child make a call at the same time, first of all; whether both come back with the same results.
+/// Two threads of a child make a call at the same time, first of all; whether both come back with the same
+/// results.
 static int run_in_threads_of_child(const every_call *call) {
     static first_call made[2];
     fflush(NULL);
@@ -90,11 +91,12 @@ static int default_workers(const char *value, int64_t *shared) {
     return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/// The environment has the limits of `fastloss_workspace_create`. It is read once in a process, so that each value
-/// has a process of its own.
+/// The environment has the limits of `fastloss_workspace_create`. It is read once in a process, so that each
+/// value has a process of its own.
 static void test_threads_variable(int64_t *shared) {
-    static const char *const ignored[] = { "0", "-1", "4097", "9223372036854775807", "18446744073709551617", "two", "" };
-    static const char *const heeded[] = { "1", "3", "4096" };
+    static const char *const ignored[] = {"0",   "-1", "4097", "9223372036854775807", "18446744073709551617",
+                                          "two", ""};
+    static const char *const heeded[] = {"1", "3", "4096"};
     now_testing("FASTLOSS_THREADS");
     int64_t usual = 0;
     for (int i = 0; i < 7; i++) {
@@ -110,8 +112,8 @@ static void test_threads_variable(int64_t *shared) {
 
 void test_fork(void) {
     scale_inputs(1);
-    call_results *const shared = (call_results *)mmap(
-        NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    call_results *const shared =
+        (call_results *)mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     test_threads_variable((int64_t *)shared);
     call_first_in_children("has called nothing", shared);

@@ -70,12 +70,12 @@ static fastloss_status call(
 static void test_reduction(masked_loss loss, const problem *p, fastloss_reduction reduction) {
     int is_mean = reduction == FASTLOSS_REDUCTION_MEAN;
     // PyTorch's mean of nothing is NaN, its sum is 0.
-    fastloss_masked_options options = options_for(
-        reduction, is_mean ? FASTLOSS_EMPTY_NAN : FASTLOSS_EMPTY_ZERO);
+    fastloss_masked_options options =
+        options_for(reduction, is_mean ? FASTLOSS_EMPTY_NAN : FASTLOSS_EMPTY_ZERO);
     double expected = truth(p->golden, is_mean ? "mean" : "sum")[0];
     const double *expected_gradient = truth(p->golden, is_mean ? "meanGradient" : "sumGradient");
 
-    fastloss_loss_value value = { -1, -1 };
+    fastloss_loss_value value = {-1, -1};
     CHECK_OK(call(loss, p, &options, NULL, &value));
     CHECK_NUMBER(value.value, expected, ELEMENTWISE);
     CHECK(value.selected_count == p->selected);
@@ -83,7 +83,7 @@ static void test_reduction(masked_loss loss, const problem *p, fastloss_reductio
     int64_t count = p->rows * p->columns;
     float *memory = blank(p->rows, p->columns, p->gap, 7);
     fastloss_gradient gradient = FASTLOSS_GRADIENT(memory, p->columns + p->gap);
-    fastloss_loss_value again = { -1, -1 };
+    fastloss_loss_value again = {-1, -1};
     CHECK_OK(call(loss, p, &options, &gradient, &again));
     CHECK(memcmp(&again.value, &value.value, sizeof value.value) == 0);
     CHECK(again.selected_count == p->selected);
@@ -184,7 +184,7 @@ static void test_relative_error(fastloss_workspace *workspace) {
             problem p = problem_of(golden, "predictions", gap, workspace);
             fastloss_masked_options mean = options_for(FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_NAN);
             fastloss_masked_options sum = options_for(FASTLOSS_REDUCTION_SUM, FASTLOSS_EMPTY_ZERO);
-            fastloss_loss_value value = { -1, -1 };
+            fastloss_loss_value value = {-1, -1};
             CHECK_OK(fastloss_masked_relative_error(
                 p.rows, p.columns, p.predictions, p.columns + gap, p.targets, p.columns + 2 * gap, p.mask,
                 p.columns + 3 * gap, &mean, workspace, &value));
@@ -210,7 +210,7 @@ static void test_relative_error(fastloss_workspace *workspace) {
 /// Without a mask everything is selected, whatever the mask's stride says.
 static void test_without_mask(void) {
     now_testing("no mask");
-    float predictions[6] = { 1, 2, 3, 4, 5, 6 }, targets[6] = { 0, 0, 0, 0, 0, 0 };
+    float predictions[6] = {1, 2, 3, 4, 5, 6}, targets[6] = {0, 0, 0, 0, 0, 0};
     fastloss_loss_value value;
     CHECK_OK(fastloss_masked_mse(2, 3, predictions, 3, targets, 3, NULL, -1, NULL, NULL, NULL, &value));
     CHECK(value.value == 91.0 / 6 && value.selected_count == 6);
@@ -220,12 +220,12 @@ static void test_without_mask(void) {
 /// the two interleave and share nothing.
 static void test_halves_of_one_buffer(void) {
     now_testing("two halves of one buffer");
-    float both[12] = { 1, 2, 3, 9, 9, 9, 4, 5, 6, 9, 9, 9 }, targets[6] = { 0, 0, 0, 0, 0, 0 };
+    float both[12] = {1, 2, 3, 9, 9, 9, 4, 5, 6, 9, 9, 9}, targets[6] = {0, 0, 0, 0, 0, 0};
     fastloss_gradient gradient = FASTLOSS_GRADIENT(both + 3, 6);
     fastloss_masked_options sum = options_for(FASTLOSS_REDUCTION_SUM, FASTLOSS_EMPTY_ERROR);
     fastloss_loss_value value;
     CHECK_OK(fastloss_masked_mse(2, 3, both, 6, targets, 3, NULL, 0, &sum, &gradient, NULL, &value));
-    float expected[12] = { 1, 2, 3, 2, 4, 6, 4, 5, 6, 8, 10, 12 };
+    float expected[12] = {1, 2, 3, 2, 4, 6, 4, 5, 6, 8, 10, 12};
     CHECK_SAME(both, expected, 12);
     // One column further to the left they do share memory.
     gradient.data = both + 2;

@@ -44,9 +44,7 @@ static void test_masked_reductions(void) {
 }
 
 /// Token states with `gap` elements after each token and twice as many more after each cell.
-typedef struct states_layout {
-    int64_t cells, tokens, width, gap;
-} states_layout;
+typedef struct states_layout { int64_t cells, tokens, width, gap; } states_layout;
 
 static int64_t token_stride(const states_layout *s) { return s->width + s->gap; }
 static int64_t cell_stride(const states_layout *s) { return s->tokens * token_stride(s) + 2 * s->gap; }
@@ -83,7 +81,7 @@ static const float *gather_states(const float *states, const states_layout *s) {
 }
 
 static void test_token_pooling(const json *golden, const states_layout *s) {
-    const char *names[2][2] = { { "cls", "clsStatesGradient" }, { "average", "averageStatesGradient" } };
+    const char *names[2][2] = {{"cls", "clsStatesGradient"}, {"average", "averageStatesGradient"}};
     const float *states = spread_states(floats(golden, "states"), s);
     const float *upstream = spread(floats(golden, "outputGradient"), s->cells, s->width, s->gap);
     for (fastloss_pooling pooling = FASTLOSS_POOLING_CLS; pooling <= FASTLOSS_POOLING_AVERAGE; pooling++) {

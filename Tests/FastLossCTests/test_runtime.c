@@ -29,10 +29,10 @@ static void test_description(void) {
         expected, sizeof expected, "{\"version\": \"%s\", \"abiVersion\": %d, ", fastloss_version(),
         FASTLOSS_ABI_VERSION);
     CHECK(strncmp(text, expected, strlen(expected)) == 0);
-    static const char *keys[7] = { "instructionSet", "requestedInstructionSet",
-                                   "workers",        "blasConfiguration",
-                                   "blasCore",       "blasThreads",
-                                   "blasLibrary" };
+    static const char *keys[7] = {"instructionSet", "requestedInstructionSet",
+                                  "workers",        "blasConfiguration",
+                                  "blasCore",       "blasThreads",
+                                  "blasLibrary"};
     for (int i = 0; i < 7; i++) {
         snprintf(expected, sizeof expected, "\"%s\": ", keys[i]);
         CHECK(strstr(text, expected) != NULL);
@@ -61,8 +61,8 @@ static void test_names(void) {
     for (fastloss_status status = 100; status <= FASTLOSS_ERROR_WORKSPACE_BUSY; status++) {
         CHECK(strncmp(fastloss_status_name(status), "FASTLOSS_ERROR_", 15) == 0);
     }
-    static const char *terms[FASTLOSS_TERM_COUNT] = { "mse", "nzlp", "mvc", "mvc_nzlp", "gen",
-                                                      "cls", "cce",  "ecs", "dab" };
+    static const char *terms[FASTLOSS_TERM_COUNT] = {"mse", "nzlp", "mvc", "mvc_nzlp", "gen",
+                                                     "cls", "cce",  "ecs", "dab"};
     for (int term = 0; term < FASTLOSS_TERM_COUNT; term++)
         CHECK(strcmp(fastloss_term_name(term), terms[term]) == 0);
     CHECK(fastloss_term_name(FASTLOSS_TERM_COUNT) == NULL && fastloss_term_name(-1) == NULL);
@@ -74,7 +74,7 @@ static void test_workspaces(void) {
     CHECK_OK(fastloss_workspace_create(3, &workspace));
     CHECK(workspace != NULL && fastloss_workspace_workers(workspace) == 3);
     CHECK(fastloss_workspace_byte_count(workspace) == 0);
-    float embeddings[6] = { 1, 2, 3, 4, 5, 6 };
+    float embeddings[6] = {1, 2, 3, 4, 5, 6};
     fastloss_loss_value loss;
     CHECK_OK(fastloss_elastic_cell_similarity(2, 2, embeddings, 2, NULL, NULL, workspace, &loss));
     size_t dense = fastloss_workspace_byte_count(workspace);
@@ -110,8 +110,8 @@ static void test_out_of_memory(void) {
     enum { masks = 8192, columns = 8192 };
     size_t size = (size_t)masks * columns;
     // Never touched, so it takes addresses and no memory; the call needs four times as many bytes.
-    void *place = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *place =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(place != MAP_FAILED);
     static float values[columns], outputs[masks];
     fastloss_workspace *workspace = NULL;
@@ -119,17 +119,18 @@ static void test_out_of_memory(void) {
     struct rlimit before, tight;
     CHECK(getrlimit(RLIMIT_AS, &before) == 0);
     tight = before;
-    tight.rlim_cur = 1; // no address more than there are now
+    tight.rlim_cur = 1;  // no address more than there are now
     CHECK(setrlimit(RLIMIT_AS, &tight) == 0);
     fastloss_masked_options options = FASTLOSS_MASKED_OPTIONS;
     options.when_empty = FASTLOSS_EMPTY_ZERO;
     fastloss_status status = fastloss_masked_reductions(
-        1, columns, masks, values, columns, (const bool *)place, columns, &options, outputs, masks, workspace);
+        1, columns, masks, values, columns, (const bool *)place, columns, &options, outputs, masks,
+        workspace);
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
     CHECK(status == FASTLOSS_ERROR_OUT_OF_MEMORY);
     CHECK(strstr(fastloss_last_error(), "MaskedReductions could not allocate ") != NULL);
     CHECK(fastloss_workspace_byte_count(workspace) == 0);
-    float embeddings[4] = { 1, 2, 3, 4 };
+    float embeddings[4] = {1, 2, 3, 4};
     fastloss_loss_value loss;
     CHECK_OK(fastloss_elastic_cell_similarity(2, 2, embeddings, 2, NULL, NULL, workspace, &loss));
     fastloss_workspace_destroy(workspace);

@@ -4,7 +4,7 @@
 
 #include "support.h"
 
-static const float x[4] = { 1, 2, 3, 4 }, t[4] = { 0, 0, 0, 0 };
+static const float x[4] = {1, 2, 3, 4}, t[4] = {0, 0, 0, 0};
 
 static fastloss_status mse(const fastloss_masked_options *options) {
     fastloss_loss_value loss;
@@ -42,7 +42,7 @@ static void test_options(void) {
 
     fastloss_cross_entropy_options reserved = FASTLOSS_CROSS_ENTROPY_OPTIONS;
     reserved.reserved = 5;
-    int32_t labels[2] = { 0, 1 };
+    int32_t labels[2] = {0, 1};
     fastloss_loss_value loss;
     CHECK_FAILS(
         fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss),
@@ -100,8 +100,8 @@ static void test_objective(void) {
 /// What the initialisers say is what the library does without options.
 static void test_defaults(void) {
     now_testing("defaults");
-    static const float e[6] = { 1, 2, 3, -1, 0.5f, 2 }, f[6] = { 0, 2, 1, 1, 1, 1 };
-    static const int32_t labels[3] = { 1, FASTLOSS_IGNORED_LABEL, 0 };
+    static const float e[6] = {1, 2, 3, -1, 0.5f, 2}, f[6] = {0, 2, 1, 1, 1, 1};
+    static const int32_t labels[3] = {1, FASTLOSS_IGNORED_LABEL, 0};
     fastloss_loss_value with, without;
     fastloss_elastic_options elastic = FASTLOSS_ELASTIC_OPTIONS;
     CHECK_OK(fastloss_elastic_cell_similarity(3, 2, e, 2, &elastic, NULL, NULL, &with));

@@ -15,7 +15,7 @@ static const char *const stride_message =
 
 static void *make_null_errors(void *unused) {
     (void)unused;
-    float t[4] = { 0, 0, 0, 0 };
+    float t[4] = {0, 0, 0, 0};
     fastloss_loss_value loss;
     CHECK(strcmp(fastloss_last_error(), "") == 0);
     for (int i = 0; i < 100; i++) {
@@ -32,7 +32,7 @@ static void *make_null_errors(void *unused) {
 
 static void *make_stride_errors(void *unused) {
     (void)unused;
-    float e[4] = { 1, 0, 0, 1 };
+    float e[4] = {1, 0, 0, 1};
     fastloss_loss_value loss;
     CHECK(strcmp(fastloss_last_error(), "") == 0);
     for (int i = 0; i < 100; i++) {
@@ -81,16 +81,17 @@ typedef struct tally {
     double value;
 } tally;
 
-/// Calls until it has succeeded and been refused once, or for a minute. After each success it steps back for a moment that is
-/// short beside a call: where calls are slow and processors busy, the other thread would hardly ever find the workspace free.
+/// Calls until it has succeeded and been refused once, or for a minute. After each success it steps back for
+/// a moment that is short beside a call: where calls are slow and processors busy, the other thread would
+/// hardly ever find the workspace free.
 static void *use_shared_workspace(void *result) {
     tally *counts = (tally *)result;
     time_t start = time(NULL);
-    const struct timespec moment = { 0, 100 * 1000 };
+    const struct timespec moment = {0, 100 * 1000};
     while (time(NULL) - start < 60 && (counts->busy == 0 || counts->succeeded == 0)) {
         fastloss_loss_value loss;
-        fastloss_status status = fastloss_elastic_cell_similarity(
-            rows, columns, embeddings, columns, NULL, NULL, shared, &loss);
+        fastloss_status status =
+            fastloss_elastic_cell_similarity(rows, columns, embeddings, columns, NULL, NULL, shared, &loss);
         if (status == FASTLOSS_OK) {
             counts->succeeded++;
             counts->value = loss.value;

@@ -20,16 +20,15 @@ static void list_members(
     member *members, fastloss_objective_inputs *inputs, fastloss_objective_gradients *gradients) {
     int64_t genes = inputs->genes, width = inputs->width;
     member list[member_count] = {
-        { "genePredictions", &inputs->gene_predictions, &gradients->gene_predictions, genes },
-        { "geneNonzeroProbabilities", &inputs->gene_nonzero, &gradients->gene_nonzero, genes },
-        { "cellPredictions", &inputs->cell_predictions, &gradients->cell_predictions, genes },
-        { "cellNonzeroProbabilities", &inputs->cell_nonzero, &gradients->cell_nonzero, genes },
-        { "generatedPredictions", &inputs->generated_predictions, &gradients->generated_predictions, genes },
-        { "cellEmbedding", &inputs->cell_embedding, &gradients->cell_embedding, width },
-        { "secondCellEmbedding", &inputs->second_cell_embedding, &gradients->second_cell_embedding, width },
-        { "cellTypeLogits", &inputs->cell_type_logits, &gradients->cell_type_logits,
-          inputs->cell_type_count },
-        { "batchLogits", &inputs->batch_logits, &gradients->batch_logits, inputs->batch_count },
+        {"genePredictions", &inputs->gene_predictions, &gradients->gene_predictions, genes},
+        {"geneNonzeroProbabilities", &inputs->gene_nonzero, &gradients->gene_nonzero, genes},
+        {"cellPredictions", &inputs->cell_predictions, &gradients->cell_predictions, genes},
+        {"cellNonzeroProbabilities", &inputs->cell_nonzero, &gradients->cell_nonzero, genes},
+        {"generatedPredictions", &inputs->generated_predictions, &gradients->generated_predictions, genes},
+        {"cellEmbedding", &inputs->cell_embedding, &gradients->cell_embedding, width},
+        {"secondCellEmbedding", &inputs->second_cell_embedding, &gradients->second_cell_embedding, width},
+        {"cellTypeLogits", &inputs->cell_type_logits, &gradients->cell_type_logits, inputs->cell_type_count},
+        {"batchLogits", &inputs->batch_logits, &gradients->batch_logits, inputs->batch_count},
     };
     memcpy(members, list, sizeof list);
 }
@@ -127,13 +126,13 @@ static void test_golden(const json *golden, const fastloss_objective *objective,
         double before = accumulates ? 1 : 0;
         for (int i = 0; i < member_count; i++) {
             if (members[i].input->data == NULL) continue;
-            members[i].gradient->data = blank(
-                inputs.cells, members[i].columns, gap, accumulates ? 1.0f : 7.0f);
+            members[i].gradient->data =
+                blank(inputs.cells, members[i].columns, gap, accumulates ? 1.0f : 7.0f);
             members[i].gradient->stride = members[i].columns + gap;
         }
         if (inputs.batch_logits.data != NULL) {
-            gradients.reversed_batch_logits.data = blank(
-                inputs.cells, inputs.batch_count, gap, accumulates ? 1.0f : 7.0f);
+            gradients.reversed_batch_logits.data =
+                blank(inputs.cells, inputs.batch_count, gap, accumulates ? 1.0f : 7.0f);
             gradients.reversed_batch_logits.stride = inputs.batch_count + gap;
         }
         fastloss_objective_value again = FASTLOSS_OBJECTIVE_VALUE;
@@ -158,8 +157,8 @@ static void test_golden(const json *golden, const fastloss_objective *objective,
         if (inputs.batch_logits.data != NULL) {
             int64_t count = inputs.cells * inputs.batch_count;
             const float *forward = gather(gradients.batch_logits.data, inputs.cells, inputs.batch_count, gap);
-            const float *reversed = gather(
-                gradients.reversed_batch_logits.data, inputs.cells, inputs.batch_count, gap);
+            const float *reversed =
+                gather(gradients.reversed_batch_logits.data, inputs.cells, inputs.batch_count, gap);
             double *mirrored = (double *)remember((size_t)count * sizeof(double));
             for (int64_t j = 0; j < count; j++) mirrored[j] = 2 * before - (double)forward[j];
             CHECK_CLOSE(reversed, mirrored, count, PRODUCT, before);
@@ -218,7 +217,7 @@ static void test_options_of_presets(void) {
 /// From logits the explicit-zero terms are what the loss by itself makes of them.
 static void test_logits(void) {
     now_testing("explicit zeros from logits");
-    float logits[6] = { -3, 0, 2, 30, -30, 1 }, targets[6] = { 0, 1, 0, 4, 0, 2 };
+    float logits[6] = {-3, 0, 2, 30, -30, 1}, targets[6] = {0, 1, 0, 4, 0, 2};
     float expected[6], actual[6];
     fastloss_gradient gradient = FASTLOSS_GRADIENT(expected, 3);
     fastloss_loss_value loss;

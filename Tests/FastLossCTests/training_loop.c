@@ -9,7 +9,7 @@
 int batch_loss(
     int64_t B, int64_t L, int64_t D, const float *targets, const bool *mask, const float *genes,
     const float *embedding, float *genes_gradient, float *embedding_gradient, double *total) {
-    fastloss_objective objective = FASTLOSS_OBJECTIVE; // MSE + 10 ECS
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;  // MSE + 10 ECS
     fastloss_objective_enable(&objective, FASTLOSS_TERM_MASKED_GENE, 1);
     fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10);
 
@@ -29,7 +29,7 @@ int batch_loss(
         fprintf(stderr, "%s\n", fastloss_last_error());
         return 1;
     }
-    *total = value.total; // each term, as upstream logs it: value.logged[FASTLOSS_TERM_ELASTIC] and so on
+    *total = value.total;  // each term, as upstream logs it: value.logged[FASTLOSS_TERM_ELASTIC] and so on
     return 0;
 }
 // readme:end

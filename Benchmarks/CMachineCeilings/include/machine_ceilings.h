@@ -1,7 +1,8 @@
 // The loops behind the benchmark's ceilings, one set per instruction set.
 //
-// They are C because Swift compiles for the architecture's baseline, whose vectors reach a fraction of what FastLoss's
-// kernels may use. Each loop does one thing, so that nothing but the resource it is named after holds it back.
+// They are C because Swift compiles for the architecture's baseline, whose vectors reach a fraction of what
+// FastLoss's kernels may use. Each loop does one thing, so that nothing but the resource it is named after
+// holds it back.
 
 #ifndef MACHINE_CEILINGS_H
 #define MACHINE_CEILINGS_H
@@ -20,8 +21,9 @@ typedef struct {
     /// Independent chains of x ← a·x + b in registers; the result depends on every operation.
     float (*_Nonnull multiply_add)(size_t rounds);
 
-    /// Reads `count` floats `passes` times, a quarter at four places side by side; the result depends on each. A single
-    /// stream through memory waits at every page: 14.5 GB/s against 19 on a virtual machine with 4 KiB pages.
+    /// Reads `count` floats `passes` times, a quarter at four places side by side; the result depends on
+    /// each. A single stream through memory waits at every page: 14.5 GB/s against 19 on a virtual machine
+    /// with 4 KiB pages.
     float (*_Nonnull read)(const float *_Nonnull x, size_t count, size_t passes);
 
     /// y = −x, `passes` times; with `streaming`, y goes to memory past the caches. No overlap.
@@ -29,8 +31,8 @@ typedef struct {
         const float *_Nonnull x, float *_Nonnull y, size_t count, size_t passes, bool streaming);
 } machine_ceilings_loops;
 
-/// The loops for "baseline", "avx2" or "avx512"; NULL for a name that this build has no loops for. The processor must
-/// have the instruction set.
+/// The loops for "baseline", "avx2" or "avx512"; NULL for a name that this build has no loops for. The
+/// processor must have the instruction set.
 const machine_ceilings_loops *_Nullable machine_ceilings_loops_for(const char *_Nonnull instruction_set);
 
 #endif

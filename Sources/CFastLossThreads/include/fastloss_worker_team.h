@@ -9,13 +9,13 @@
 extern "C" {
 #endif
 
-/// Work that is complete when `body(context, 0)` has returned and no thread is executing `body`. Every call takes
-/// what is left to do until nothing is; simultaneous calls get different workers.
+/// Work that is complete when `body(context, 0)` has returned and no thread is executing `body`. Every call
+/// takes what is left to do until nothing is; simultaneous calls get different workers.
 typedef void (*fastloss_shared_work)(void *_Nonnull context, size_t worker);
 
 /// Calls `body` with worker 0 on the calling thread and, as far as helpers are awake in time, with workers 1
-/// up to `workers` − 1 on theirs, in the caller's floating-point environment. Returns when none of them is executing
-/// `body`.
+/// up to `workers` − 1 on theirs, in the caller's floating-point environment. Returns when none of them is
+/// executing `body`.
 ///
 /// The team serves one caller at a time. Whoever comes while it is busy does all the work alone: callers on
 /// many threads neither wait for each other nor start more threads than there are callers and helpers.

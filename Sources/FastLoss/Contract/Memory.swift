@@ -23,7 +23,9 @@ extension MutableSpan where Element: BitwiseCopyable {
 
     /// The first element's address; for an empty span some aligned address that is never written.
     package var pointer: UnsafeMutablePointer<Element> {
-        mutating get { memory.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Element>.alignment)! }
+        mutating get {
+            memory.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Element>.alignment)!
+        }
     }
 }
 

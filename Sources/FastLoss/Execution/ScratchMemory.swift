@@ -1,11 +1,11 @@
 // Scratch memory: laid out array by array, then reserved in one piece.
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// The scratch arrays of one call, in the order in which they were added.

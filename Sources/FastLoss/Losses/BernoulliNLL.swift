@@ -33,7 +33,8 @@ public struct BernoulliNLL: MaskedLoss {
     public var whenEmpty: EmptySelectionRule
 
     public init(
-        from form: Form = .probabilities, reduction: LossReduction = .mean, whenEmpty: EmptySelectionRule = .error
+        from form: Form = .probabilities, reduction: LossReduction = .mean,
+        whenEmpty: EmptySelectionRule = .error
     ) {
         self.form = form
         self.reduction = reduction

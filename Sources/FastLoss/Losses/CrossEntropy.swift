@@ -86,7 +86,8 @@ public struct CrossEntropy: Sendable {
         var gradient = [Float](repeating: 0, count: logits.count)
         var span = gradient.mutableSpan
         let loss = try valueAndGradient(
-            logits: logits.span, labels: labels.span, classes: classes, gradient: &span, gradientScale: gradientScale,
+            logits: logits.span, labels: labels.span, classes: classes, gradient: &span,
+            gradientScale: gradientScale,
             workspace: Workspace())
         return (loss, gradient)
     }
@@ -134,7 +135,8 @@ extension CrossEntropy {
         ///   - gradient: where the gradient goes.
         ///   - reversed: where the gradient goes once more, with another factor: the far side of a gradient reversal.
         package init(
-            _ loss: CrossEntropy, logits: Span<Float>, labels: Span<Int32>, named names: Names = .alone, classes: Int,
+            _ loss: CrossEntropy, logits: Span<Float>, labels: Span<Int32>, named names: Names = .alone,
+            classes: Int,
             into gradient: GradientOutput?, reversed: GradientOutput? = nil, in layout: inout ScratchLayout
         ) throws(LossError) {
             self.loss = loss
@@ -153,7 +155,8 @@ extension CrossEntropy {
             sums = try layout.add(tasks, of: Double.self)
             let needsAside = reversed != nil && gradient?.mode == FASTLOSS_ACCUMULATE
             aside = try layout.add(
-                needsAside ? min(layout.workers, tasks) : 0, by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
+                needsAside ? min(layout.workers, tasks) : 0,
+                by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
                 of: Float.self)
             selectedCount = try countLabels()
             if selectedCount == 0 { emptyValue = try loss.whenEmpty.value(loss: names.loss, row: nil) }
@@ -204,7 +207,8 @@ extension CrossEntropy {
                 tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns)
             ) { task, worker in
                 let rows = task * rowsPerTask..<min(shape.rows, (task + 1) * rowsPerTask)
-                sums[task] = visit(rows, divisor: divisor, aside: aside + worker * rowsPerTask * shape.columns)
+                sums[task] = visit(
+                    rows, divisor: divisor, aside: aside + worker * rowsPerTask * shape.columns)
             }
             let sum = (0..<tasks).reduce(0.0) { $0 + sums[$1] }
             return LossValue(value: sum / divisor, selectedCount: selectedCount)
@@ -215,7 +219,8 @@ extension CrossEntropy {
         private static let largestRatio = 1024.0
 
         /// The sum of some rows' losses, and their gradients: the exponentials serve both.
-        private func visit(_ rows: Range<Int>, divisor: Double, aside: UnsafeMutablePointer<Float>) -> Double {
+        private func visit(_ rows: Range<Int>, divisor: Double, aside: UnsafeMutablePointer<Float>) -> Double
+        {
             func place(_ output: GradientOutput) -> UnsafeMutablePointer<Float>? {
                 output.memory.baseAddress.map { $0 + rows.lowerBound * shape.columns }
             }
@@ -226,7 +231,8 @@ extension CrossEntropy {
             }
             guard let gradient, let reversed else { return visit(gradient ?? reversed) }
             let ratio = reversed.scale / gradient.scale
-            guard abs(ratio) <= Self.largestRatio, let target = place(gradient), let other = place(reversed) else {
+            guard abs(ratio) <= Self.largestRatio, let target = place(gradient), let other = place(reversed)
+            else {
                 _ = visit(reversed)
                 return visit(gradient)
             }
@@ -240,7 +246,8 @@ extension CrossEntropy {
         }
 
         private func kernel(
-            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?, _ mode: fastloss_write_mode
+            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?,
+            _ mode: fastloss_write_mode
         ) -> Double {
             kernels.softmax_cross_entropy_rows(
                 logits + rows.lowerBound * shape.columns, labels + rows.lowerBound, rows.count, shape.columns,

@@ -73,7 +73,8 @@ extension GradientReversal {
 
         /// One pass on the calling thread, without scratch memory.
         fileprivate func run() {
-            guard gradient.count > 0, let source = gradient.baseAddress, let target = output.memory.baseAddress
+            guard gradient.count > 0, let source = gradient.baseAddress,
+                let target = output.memory.baseAddress
             else { return }
             kernels.scale(source, gradient.count, output.scale, target, output.mode)
         }
@@ -96,7 +97,8 @@ public struct DomainAdversarialLoss: Sendable {
     public var crossEntropy: CrossEntropy
     public var reversal: GradientReversal
 
-    public init(crossEntropy: CrossEntropy = CrossEntropy(), reversal: GradientReversal = GradientReversal()) {
+    public init(crossEntropy: CrossEntropy = CrossEntropy(), reversal: GradientReversal = GradientReversal())
+    {
         self.crossEntropy = crossEntropy
         self.reversal = reversal
     }
@@ -120,18 +122,22 @@ public struct DomainAdversarialLoss: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: as ``CrossEntropy``; a λ that is not finite; overlap.
     public func valueAndGradient(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, discriminatorGradient: inout MutableSpan<Float>,
+        logits: Span<Float>, labels: Span<Int32>, classes: Int,
+        discriminatorGradient: inout MutableSpan<Float>,
         embeddingGradient: inout MutableSpan<Float>, gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let discriminator = GradientOutput(
-            discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale, update: .overwrite)
+            discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale,
+            update: .overwrite)
         let embedding = GradientOutput(
-            embeddingGradient.memory, named: "embeddingGradient", scale: -Double(reversal.lambda) * Double(gradientScale),
+            embeddingGradient.memory, named: "embeddingGradient",
+            scale: -Double(reversal.lambda) * Double(gradientScale),
             named: gradientScale.isFinite ? "lambda · gradientScale" : "gradientScale", update: .overwrite)
         try reversal.checkLambda()
         var layout = workspace.layout
         let plan = try CrossEntropy.Plan(
-            crossEntropy, logits: logits, labels: labels, classes: classes, into: discriminator, reversed: embedding,
+            crossEntropy, logits: logits, labels: labels, classes: classes, into: discriminator,
+            reversed: embedding,
             in: &layout)
         return try workspace.run(plan, layout)
     }

@@ -72,14 +72,18 @@ extension MaskedMetric {
     ) throws(LossError) -> Int {
         var layout = workspace.layout
         let plan = try planPerCell(
-            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory, into: nil,
+            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory,
+            into: nil,
             in: &layout)
         return try workspace.run(plan, layout)
     }
 
     /// The reduced value, from arrays; a thin wrapper that makes its own workspace.
-    public func value(predictions: [Float], targets: [Float], mask: [Bool]? = nil) throws(LossError) -> LossValue {
-        try value(predictions: predictions.span, targets: targets.span, mask: mask?.span, workspace: Workspace())
+    public func value(
+        predictions: [Float], targets: [Float], mask: [Bool]? = nil
+    ) throws(LossError) -> LossValue {
+        try value(
+            predictions: predictions.span, targets: targets.span, mask: mask?.span, workspace: Workspace())
     }
 }
 
@@ -169,11 +173,13 @@ extension MaskedMetric {
     /// A pass of this one metric row by row.
     package func planPerCell(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
-        values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?, in layout: inout ScratchLayout
+        values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
+        in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.PerCell {
         let pass = try MaskedPass(targets: targets, mask: mask, count: shape.checkedCount())
         return try MaskedPass.PerCell(
-            pass, pass.term(kernel, predictions: predictions, gradient: gradient), shape: shape, reduction: reduction,
+            pass, pass.term(kernel, predictions: predictions, gradient: gradient), shape: shape,
+            reduction: reduction,
             whenEmpty: whenEmpty, values: values, in: &layout)
     }
 }

@@ -237,7 +237,8 @@ extension MaskedPass {
 
         private func selected(inRow row: Int) -> Int {
             let columns = shape.columns
-            return pass.mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) } ?? columns
+            return pass.mask?.baseAddress.map { kernels.count_selected($0 + row * columns, columns) }
+                ?? columns
         }
 
         /// Writes the rows' values and gradients, and returns the number of selected elements.
@@ -314,6 +315,7 @@ extension MaskedPass {
             (mask?[$0] ?? true) && !(0...1).contains(term.predictions[$0])
         }
         return .probabilityOutOfRange(
-            argument: term.argument, probability: index.map { term.predictions[$0] } ?? .nan, index: index ?? 0)
+            argument: term.argument, probability: index.map { term.predictions[$0] } ?? .nan,
+            index: index ?? 0)
     }
 }

@@ -124,14 +124,16 @@ extension TotalObjective.Plan {
         for index in terms.indices where weights[terms[index]] != nil { count += 1 }
         guard count > 0 else { return nil }
 
-        let pass = try MaskedPass(targets: inputs.targets, mask: inputs.mask, count: inputs.shape.checkedCount())
+        let pass = try MaskedPass(
+            targets: inputs.targets, mask: inputs.mask, count: inputs.shape.checkedCount())
         var values = try MaskedPass.Reduced(pass, terms: count, reduction: .mean, in: &layout)
         for index in terms.indices {
             let term = terms[index]
             guard let weight = weights[term] else { continue }
             values.add(
                 try pass.term(
-                    objective.kernel(of: term), predictions: inputs.predictions(of: term), named: term.argument,
+                    objective.kernel(of: term), predictions: inputs.predictions(of: term),
+                    named: term.argument,
                     gradient: term.gradient.flatMap { gradients.output($0, weight: weight) }))
         }
         if weights.maskedGene != nil {
@@ -193,7 +195,8 @@ extension TotalObjective.Plan {
         return try ContrastiveCellEmbedding.Plan(
             objective.contrastiveCellEmbedding, first: inputs.embedding(of: .contrastive),
             second: inputs.secondEmbedding(),
-            named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name), shape: inputs.embeddingShape,
+            named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
+            shape: inputs.embeddingShape,
             into: gradients.output(
                 .cellEmbedding, weight: weight, update: weights.elastic == nil ? nil : .accumulate),
             gradients.output(.secondCellEmbedding, weight: weight), in: &layout)

@@ -129,7 +129,9 @@ struct GradientTable {
     func check(against inputs: ObjectiveInputs) throws(LossError) {
         for slot in GradientSlot.allCases {
             guard let buffer = self[slot] else { continue }
-            guard let input = inputs.memory(slot.input) else { throw .gradientWithoutInput(gradient: slot.name) }
+            guard let input = inputs.memory(slot.input) else {
+                throw .gradientWithoutInput(gradient: slot.name)
+            }
             try checkCount(slot.name, buffer.count, is: input.count)
             let memory = NamedMemory(slot.name, buffer)
             for other in InputSlot.allCases { try checkNoOverlap(memory, inputs.memory(other)?.memory) }

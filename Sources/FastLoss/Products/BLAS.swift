@@ -4,11 +4,11 @@ import CFastLossThreads
 import COpenBLAS
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// OpenBLAS, called with one thread: FastLoss spreads whole products over its workers instead.
@@ -26,10 +26,12 @@ package enum BLAS {
         _ a: MatrixPointer, _ b: MatrixPointer, alpha: Float = 1, beta: Float = 0,
         into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
-        guard smallProductsAllocate, allocatesAsSmallProduct(rows: a.rows, columns: b.columns, depth: a.columns)
+        guard smallProductsAllocate,
+            allocatesAsSmallProduct(rows: a.rows, columns: b.columns, depth: a.columns)
         else {
             return gemm(
-                CblasNoTrans, CblasNoTrans, rows: a.rows, columns: b.columns, depth: a.columns, alpha, a, b, beta, c,
+                CblasNoTrans, CblasNoTrans, rows: a.rows, columns: b.columns, depth: a.columns, alpha, a, b,
+                beta, c,
                 stride)
         }
         for start in Swift.stride(from: 0, to: a.columns, by: allocationFreeDepth) {
@@ -47,7 +49,9 @@ package enum BLAS {
         _ a: MatrixPointer, _ b: MatrixPointer, alpha: Float = 1, beta: Float = 0,
         into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
-        gemm(CblasNoTrans, CblasTrans, rows: a.rows, columns: b.rows, depth: a.columns, alpha, a, b, beta, c, stride)
+        gemm(
+            CblasNoTrans, CblasTrans, rows: a.rows, columns: b.rows, depth: a.columns, alpha, a, b, beta, c,
+            stride)
     }
 
     /// C = α·Aᵀ·B + β·C.
@@ -56,11 +60,13 @@ package enum BLAS {
         into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
         gemm(
-            CblasTrans, CblasNoTrans, rows: a.columns, columns: b.columns, depth: a.rows, alpha, a, b, beta, c, stride)
+            CblasTrans, CblasNoTrans, rows: a.columns, columns: b.columns, depth: a.rows, alpha, a, b, beta,
+            c, stride)
     }
 
     private static func gemm(
-        _ transA: CBLAS_TRANSPOSE, _ transB: CBLAS_TRANSPOSE, rows: Int, columns: Int, depth: Int, _ alpha: Float,
+        _ transA: CBLAS_TRANSPOSE, _ transB: CBLAS_TRANSPOSE, rows: Int, columns: Int, depth: Int,
+        _ alpha: Float,
         _ a: MatrixPointer, _ b: MatrixPointer, _ beta: Float, _ c: UnsafeMutablePointer<Float>, _ stride: Int
     ) {
         guard rows > 0, columns > 0 else { return }

@@ -36,7 +36,8 @@ package enum TileProducts {
     /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
     package static func stride(forColumns columns: Int) -> Int {
         guard tileProduct != nil, columns > 0 else { return columns }
-        return (columns + panelRows - 1) / panelRows * panelRows + ScratchLayout.alignment / MemoryLayout<Float>.stride
+        return (columns + panelRows - 1) / panelRows * panelRows + ScratchLayout.alignment
+            / MemoryLayout<Float>.stride
     }
 
     /// C = A·B or C += A·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
@@ -87,7 +88,8 @@ extension TileProducts {
     /// through sgemm, which packs by itself.
     static func packedCount(rows: Int, columns: Int) throws(LossError) -> Int {
         guard tileProduct != nil else { return 0 }
-        return try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns).checkedCount()
+        return try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns)
+            .checkedCount()
     }
 
     /// Packs up to ``panelRows`` rows, the first of which is number `row` of all, into the panels of all.
@@ -117,7 +119,8 @@ extension TileProducts {
                     into: scratch)
                 panel = UnsafePointer(scratch)
             } else {
-                preconditionFailure("similarities with rows that are not packed need scratch memory for a panel")
+                preconditionFailure(
+                    "similarities with rows that are not packed need scratch memory for a panel")
             }
             multiply(a, panel: panel, count: count, into: c + row, stride: stride)
         }
@@ -135,9 +138,11 @@ extension TileProducts {
 
     /// C = A·Bᵀ with B as a packed panel of `count` rows.
     package static func multiply(
-        _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>, stride: Int
+        _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>,
+        stride: Int
     ) {
         multiply(
-            a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c, stride: stride)
+            a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c,
+            stride: stride)
     }
 }

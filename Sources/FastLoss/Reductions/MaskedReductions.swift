@@ -3,11 +3,11 @@
 import CFastLossKernels
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// Masked sums or means of B rows of L values under K masks of L positions that all rows share.
@@ -60,7 +60,8 @@ extension MaskedReductions {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try ValuePlan(
-            self, values: values, masks: masks, shape: shape, maskCount: maskCount, outputs: outputs.memory, in: &layout)
+            self, values: values, masks: masks, shape: shape, maskCount: maskCount, outputs: outputs.memory,
+            in: &layout)
         try workspace.run(plan, layout)
     }
 
@@ -136,7 +137,8 @@ extension MaskedReductions {
         package var name: String { MaskedReductions.name }
 
         package init(
-            _ reductions: MaskedReductions, values: Span<Float>, masks selections: Span<Bool>, shape: MatrixShape,
+            _ reductions: MaskedReductions, values: Span<Float>, masks selections: Span<Bool>,
+            shape: MatrixShape,
             maskCount: Int, outputs: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
         ) throws(LossError) {
             masks = try MaskSet(selections, count: maskCount, shape: shape)
@@ -156,7 +158,8 @@ extension MaskedReductions {
             let prepared = masks.prepare(prepared, on: execution)
             masks.forEachBlockOfRows(on: execution) { rows in
                 BLAS.multiplyTransposedRight(
-                    masks.block(rows, of: values), prepared.matrix, into: outputs + rows.lowerBound * masks.count,
+                    masks.block(rows, of: values), prepared.matrix,
+                    into: outputs + rows.lowerBound * masks.count,
                     stride: masks.count)
                 for row in rows {
                     let rowOutput = outputs + row * masks.count

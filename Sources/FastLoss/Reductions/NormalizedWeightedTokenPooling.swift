@@ -46,7 +46,8 @@ extension NormalizedWeightedTokenPooling {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try ValuePlan(
-            states: states, weights: weights, shape: shape, weightings: weightings, embeddings: embeddings.memory,
+            states: states, weights: weights, shape: shape, weightings: weightings,
+            embeddings: embeddings.memory,
             norms: norms.memory, in: &layout)
         try workspace.run(plan, layout)
     }
@@ -73,8 +74,10 @@ extension NormalizedWeightedTokenPooling {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try Self.statesGradientPlan(
-            embeddingGradient: embeddingGradient, embeddings: embeddings, norms: norms, weights: weights, shape: shape,
-            weightings: weightings, into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
+            embeddingGradient: embeddingGradient, embeddings: embeddings, norms: norms, weights: weights,
+            shape: shape,
+            weightings: weightings,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
             in: &layout)
         try workspace.run(plan, layout)
     }
@@ -101,8 +104,10 @@ extension NormalizedWeightedTokenPooling {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try Self.weightsGradientPlan(
-            embeddingGradient: embeddingGradient, embeddings: embeddings, norms: norms, states: states, shape: shape,
-            weightings: weightings, into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
+            embeddingGradient: embeddingGradient, embeddings: embeddings, norms: norms, states: states,
+            shape: shape,
+            weightings: weightings,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
             in: &layout)
         try workspace.run(plan, layout)
     }
@@ -173,7 +178,8 @@ extension NormalizedWeightedTokenPooling {
             try checkNoOverlap(output, NamedMemory("states", states.memory))
             try checkNoOverlap(output, NamedMemory("weights", weights.memory))
             try checkNoOverlap(output, NamedMemory("embeddings", embeddings))
-            self.norms = norms.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Double>.alignment)!
+            self.norms =
+                norms.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Double>.alignment)!
         }
 
         package func run(on execution: Execution) {

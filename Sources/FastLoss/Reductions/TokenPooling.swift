@@ -38,7 +38,8 @@ extension TokenPooling {
         states: Span<Float>, shape: TokenShape, embeddings: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) {
         var layout = workspace.layout
-        let plan = try ValuePlan(self, states: states, shape: shape, embeddings: embeddings.memory, in: &layout)
+        let plan = try ValuePlan(
+            self, states: states, shape: shape, embeddings: embeddings.memory, in: &layout)
         try workspace.run(plan, layout)
     }
 
@@ -126,7 +127,8 @@ extension TokenPooling {
                         from: states + cell * shape.statesPerCell, count: shape.width)
                 }
             case .average:
-                execution.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell, _ in
+                execution.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) {
+                    cell, _ in
                     kernels.weighted_row_sum(
                         states + cell * shape.statesPerCell, shape.tokens, shape.width, nil,
                         1 / Double(shape.tokens), output + cell * shape.width)
@@ -147,7 +149,8 @@ extension TokenPooling {
         package var name: String { TokenPooling.name }
 
         package init(
-            _ pooling: TokenPooling, embeddingGradient: Span<Float>, shape: TokenShape, into output: GradientOutput,
+            _ pooling: TokenPooling, embeddingGradient: Span<Float>, shape: TokenShape,
+            into output: GradientOutput,
             in layout: inout ScratchLayout
         ) throws(LossError) {
             try output.check(count: shape.checkedCount())
@@ -165,14 +168,16 @@ extension TokenPooling {
             guard output.memory.count > 0, let gradient = output.memory.baseAddress else { return }
             let scaled = execution.pointer(scaled)
             let writer = StatesGradientWriter(shape, mode: output.mode)
-            execution.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) { cell, worker in
+            execution.forEachTask(shape.cells, estimatedNanoseconds: shape.nanosecondsPerPass) {
+                cell, worker in
                 let upstream = upstream + cell * shape.width
                 let gradient = gradient + cell * shape.statesPerCell
                 switch pooling {
                 case .cls:
                     kernels.scale(upstream, shape.width, output.scale, gradient, output.mode)
                     if output.mode == FASTLOSS_OVERWRITE {
-                        (gradient + shape.width).update(repeating: 0, count: shape.statesPerCell - shape.width)
+                        (gradient + shape.width).update(
+                            repeating: 0, count: shape.statesPerCell - shape.width)
                     }
                 case .average:
                     let scaled = scaled + worker * shape.width

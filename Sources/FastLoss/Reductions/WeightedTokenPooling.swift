@@ -33,7 +33,8 @@ extension WeightedTokenPooling {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try ValuePlan(
-            states: states, weights: weights, shape: shape, weightings: weightings, embeddings: embeddings.memory,
+            states: states, weights: weights, shape: shape, weightings: weightings,
+            embeddings: embeddings.memory,
             in: &layout)
         try workspace.run(plan, layout)
     }
@@ -59,7 +60,8 @@ extension WeightedTokenPooling {
         var layout = workspace.layout
         let plan = try Self.statesGradientPlan(
             embeddingGradient: embeddingGradient, weights: weights, shape: shape,
-            weightings: weightings, into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
+            weightings: weightings,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
             in: &layout)
         try workspace.run(plan, layout)
     }
@@ -85,7 +87,8 @@ extension WeightedTokenPooling {
         var layout = workspace.layout
         let plan = try Self.weightsGradientPlan(
             embeddingGradient: embeddingGradient, states: states, shape: shape,
-            weightings: weightings, into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
+            weightings: weightings,
+            into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
             in: &layout)
         try workspace.run(plan, layout)
     }
@@ -145,7 +148,8 @@ extension WeightedTokenPooling {
             embeddings: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
         ) throws(LossError) {
             sums = try WeightedTokens.Sums(
-                WeightedTokens(shape, weightings, of: WeightedTokenPooling.name), states: states, weights: weights,
+                WeightedTokens(shape, weightings, of: WeightedTokenPooling.name), states: states,
+                weights: weights,
                 into: embeddings)
         }
 

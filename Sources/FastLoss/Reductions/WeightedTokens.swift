@@ -145,7 +145,8 @@ extension WeightedTokens {
             self.states = states.pointer
             self.weights = weights.pointer
             isEmpty = embeddings.isEmpty
-            output = embeddings.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Float>.alignment)!
+            output =
+                embeddings.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Float>.alignment)!
         }
 
         /// Does nothing where the sums have no elements: there may be any number of them then.
@@ -191,7 +192,8 @@ extension WeightedTokens {
             let tokens = upstream.tokens
             scratch = try layout.add(
                 min(layout.workers, tokens.shape.cells),
-                by: MatrixShape(rows: tokens.weightings, columns: tokens.shape.width).checkedCount(), of: Float.self)
+                by: MatrixShape(rows: tokens.weightings, columns: tokens.shape.width).checkedCount(),
+                of: Float.self)
         }
 
         func write(cell: Int, worker: Int, on execution: Execution) -> UnsafePointer<Float> {
@@ -235,7 +237,9 @@ extension WeightedTokens {
                 let sums = sums.write(cell: cell, worker: worker, on: execution)
                 let weights = weights + cell * tokens.weightings * shape.tokens
                 let gradient = gradient + cell * shape.statesPerCell
-                guard tokens.weightings != 1 else { return writer.write(sums, weights: weights, to: gradient) }
+                guard tokens.weightings != 1 else {
+                    return writer.write(sums, weights: weights, to: gradient)
+                }
                 BLAS.multiplyTransposedLeft(
                     tokens.weightMatrix(weights, 0..<shape.tokens), tokens.sumMatrix(sums), beta: output.beta,
                     into: gradient, stride: shape.width)

@@ -3,11 +3,11 @@
 import CFastLossKernels
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// Contrastive loss between two encodings of the same B cells (scGPT, scFormer: CCE).
@@ -72,12 +72,15 @@ public struct ContrastiveCellEmbedding: Sendable {
     /// - Throws: as ``value(first:second:shape:workspace:)``, and overlap.
     public func valueAndGradient(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, firstGradient: inout MutableSpan<Float>,
-        secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
+        secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
         let outputs = (
-            GradientOutput(firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
-            GradientOutput(secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update)
+            GradientOutput(
+                firstGradient.memory, named: "firstGradient", scale: gradientScale, update: update),
+            GradientOutput(
+                secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update)
         )
         var layout = workspace.layout
         let plan = try Plan(
@@ -222,12 +225,14 @@ extension ContrastiveCellEmbedding {
             let factor = 1 / (Double(rows) * Double(temperature) * Double(probabilityScale))
             if let firstOutput {
                 firstUnit.backward(
-                    from: slab.firstGradient, factor: factor * firstOutput.scale, belowFloor: .unclampedDirection,
+                    from: slab.firstGradient, factor: factor * firstOutput.scale,
+                    belowFloor: .unclampedDirection,
                     into: firstOutput, on: execution)
             }
             if let secondOutput {
                 secondUnit.backward(
-                    from: slab.secondGradient, factor: factor * secondOutput.scale, belowFloor: .unclampedDirection,
+                    from: slab.secondGradient, factor: factor * secondOutput.scale,
+                    belowFloor: .unclampedDirection,
                     into: secondOutput, on: execution)
             }
             let sum = (0..<rows).reduce(0.0) { $0 + slab.losses[$1] }
@@ -261,7 +266,8 @@ extension ContrastiveCellEmbedding {
             let rowTasks = (rows.count + perTask - 1) / perTask
             execution.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, worker in
                 let start = rows.lowerBound + task * perTask
-                visitRows(start..<min(rows.upperBound, start + perTask), of: rows, first[worker], second[worker])
+                visitRows(
+                    start..<min(rows.upperBound, start + perTask), of: rows, first[worker], second[worker])
             }
 
             guard let secondGradient else { return }
@@ -290,7 +296,8 @@ extension ContrastiveCellEmbedding {
             }
             guard let firstGradient else { return }
             TileProducts.multiply(
-                MatrixPointer(slice, rows: rows.count, columns: batch, stride: stride), second.block(0..<batch),
+                MatrixPointer(slice, rows: rows.count, columns: batch, stride: stride),
+                second.block(0..<batch),
                 into: firstGradient + rows.lowerBound * depth, stride: depth)
         }
     }

@@ -25,10 +25,12 @@ public struct CosineSimilarity: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, overlap.
     public func matrix(
-        embeddings: Span<Float>, shape: MatrixShape, similarities: inout MutableSpan<Float>, workspace: Workspace
+        embeddings: Span<Float>, shape: MatrixShape, similarities: inout MutableSpan<Float>,
+        workspace: Workspace
     ) throws(LossError) {
         var layout = workspace.layout
-        let plan = try Plan(embeddings: embeddings, shape: shape, similarities: similarities.memory, in: &layout)
+        let plan = try Plan(
+            embeddings: embeddings, shape: shape, similarities: similarities.memory, in: &layout)
         try workspace.run(plan, layout)
     }
 
@@ -87,11 +89,13 @@ extension CosineSimilarity {
         package func run(on execution: Execution) {
             guard let matrix = matrix.baseAddress, shape.rows > 0 else { return }
             let unit = NormalizedRows(
-                embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
+                embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows,
+                on: execution)
             let tileCount = pairs.blockRows * pairs.tileStride
             let panelCount = TileProducts.panelRows * shape.columns
             let (tiles, panels) = (execution.pointer(tiles), execution.pointer(panels))
-            let cost = TileProducts.nanoseconds(rows: shape.rows, columns: shape.rows, depth: shape.columns) / 2
+            let cost =
+                TileProducts.nanoseconds(rows: shape.rows, columns: shape.rows, depth: shape.columns) / 2
             execution.forEachTask(pairs.count, estimatedNanoseconds: cost) { index, worker in
                 let (first, second) = pairs.pair(index)
                 fill(
@@ -102,7 +106,8 @@ extension CosineSimilarity {
 
         /// One tile and its mirror image, by way of scratch memory: a tile in place would have its rows on few sets of the caches.
         private func fill(
-            _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>, _ second: Range<Int>,
+            _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>,
+            _ second: Range<Int>,
             tile: UnsafeMutablePointer<Float>, stride: Int, panel: UnsafeMutablePointer<Float>
         ) {
             let rows = unit.shape.rows
@@ -114,11 +119,13 @@ extension CosineSimilarity {
                 }
             }
             for (index, row) in first.enumerated() {
-                (matrix + row * rows + second.lowerBound).update(from: tile + index * stride, count: second.count)
+                (matrix + row * rows + second.lowerBound).update(
+                    from: tile + index * stride, count: second.count)
             }
             guard first != second else { return }
             kernels.transpose(
-                tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound, rows)
+                tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound,
+                rows)
         }
     }
 }

@@ -63,7 +63,8 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: as ``value(embeddings:shape:workspace:)``, and overlap.
     public func valueAndGradient(
-        embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+        embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>,
+        gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
@@ -128,11 +129,13 @@ extension ElasticCellSimilarity {
             } else if rows <= ElasticMatrix.mostRows {
                 way = .matrix(
                     try ElasticMatrix(
-                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout))
+                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout
+                    ))
             } else {
                 way = .tiles(
                     try ElasticTiles(
-                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout))
+                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout
+                    ))
             }
         }
 

@@ -29,7 +29,8 @@ struct ElasticMatrix {
     private let aside: ScratchArray<Float>
 
     init(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float, into output: GradientOutput?,
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float,
+        into output: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.embeddings = embeddings
@@ -44,7 +45,8 @@ struct ElasticMatrix {
         sums = try layout.add(strips, of: Double.self)
         let accumulates = output?.mode == FASTLOSS_ACCUMULATE
         aside = try layout.add(
-            accumulates ? workers : 0, by: Self.stripRows(forBatch: shape.rows) * shape.columns, of: Float.self)
+            accumulates ? workers : 0, by: Self.stripRows(forBatch: shape.rows) * shape.columns,
+            of: Float.self)
     }
 
     private static func strips(forBatch rows: Int) -> Int {
@@ -57,7 +59,8 @@ struct ElasticMatrix {
         let stripRows = Self.stripRows(forBatch: rows)
         let strips = Self.strips(forBatch: rows)
         let copies = NormalizedRows.Copies(
-            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
+            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution
+        )
         let triangle = Triangle(
             threshold: threshold, factors: execution.pointer(factors), batch: rows,
             stride: TileProducts.stride(forColumns: rows), block: max(stripRows, TileProducts.panelRows),
@@ -82,7 +85,8 @@ struct ElasticMatrix {
                     ? aside + worker * stripRows * columns : gradient + range.lowerBound * columns
                 TileProducts.multiply(
                     triangle.factors(range), unit.block(0..<rows), into: unitGradient, stride: columns)
-                unit.backward(range, from: unitGradient, factor: factor, belowFloor: .constantNorm, into: output)
+                unit.backward(
+                    range, from: unitGradient, factor: factor, belowFloor: .constantNorm, into: output)
             }
         }
         return (0..<strips).reduce(0) { $0 + sums[$1] }

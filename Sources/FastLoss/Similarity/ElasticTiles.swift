@@ -22,7 +22,8 @@ struct ElasticTiles {
     private let aside: ScratchArray<Float>
 
     init(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float, into output: GradientOutput?,
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, threshold: Float,
+        into output: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.embeddings = embeddings
@@ -43,7 +44,8 @@ struct ElasticTiles {
     /// Σ (C_ij − β)² over all i and j, and the gradient where there is an output for it.
     func run(on execution: Execution) -> Double {
         let allRows = NormalizedRows.Copies(
-            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution)
+            embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows, on: execution
+        )
         let unit = allRows[0]
         let unitGradient =
             output?.mode == FASTLOSS_ACCUMULATE ? execution.pointer(aside) : output?.memory.baseAddress
@@ -89,7 +91,8 @@ private struct Tile {
     /// Returns the tile's part of Σ (C − β)², counted twice off the diagonal, and adds its part of (C − β)·N to both of its
     /// row blocks.
     func visit(
-        panel: UnsafeMutablePointer<Float>, into unitGradient: UnsafeMutablePointer<Float>?, isFirstVisit: Bool
+        panel: UnsafeMutablePointer<Float>, into unitGradient: UnsafeMutablePointer<Float>?,
+        isFirstVisit: Bool
     ) -> Double {
         unit.similarities(first, unit, second, into: memory, stride: stride, scratch: panel)
         let isDiagonal = first == second

@@ -71,7 +71,8 @@ struct NormalizedRows {
 
     /// Normalises the rows into reserved scratch memory, all workers together.
     init(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, floor: Double, scratch: Scratch, on execution: Execution
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, floor: Double, scratch: Scratch,
+        on execution: Execution
     ) {
         self.init(shape: shape, floor: floor, scratch: scratch, on: execution)
         forEachTask(execution) { [self] rows, _ in normalize(rows, embeddings) }
@@ -104,7 +105,8 @@ struct NormalizedRows {
 
     /// The rows of `range` as a matrix.
     func block(_ range: Range<Int>) -> MatrixPointer {
-        MatrixPointer(unit + range.lowerBound * stride, rows: range.count, columns: shape.columns, stride: stride)
+        MatrixPointer(
+            unit + range.lowerBound * stride, rows: range.count, columns: shape.columns, stride: stride)
     }
 
     private var tasks: Int { (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask }
@@ -115,7 +117,8 @@ struct NormalizedRows {
 
     private func forEachTask(_ execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
         // About a quarter of a nanosecond an element.
-        execution.forEachTask(tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns) / 4) { task, worker in
+        execution.forEachTask(tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns) / 4) {
+            task, worker in
             body(rows(ofTask: task), worker)
         }
     }
@@ -219,11 +222,13 @@ extension NormalizedRows {
     ///
     /// - Parameter scratch: memory for one panel, needed where `other` keeps none. A range of kept panels starts with one.
     func similarities(
-        _ left: Range<Int>, _ other: NormalizedRows, _ right: Range<Int>, into tile: UnsafeMutablePointer<Float>,
+        _ left: Range<Int>, _ other: NormalizedRows, _ right: Range<Int>,
+        into tile: UnsafeMutablePointer<Float>,
         stride: Int, scratch: UnsafeMutablePointer<Float>? = nil
     ) {
         TileProducts.multiplyTransposedRight(
-            block(left), other.block(right), packed: other.panels.map { $0 + right.lowerBound * shape.columns },
+            block(left), other.block(right),
+            packed: other.panels.map { $0 + right.lowerBound * shape.columns },
             scratch: scratch, into: tile, stride: stride)
     }
 }

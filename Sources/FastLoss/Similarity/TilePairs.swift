@@ -35,7 +35,9 @@ package struct TilePairs {
     }
 
     /// The pairs of the round that has most.
-    package var mostPairsInARound: Int { blocks == 0 ? 0 : max(pairs(inRound: 0), pairs(inRound: rounds - 1)) }
+    package var mostPairsInARound: Int {
+        blocks == 0 ? 0 : max(pairs(inRound: 0), pairs(inRound: rounds - 1))
+    }
 
     /// Elements between the rows of a tile in scratch memory.
     var tileStride: Int { TileProducts.stride(forColumns: blockRows) }

@@ -5,10 +5,10 @@
 
 #include "fastloss.h"
 
-#define FASTLOSS_LAYOUT(type, bytes) \
+#define FASTLOSS_LAYOUT(type, bytes)                                                           \
     _Static_assert(sizeof(type) == (bytes), #type " has changed: its size is part of the ABI")
-#define FASTLOSS_LAST_FIELD(type, field, offset) \
-    _Static_assert(                              \
+#define FASTLOSS_LAST_FIELD(type, field, offset)                                                        \
+    _Static_assert(                                                                                     \
         offsetof(type, field) == (offset), #type "." #field " has moved: its place is part of the ABI")
 
 _Static_assert(sizeof(bool) == 1, "masks are bytes");

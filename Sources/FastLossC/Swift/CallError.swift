@@ -36,7 +36,8 @@ extension CallError {
         case .nullPointer: fastloss_status(FASTLOSS_ERROR_NULL_POINTER)
         case .misalignedPointer: fastloss_status(FASTLOSS_ERROR_MISALIGNED_POINTER)
         case .invalidStride, .strideOfMatrix: fastloss_status(FASTLOSS_ERROR_INVALID_STRIDE)
-        case .invalidEnumeration, .invalidUpdate, .unknownTerms: fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
+        case .invalidEnumeration, .invalidUpdate, .unknownTerms:
+            fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
         case .structSize, .unknownFields, .reservedField: fastloss_status(FASTLOSS_ERROR_INVALID_STRUCT)
         case .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
         case .workspaceBusy: fastloss_status(FASTLOSS_ERROR_WORKSPACE_BUSY)

@@ -4,11 +4,11 @@
 import FastLoss
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// Rows of equal length in memory, in blocks: the cells of token states. A matrix is one block, an array one

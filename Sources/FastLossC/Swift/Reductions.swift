@@ -103,7 +103,8 @@ public func fastloss_token_pooling(
             embeddings, Strides(rows: cells, columns: width, stride: embeddingsStride, of: "embeddings"))
         try call.run { (layout) throws(LossError) in
             try TokenPooling.ValuePlan(
-                pooling, states: call.span(taken), shape: shape, embeddings: call.buffer(embeddings), in: &layout)
+                pooling, states: call.span(taken), shape: shape, embeddings: call.buffer(embeddings),
+                in: &layout)
         }
     }
 }

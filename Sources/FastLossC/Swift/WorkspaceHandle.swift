@@ -5,11 +5,11 @@ import FastLoss
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// The workspace behind a pointer: memory of the C library, whose allocator says where there is none.

@@ -32,27 +32,29 @@
 //               share memory with an input or another output; rows of two matrices may interleave in one
 //               buffer.
 //   Errors      are the returned status, whose prefix FASTLOSS_ERROR_ is left out below;
-//               `fastloss_last_error` has the message. A call that fails has written to no output. There is one
-//               exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function
-//               can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY where it uses
-//               a workspace. Given valid pointers and sizes, no function ends the process because of its
-//               arguments. Messages name arguments as FastLoss's Swift API does: `genePredictions` for
-//               `gene_predictions`.
+//               `fastloss_last_error` has the message. A call that fails has written to no output. There is
+//               one exception: after PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every
+//               function can return what only C can get wrong (the codes from 100 on), and OUT_OF_MEMORY
+//               where it uses a workspace. Given valid pointers and sizes, no function ends the process
+//               because of its arguments. Messages name arguments as FastLoss's Swift API does:
+//               `genePredictions` for `gene_predictions`.
 //   Threads     All functions may be called from any number of threads at once. A `fastloss_workspace` serves
 //               one call at a time; a call that finds it in use returns WORKSPACE_BUSY and has done nothing.
 //               A workspace of NULL is the calling thread's own, made by its first such call and freed when
 //               the thread ends. Results are bitwise the same for any number of workers, on one processor and
 //               OpenBLAS build.
-//   Fork        A child may call any function, whatever its parent has called. It must not use a workspace that
+//   Fork        A child may call any function, whatever its parent has called. It must not use a workspace
+//   that
 //               another thread of the parent was using at the time of fork().
 //   Rounding    Every worker of a call computes in the floating-point environment of the calling thread: its
 //               rounding, its treatment of subnormal numbers, its exceptions. Accuracy is promised for the
 //               default environment.
-//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. Where memory is needed and there
-//               is none, a call returns OUT_OF_MEMORY. Two things are beyond this library: OpenBLAS maps a buffer
-//               in a thread's first product and ends the process without one; the Swift runtime and the dynamic
-//               linker may do the same in the first call of a function. The library's helper threads live as long
-//               as the process: it is never unloaded, dlclose() has no effect.
+//   Memory      Once a workspace has seen a shape, calls with it allocate nothing. Where memory is needed and
+//   there
+//               is none, a call returns OUT_OF_MEMORY. Two things are beyond this library: OpenBLAS maps a
+//               buffer in a thread's first product and ends the process without one; the Swift runtime and
+//               the dynamic linker may do the same in the first call of a function. The library's helper
+//               threads live as long as the process: it is never unloaded, dlclose() has no effect.
 //   ABI         Every struct that may grow begins with its size, which the initialisers here fill in. A later
 //               library takes the structs of an earlier header. An earlier library takes those of a later
 //               header as long as what it does not know is zero, which will always mean "the default".
@@ -174,9 +176,9 @@ enum {
 FASTLOSS_API const char *fastloss_status_name(fastloss_status status);
 
 /// What was wrong with the last call of this thread that failed: a sentence that names the argument, what was
-/// expected and what came, in UTF-8. Empty before the first, and where there was no memory to keep a message in.
-/// Never NULL; valid until a call of this thread fails again or the thread ends. Calls that succeed leave it as
-/// it is.
+/// expected and what came, in UTF-8. Empty before the first, and where there was no memory to keep a message
+/// in. Never NULL; valid until a call of this thread fails again or the thread ends. Calls that succeed leave
+/// it as it is.
 FASTLOSS_API const char *fastloss_last_error(void);
 
 // -----------------------------------------------------------------------------------------------------------
@@ -190,8 +192,8 @@ typedef struct fastloss_workspace fastloss_workspace;
 /// Makes a workspace.
 ///
 /// \param workers    how many threads a call may use, the calling one among them, at most 4096; 0 is the
-///                   environment variable FASTLOSS_THREADS, where that is from 1 to 4096, or else the number of
-///                   processors that the process may use. Results do not depend on it.
+///                   environment variable FASTLOSS_THREADS, where that is from 1 to 4096, or else the number
+///                   of processors that the process may use. Results do not depend on it.
 /// \param workspace  receives the handle, to be given to `fastloss_workspace_destroy`.
 /// \return NULL_POINTER; INVALID_PARAMETER for workers out of range; OUT_OF_MEMORY. Nothing is written then.
 FASTLOSS_API fastloss_status fastloss_workspace_create(int64_t workers, fastloss_workspace **workspace);
@@ -249,12 +251,12 @@ typedef struct fastloss_gradient {
 } fastloss_gradient;
 
 /// A gradient matrix that is overwritten, with factor 1.
-#define FASTLOSS_GRADIENT(data, stride) \
-    { sizeof(fastloss_gradient), (data), (stride), 0, 1.0f, FASTLOSS_UPDATE_OVERWRITE }
+#define FASTLOSS_GRADIENT(data, stride)                                               \
+    {sizeof(fastloss_gradient), (data), (stride), 0, 1.0f, FASTLOSS_UPDATE_OVERWRITE}
 
 /// A gradient of token states (B, L, D) that is overwritten, with factor 1.
-#define FASTLOSS_STATES_GRADIENT(data, token_stride, cell_stride) \
-    { sizeof(fastloss_gradient), (data), (token_stride), (cell_stride), 1.0f, FASTLOSS_UPDATE_OVERWRITE }
+#define FASTLOSS_STATES_GRADIENT(data, token_stride, cell_stride)                                       \
+    {sizeof(fastloss_gradient), (data), (token_stride), (cell_stride), 1.0f, FASTLOSS_UPDATE_OVERWRITE}
 
 // -----------------------------------------------------------------------------------------------------------
 // Masked value losses
@@ -268,8 +270,8 @@ typedef struct fastloss_masked_options {
 } fastloss_masked_options;
 
 /// The defaults.
-#define FASTLOSS_MASKED_OPTIONS \
-    { sizeof(fastloss_masked_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR }
+#define FASTLOSS_MASKED_OPTIONS                                                      \
+    {sizeof(fastloss_masked_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR}
 
 /// Mean squared error over a mask (scGPT: masked_mse_loss; MLM, MGM, GEP, MVC, GEPC).
 ///
@@ -287,14 +289,9 @@ typedef struct fastloss_masked_options {
 /// \param loss           receives the value and M.
 /// \return EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite), OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_masked_mse(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// `fastloss_masked_mse` of each cell by itself: the mean over its selected elements, or their sum.
 ///
@@ -305,15 +302,9 @@ FASTLOSS_API fastloss_status fastloss_masked_mse(
 /// \param selected_count  receives the number of selected elements of all cells together; NULL: not wanted.
 /// \return as `fastloss_masked_mse`.
 FASTLOSS_API fastloss_status fastloss_masked_mse_per_cell(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    float *values,
-    int64_t *selected_count);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, float *values, int64_t *selected_count);
 
 /// Bernoulli negative log-likelihood of "this gene is expressed", from probabilities (scGPT:
 /// criterion_neg_log_bernoulli, explicit zero probability, `zero_probs`).
@@ -326,26 +317,15 @@ FASTLOSS_API fastloss_status fastloss_masked_mse_per_cell(
 /// The other parameters are those of `fastloss_masked_mse`.
 /// \return as `fastloss_masked_mse`; PROBABILITY_OUT_OF_RANGE.
 FASTLOSS_API fastloss_status fastloss_bernoulli_nll(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// `fastloss_bernoulli_nll` of each cell by itself; parameters as `fastloss_masked_mse_per_cell`.
 FASTLOSS_API fastloss_status fastloss_bernoulli_nll_per_cell(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    float *values,
-    int64_t *selected_count);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, float *values, int64_t *selected_count);
 
 /// Bernoulli negative log-likelihood from logits: stable, without the clamp, and with the gradient of the
 /// logits.
@@ -358,26 +338,15 @@ FASTLOSS_API fastloss_status fastloss_bernoulli_nll_per_cell(
 /// The other parameters are those of `fastloss_masked_mse`.
 /// \return as `fastloss_masked_mse`.
 FASTLOSS_API fastloss_status fastloss_bernoulli_nll_logits(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// `fastloss_bernoulli_nll_logits` of each cell by itself; parameters as `fastloss_masked_mse_per_cell`.
 FASTLOSS_API fastloss_status fastloss_bernoulli_nll_logits_per_cell(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    float *values,
-    int64_t *selected_count);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace, float *values, int64_t *selected_count);
 
 /// Masked relative error, a metric without a gradient (scGPT: masked_relative_error, `mre`).
 ///
@@ -386,24 +355,15 @@ FASTLOSS_API fastloss_status fastloss_bernoulli_nll_logits_per_cell(
 /// The parameters are those of `fastloss_masked_mse`, without a gradient.
 /// \return as `fastloss_masked_mse`.
 FASTLOSS_API fastloss_status fastloss_masked_relative_error(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// `fastloss_masked_relative_error` of each cell by itself.
 FASTLOSS_API fastloss_status fastloss_masked_relative_error_per_cell(
-    int64_t rows, int64_t columns,
-    const float *predictions, int64_t predictions_stride,
-    const float *targets, int64_t targets_stride,
-    const bool *mask, int64_t mask_stride,
-    const fastloss_masked_options *options,
-    fastloss_workspace *workspace,
-    float *values,
-    int64_t *selected_count);
+    int64_t rows, int64_t columns, const float *predictions, int64_t predictions_stride, const float *targets,
+    int64_t targets_stride, const bool *mask, int64_t mask_stride, const fastloss_masked_options *options,
+    fastloss_workspace *workspace, float *values, int64_t *selected_count);
 
 // -----------------------------------------------------------------------------------------------------------
 // Classification
@@ -422,9 +382,9 @@ typedef struct fastloss_cross_entropy_options {
 } fastloss_cross_entropy_options;
 
 /// The defaults.
-#define FASTLOSS_CROSS_ENTROPY_OPTIONS                                                       \
-    { sizeof(fastloss_cross_entropy_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
-      FASTLOSS_IGNORED_LABEL, 0 }
+#define FASTLOSS_CROSS_ENTROPY_OPTIONS                                                      \
+    {sizeof(fastloss_cross_entropy_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
+     FASTLOSS_IGNORED_LABEL, 0}
 
 /// Cross-entropy of logits against labels (scGPT: criterion_cls, criterion_dab; CLS).
 ///
@@ -444,13 +404,9 @@ typedef struct fastloss_cross_entropy_options {
 /// \return LABEL_OUT_OF_RANGE, EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite),
 ///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_cross_entropy(
-    int64_t rows, int64_t classes,
-    const float *logits, int64_t logits_stride,
-    const int32_t *labels,
-    const fastloss_cross_entropy_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t classes, const float *logits, int64_t logits_stride, const int32_t *labels,
+    const fastloss_cross_entropy_options *options, const fastloss_gradient *gradient,
+    fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// The backward pass of gradient reversal, whose forward pass is the identity (scGPT: grad_reverse).
 ///
@@ -463,11 +419,8 @@ FASTLOSS_API fastloss_status fastloss_cross_entropy(
 /// \param workspace      NULL: the calling thread's own. It is only used where a matrix has gaps.
 /// \return INVALID_PARAMETER (lambda or scale not finite), INVALID_SHAPE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_gradient_reversal(
-    int64_t rows, int64_t columns,
-    const float *gradient, int64_t gradient_stride,
-    float lambda,
-    const fastloss_gradient *reversed,
-    fastloss_workspace *workspace);
+    int64_t rows, int64_t columns, const float *gradient, int64_t gradient_stride, float lambda,
+    const fastloss_gradient *reversed, fastloss_workspace *workspace);
 
 /// How the domain-adversarial loss reduces, ignores and reverses.
 typedef struct fastloss_domain_adversarial_options {
@@ -479,9 +432,9 @@ typedef struct fastloss_domain_adversarial_options {
 } fastloss_domain_adversarial_options;
 
 /// The defaults.
-#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS                                                        \
-    { sizeof(fastloss_domain_adversarial_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR,  \
-      FASTLOSS_IGNORED_LABEL, 1.0f }
+#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS                                                      \
+    {sizeof(fastloss_domain_adversarial_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
+     FASTLOSS_IGNORED_LABEL, 1.0f}
 
 /// Cross-entropy of batch labels behind a gradient reversal (DAB, DAR).
 ///
@@ -500,14 +453,9 @@ typedef struct fastloss_domain_adversarial_options {
 /// \param loss                    receives the value and the number of rows that count.
 /// \return as `fastloss_cross_entropy`; INVALID_PARAMETER for a lambda that is not finite.
 FASTLOSS_API fastloss_status fastloss_domain_adversarial(
-    int64_t rows, int64_t classes,
-    const float *logits, int64_t logits_stride,
-    const int32_t *labels,
-    const fastloss_domain_adversarial_options *options,
-    const fastloss_gradient *discriminator_gradient,
-    const fastloss_gradient *embedding_gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t classes, const float *logits, int64_t logits_stride, const int32_t *labels,
+    const fastloss_domain_adversarial_options *options, const fastloss_gradient *discriminator_gradient,
+    const fastloss_gradient *embedding_gradient, fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 // -----------------------------------------------------------------------------------------------------------
 // Cell embeddings
@@ -521,8 +469,7 @@ typedef struct fastloss_elastic_options {
 } fastloss_elastic_options;
 
 /// The defaults.
-#define FASTLOSS_ELASTIC_OPTIONS \
-    { sizeof(fastloss_elastic_options), 0.8f, FASTLOSS_EMPTY_ERROR }
+#define FASTLOSS_ELASTIC_OPTIONS {sizeof(fastloss_elastic_options), 0.8f, FASTLOSS_EMPTY_ERROR}
 
 /// Elastic cell similarity (scGPT: ECS; scFormer: ESC).
 ///
@@ -534,8 +481,8 @@ typedef struct fastloss_elastic_options {
 /// Where |E_i| < 1e-12, the value divides the row by 1e-12, N_i = E_i / 1e-12, and dE_i = dN_i / 1e-12: the
 /// raised norm is a constant, as in PyTorch's normalize. A zero row has no positive similarity, hence
 /// gradient 0. The denominator counts the diagonal, as upstream's does.
-/// The B x B matrix is stored up to 1,024 rows only. Scratch memory is about B (2 D + B) floats up to there, B D beyond, 2 B D
-/// where the gradient accumulates then.
+/// The B x B matrix is stored up to 1,024 rows only. Scratch memory is about B (2 D + B) floats up to there,
+/// B D beyond, 2 B D where the gradient accumulates then.
 ///
 /// \param rows, columns  B cells of D columns, both below 2^31.
 /// \param embeddings     B x D.
@@ -546,11 +493,8 @@ typedef struct fastloss_elastic_options {
 /// \return INVALID_PARAMETER (threshold, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE, DIMENSION_TOO_LARGE,
 ///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_elastic_cell_similarity(
-    int64_t rows, int64_t columns,
-    const float *embeddings, int64_t embeddings_stride,
-    const fastloss_elastic_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace,
+    int64_t rows, int64_t columns, const float *embeddings, int64_t embeddings_stride,
+    const fastloss_elastic_options *options, const fastloss_gradient *gradient, fastloss_workspace *workspace,
     fastloss_loss_value *loss);
 
 /// The parameters of contrastive cell embedding.
@@ -561,8 +505,7 @@ typedef struct fastloss_contrastive_options {
 } fastloss_contrastive_options;
 
 /// The defaults.
-#define FASTLOSS_CONTRASTIVE_OPTIONS \
-    { sizeof(fastloss_contrastive_options), 0.5f, FASTLOSS_EMPTY_ERROR }
+#define FASTLOSS_CONTRASTIVE_OPTIONS {sizeof(fastloss_contrastive_options), 0.5f, FASTLOSS_EMPTY_ERROR}
 
 /// Contrastive loss between two encodings of the same cells (scGPT, scFormer: CCE).
 ///
@@ -590,14 +533,10 @@ typedef struct fastloss_contrastive_options {
 /// \return INVALID_PARAMETER (temperature, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE,
 ///         DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_contrastive_cell_embedding(
-    int64_t rows, int64_t columns,
-    const float *first, int64_t first_stride,
-    const float *second, int64_t second_stride,
-    const fastloss_contrastive_options *options,
-    const fastloss_gradient *first_gradient,
-    const fastloss_gradient *second_gradient,
-    fastloss_workspace *workspace,
-    fastloss_loss_value *loss);
+    int64_t rows, int64_t columns, const float *first, int64_t first_stride, const float *second,
+    int64_t second_stride, const fastloss_contrastive_options *options,
+    const fastloss_gradient *first_gradient, const fastloss_gradient *second_gradient,
+    fastloss_workspace *workspace, fastloss_loss_value *loss);
 
 /// The matrix of cosine similarities S = N N^T that elastic cell similarity streams, to look at. Exactly
 /// symmetric; a zero row is similar to nothing, itself included.
@@ -608,10 +547,8 @@ FASTLOSS_API fastloss_status fastloss_contrastive_cell_embedding(
 /// \param workspace      NULL: the calling thread's own.
 /// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_cosine_similarity(
-    int64_t rows, int64_t columns,
-    const float *embeddings, int64_t embeddings_stride,
-    float *similarities, int64_t similarities_stride,
-    fastloss_workspace *workspace);
+    int64_t rows, int64_t columns, const float *embeddings, int64_t embeddings_stride, float *similarities,
+    int64_t similarities_stride, fastloss_workspace *workspace);
 
 // -----------------------------------------------------------------------------------------------------------
 // Reductions and pooling
@@ -633,12 +570,9 @@ FASTLOSS_API fastloss_status fastloss_cosine_similarity(
 /// \return EMPTY_SELECTION (which names the mask as a row), INVALID_SHAPE, DIMENSION_TOO_LARGE,
 ///         OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_masked_reductions(
-    int64_t rows, int64_t columns, int64_t mask_count,
-    const float *values, int64_t values_stride,
-    const bool *masks, int64_t masks_stride,
-    const fastloss_masked_options *options,
-    float *outputs, int64_t outputs_stride,
-    fastloss_workspace *workspace);
+    int64_t rows, int64_t columns, int64_t mask_count, const float *values, int64_t values_stride,
+    const bool *masks, int64_t masks_stride, const fastloss_masked_options *options, float *outputs,
+    int64_t outputs_stride, fastloss_workspace *workspace);
 
 /// Carries a gradient of the outputs of `fastloss_masked_reductions` back to the values.
 ///
@@ -649,12 +583,9 @@ FASTLOSS_API fastloss_status fastloss_masked_reductions(
 /// The other parameters are those of `fastloss_masked_reductions`.
 /// \return as `fastloss_masked_reductions`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_masked_reductions_gradient(
-    int64_t rows, int64_t columns, int64_t mask_count,
-    const float *output_gradient, int64_t output_gradient_stride,
-    const bool *masks, int64_t masks_stride,
-    const fastloss_masked_options *options,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace);
+    int64_t rows, int64_t columns, int64_t mask_count, const float *output_gradient,
+    int64_t output_gradient_stride, const bool *masks, int64_t masks_stride,
+    const fastloss_masked_options *options, const fastloss_gradient *gradient, fastloss_workspace *workspace);
 
 /// How token states become one embedding per cell.
 typedef int32_t fastloss_pooling;
@@ -679,10 +610,8 @@ enum {
 /// \param workspace             NULL: the calling thread's own.
 /// \return INVALID_PARAMETER (no tokens), INVALID_SHAPE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_token_pooling(
-    fastloss_pooling pooling,
-    int64_t cells, int64_t tokens, int64_t width,
-    const float *states, int64_t states_token_stride, int64_t states_cell_stride,
-    float *embeddings, int64_t embeddings_stride,
+    fastloss_pooling pooling, int64_t cells, int64_t tokens, int64_t width, const float *states,
+    int64_t states_token_stride, int64_t states_cell_stride, float *embeddings, int64_t embeddings_stride,
     fastloss_workspace *workspace);
 
 /// Carries a gradient of the embeddings of `fastloss_token_pooling` back to the states.
@@ -695,11 +624,8 @@ FASTLOSS_API fastloss_status fastloss_token_pooling(
 /// The other parameters are those of `fastloss_token_pooling`.
 /// \return as `fastloss_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_token_pooling_gradient(
-    fastloss_pooling pooling,
-    int64_t cells, int64_t tokens, int64_t width,
-    const float *embedding_gradient, int64_t embedding_gradient_stride,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace);
+    fastloss_pooling pooling, int64_t cells, int64_t tokens, int64_t width, const float *embedding_gradient,
+    int64_t embedding_gradient_stride, const fastloss_gradient *gradient, fastloss_workspace *workspace);
 
 /// Pools token states into K weighted sums per cell.
 ///
@@ -714,11 +640,9 @@ FASTLOSS_API fastloss_status fastloss_token_pooling_gradient(
 /// \param workspace   NULL: the calling thread's own.
 /// \return INVALID_SHAPE, DIMENSION_TOO_LARGE, OVERLAPPING_BUFFERS.
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *states, int64_t states_token_stride, int64_t states_cell_stride,
-    const float *weights, int64_t weights_stride,
-    float *embeddings, int64_t embeddings_stride,
-    fastloss_workspace *workspace);
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *states,
+    int64_t states_token_stride, int64_t states_cell_stride, const float *weights, int64_t weights_stride,
+    float *embeddings, int64_t embeddings_stride, fastloss_workspace *workspace);
 
 /// Carries a gradient of the sums back to the states:  gradient_bl = scale sum_k v_bkl g_bk.
 ///
@@ -727,11 +651,9 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling(
 /// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_states_gradient(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *embedding_gradient, int64_t embedding_gradient_stride,
-    const float *weights, int64_t weights_stride,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace);
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *embedding_gradient,
+    int64_t embedding_gradient_stride, const float *weights, int64_t weights_stride,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace);
 
 /// Carries a gradient of the sums back to the weights:  gradient_bkl = scale h_bl . g_bk.
 ///
@@ -740,11 +662,9 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_states_gradient(
 /// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_weights_gradient(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *embedding_gradient, int64_t embedding_gradient_stride,
-    const float *states, int64_t states_token_stride, int64_t states_cell_stride,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace);
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *embedding_gradient,
+    int64_t embedding_gradient_stride, const float *states, int64_t states_token_stride,
+    int64_t states_cell_stride, const fastloss_gradient *gradient, fastloss_workspace *workspace);
 
 /// Pools token states into K weighted sums per cell, each normalised to length 1 (scGPT: `w-pool`, K = 1).
 ///
@@ -754,12 +674,9 @@ FASTLOSS_API fastloss_status fastloss_weighted_token_pooling_weights_gradient(
 /// \param norms       receives the B K lengths |u|, before the floor, without gaps: the gradients need them.
 /// The other parameters, and what is returned, are those of `fastloss_weighted_token_pooling`.
 FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *states, int64_t states_token_stride, int64_t states_cell_stride,
-    const float *weights, int64_t weights_stride,
-    float *embeddings, int64_t embeddings_stride,
-    double *norms,
-    fastloss_workspace *workspace);
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *states,
+    int64_t states_token_stride, int64_t states_cell_stride, const float *weights, int64_t weights_stride,
+    float *embeddings, int64_t embeddings_stride, double *norms, fastloss_workspace *workspace);
 
 /// Carries a gradient of the normalised sums back to the states.
 ///
@@ -773,12 +690,9 @@ FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling(
 /// The other parameters are those of `fastloss_weighted_token_pooling`.
 /// \return as `fastloss_weighted_token_pooling`; INVALID_PARAMETER (scale not finite).
 FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_states_gradient(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *embedding_gradient, int64_t embedding_gradient_stride,
-    const float *embeddings, int64_t embeddings_stride,
-    const double *norms,
-    const float *weights, int64_t weights_stride,
-    const fastloss_gradient *gradient,
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *embedding_gradient,
+    int64_t embedding_gradient_stride, const float *embeddings, int64_t embeddings_stride,
+    const double *norms, const float *weights, int64_t weights_stride, const fastloss_gradient *gradient,
     fastloss_workspace *workspace);
 
 /// Carries a gradient of the normalised sums back to the weights:  gradient_bkl = scale h_bl . du_bk, with du
@@ -788,13 +702,10 @@ FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_states_g
 /// The other parameters, and what is returned, are those of
 /// `fastloss_normalized_weighted_token_pooling_states_gradient`.
 FASTLOSS_API fastloss_status fastloss_normalized_weighted_token_pooling_weights_gradient(
-    int64_t cells, int64_t tokens, int64_t width, int64_t weightings,
-    const float *embedding_gradient, int64_t embedding_gradient_stride,
-    const float *embeddings, int64_t embeddings_stride,
-    const double *norms,
-    const float *states, int64_t states_token_stride, int64_t states_cell_stride,
-    const fastloss_gradient *gradient,
-    fastloss_workspace *workspace);
+    int64_t cells, int64_t tokens, int64_t width, int64_t weightings, const float *embedding_gradient,
+    int64_t embedding_gradient_stride, const float *embeddings, int64_t embeddings_stride,
+    const double *norms, const float *states, int64_t states_token_stride, int64_t states_cell_stride,
+    const fastloss_gradient *gradient, fastloss_workspace *workspace);
 
 // -----------------------------------------------------------------------------------------------------------
 // The total objective
@@ -836,36 +747,40 @@ enum {
 /// Start with FASTLOSS_OBJECTIVE, then either a preset below, or `fastloss_objective_enable` for each term.
 /// The fields may also be set by hand.
 typedef struct fastloss_objective {
-    size_t size;                                ///< sizeof(fastloss_objective)
-    uint32_t terms;                             ///< bits of the terms that are on
-    fastloss_nonzero_form nonzero_form;         ///< probabilities
-    float weights[FASTLOSS_TERM_CAPACITY];      ///< finite; those of terms that are off are not looked at
-    fastloss_empty_rule mask_when_empty;        ///< error; for the value terms
-    float elastic_threshold;                    ///< 0.8
-    fastloss_empty_rule elastic_when_empty;     ///< error
-    float contrastive_temperature;              ///< 0.5
-    fastloss_empty_rule contrastive_when_empty; ///< error
-    fastloss_reduction cell_type_reduction;     ///< mean
-    fastloss_empty_rule cell_type_when_empty;   ///< error
-    int32_t cell_type_ignored_label;            ///< -100
-    fastloss_reduction batch_reduction;         ///< mean
-    fastloss_empty_rule batch_when_empty;       ///< error
-    int32_t batch_ignored_label;                ///< -100
-    float batch_lambda;                         ///< 1: the factor of the gradient reversal
+    size_t size;                                 ///< sizeof(fastloss_objective)
+    uint32_t terms;                              ///< bits of the terms that are on
+    fastloss_nonzero_form nonzero_form;          ///< probabilities
+    float weights[FASTLOSS_TERM_CAPACITY];       ///< finite; those of terms that are off are not looked at
+    fastloss_empty_rule mask_when_empty;         ///< error; for the value terms
+    float elastic_threshold;                     ///< 0.8
+    fastloss_empty_rule elastic_when_empty;      ///< error
+    float contrastive_temperature;               ///< 0.5
+    fastloss_empty_rule contrastive_when_empty;  ///< error
+    fastloss_reduction cell_type_reduction;      ///< mean
+    fastloss_empty_rule cell_type_when_empty;    ///< error
+    int32_t cell_type_ignored_label;             ///< -100
+    fastloss_reduction batch_reduction;          ///< mean
+    fastloss_empty_rule batch_when_empty;        ///< error
+    int32_t batch_ignored_label;                 ///< -100
+    float batch_lambda;                          ///< 1: the factor of the gradient reversal
 } fastloss_objective;
 
 /// No term is on; everything else is the default.
-#define FASTLOSS_OBJECTIVE                                                                            \
-    { sizeof(fastloss_objective), 0, FASTLOSS_NONZERO_PROBABILITIES, { 0.0f }, FASTLOSS_EMPTY_ERROR,  \
-      0.8f, FASTLOSS_EMPTY_ERROR, 0.5f, FASTLOSS_EMPTY_ERROR, FASTLOSS_REDUCTION_MEAN,                \
-      FASTLOSS_EMPTY_ERROR, FASTLOSS_IGNORED_LABEL, FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR,    \
-      FASTLOSS_IGNORED_LABEL, 1.0f }
+#define FASTLOSS_OBJECTIVE                                    \
+    {sizeof(fastloss_objective),     0,                       \
+     FASTLOSS_NONZERO_PROBABILITIES, {0.0f},                  \
+     FASTLOSS_EMPTY_ERROR,           0.8f,                    \
+     FASTLOSS_EMPTY_ERROR,           0.5f,                    \
+     FASTLOSS_EMPTY_ERROR,           FASTLOSS_REDUCTION_MEAN, \
+     FASTLOSS_EMPTY_ERROR,           FASTLOSS_IGNORED_LABEL,  \
+     FASTLOSS_REDUCTION_MEAN,        FASTLOSS_EMPTY_ERROR,    \
+     FASTLOSS_IGNORED_LABEL,         1.0f}
 
 /// Switches a term on, or changes its weight.
 /// \return NULL_POINTER, INVALID_STRUCT, INVALID_ENUMERATION (no such term). The weight is checked when it is
 ///         used.
-FASTLOSS_API fastloss_status fastloss_objective_enable(
-    fastloss_objective *objective, fastloss_term term, float weight);
+FASTLOSS_API fastloss_status
+fastloss_objective_enable(fastloss_objective *objective, fastloss_term term, float weight);
 
 /// Switches a term off. Errors as `fastloss_objective_enable`.
 FASTLOSS_API fastloss_status fastloss_objective_disable(fastloss_objective *objective, fastloss_term term);
@@ -893,15 +808,15 @@ FASTLOSS_API fastloss_status fastloss_objective_perturbation(fastloss_objective 
 FASTLOSS_API fastloss_status fastloss_objective_multi_omics(fastloss_objective *objective);
 
 /// Generative pretraining: MSE + MVC, and with `from_cell_embedding` the MSE of the generated values.
-FASTLOSS_API fastloss_status fastloss_objective_generative_pretraining(
-    fastloss_objective *objective, bool from_cell_embedding);
+FASTLOSS_API fastloss_status
+fastloss_objective_generative_pretraining(fastloss_objective *objective, bool from_cell_embedding);
 
 /// Pretraining on masked values with cell types: MSE + CLS + 10 CCE + MVC.
 FASTLOSS_API fastloss_status fastloss_objective_masked_pretraining(fastloss_objective *objective);
 
 /// scFormer's integration: as `fastloss_objective_integration` with beta 0.5, optionally with CLS and 10 CCE.
-FASTLOSS_API fastloss_status fastloss_objective_scformer(
-    fastloss_objective *objective, bool cell_types, bool contrastive);
+FASTLOSS_API fastloss_status
+fastloss_objective_scformer(fastloss_objective *objective, bool cell_types, bool contrastive);
 
 /// A matrix that is read; NULL data: it is not given.
 typedef struct fastloss_view {
@@ -925,32 +840,48 @@ typedef struct fastloss_mutable_view {
 /// it is on; others may be given and are not looked at. Where B is 0, a pointer that is not NULL says that
 /// the input is given.
 typedef struct fastloss_objective_inputs {
-    size_t size;                            ///< sizeof(fastloss_objective_inputs)
-    int64_t cells;                          ///< B
-    int64_t genes;                          ///< L
-    int64_t width;                          ///< D, of both cell embeddings
-    int64_t cell_type_count;                ///< C of the cell types
-    int64_t batch_count;                    ///< C of the batches
-    fastloss_view targets;                  ///< B x L: all value terms
-    fastloss_mask_view mask;                ///< B x L: all value terms
-    fastloss_view gene_predictions;         ///< B x L: MASKED_GENE
-    fastloss_view gene_nonzero;             ///< B x L: MASKED_GENE_ZERO
-    fastloss_view cell_predictions;         ///< B x L: CELL_GENE
-    fastloss_view cell_nonzero;             ///< B x L: CELL_GENE_ZERO
-    fastloss_view generated_predictions;    ///< B x L: GENERATION
-    fastloss_view cell_embedding;           ///< B x D: ELASTIC, CONTRASTIVE
-    fastloss_view second_cell_embedding;    ///< B x D: CONTRASTIVE
-    fastloss_view cell_type_logits;         ///< B x cell_type_count: CELL_TYPE
-    fastloss_view batch_logits;             ///< B x batch_count: BATCH
-    const int32_t *cell_type_labels;        ///< B labels: CELL_TYPE; needed with its logits
-    const int32_t *batch_labels;            ///< B labels: BATCH; needed with its logits
+    size_t size;                          ///< sizeof(fastloss_objective_inputs)
+    int64_t cells;                        ///< B
+    int64_t genes;                        ///< L
+    int64_t width;                        ///< D, of both cell embeddings
+    int64_t cell_type_count;              ///< C of the cell types
+    int64_t batch_count;                  ///< C of the batches
+    fastloss_view targets;                ///< B x L: all value terms
+    fastloss_mask_view mask;              ///< B x L: all value terms
+    fastloss_view gene_predictions;       ///< B x L: MASKED_GENE
+    fastloss_view gene_nonzero;           ///< B x L: MASKED_GENE_ZERO
+    fastloss_view cell_predictions;       ///< B x L: CELL_GENE
+    fastloss_view cell_nonzero;           ///< B x L: CELL_GENE_ZERO
+    fastloss_view generated_predictions;  ///< B x L: GENERATION
+    fastloss_view cell_embedding;         ///< B x D: ELASTIC, CONTRASTIVE
+    fastloss_view second_cell_embedding;  ///< B x D: CONTRASTIVE
+    fastloss_view cell_type_logits;       ///< B x cell_type_count: CELL_TYPE
+    fastloss_view batch_logits;           ///< B x batch_count: BATCH
+    const int32_t *cell_type_labels;      ///< B labels: CELL_TYPE; needed with its logits
+    const int32_t *batch_labels;          ///< B labels: BATCH; needed with its logits
 } fastloss_objective_inputs;
 
 /// Nothing is given.
-#define FASTLOSS_OBJECTIVE_INPUTS                                                                    \
-    { sizeof(fastloss_objective_inputs), 0, 0, 0, 0, 0, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },       \
-      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },     \
-      { NULL, 0 }, NULL, NULL }
+#define FASTLOSS_OBJECTIVE_INPUTS       \
+    {sizeof(fastloss_objective_inputs), \
+     0,                                 \
+     0,                                 \
+     0,                                 \
+     0,                                 \
+     0,                                 \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     {NULL, 0},                         \
+     NULL,                              \
+     NULL}
 
 /// Where the gradients of the total go: a buffer for each that is wanted, of the shape of the input of the
 /// same name, which has to be given. Where the terms that read the input are off, it receives 0 (or keeps
@@ -972,10 +903,20 @@ typedef struct fastloss_objective_gradients {
 } fastloss_objective_gradients;
 
 /// No gradient is wanted yet; scale 1, overwritten.
-#define FASTLOSS_OBJECTIVE_GRADIENTS                                                                 \
-    { sizeof(fastloss_objective_gradients), 1.0f, FASTLOSS_UPDATE_OVERWRITE, { NULL, 0 },            \
-      { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 },     \
-      { NULL, 0 }, { NULL, 0 } }
+#define FASTLOSS_OBJECTIVE_GRADIENTS       \
+    {sizeof(fastloss_objective_gradients), \
+     1.0f,                                 \
+     FASTLOSS_UPDATE_OVERWRITE,            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0},                            \
+     {NULL, 0}}
 
 /// The total with everything that upstream logs beside it. Entries of terms that are off are 0.
 typedef struct fastloss_objective_value {
@@ -991,8 +932,7 @@ typedef struct fastloss_objective_value {
 } fastloss_objective_value;
 
 /// A place for the result.
-#define FASTLOSS_OBJECTIVE_VALUE \
-    { sizeof(fastloss_objective_value), 0.0, 0.0, 0, 0, 0, { 0.0 }, { 0.0 }, { 0.0 } }
+#define FASTLOSS_OBJECTIVE_VALUE {sizeof(fastloss_objective_value), 0.0, 0.0, 0, 0, 0, {0.0}, {0.0}, {0.0}}
 
 /// The total objective: the total, every term, the relative error, and the total's gradient with respect to
 /// every input that has a buffer. The value terms run in one fused pass over targets and mask.
@@ -1007,10 +947,8 @@ typedef struct fastloss_objective_value {
 /// \param value      receives the result; its `size` has to be set (FASTLOSS_OBJECTIVE_VALUE).
 /// \return MISSING_INPUT, GRADIENT_WITHOUT_INPUT, whatever the terms' own losses return.
 FASTLOSS_API fastloss_status fastloss_total_objective(
-    const fastloss_objective *objective,
-    const fastloss_objective_inputs *inputs,
-    const fastloss_objective_gradients *gradients,
-    fastloss_workspace *workspace,
+    const fastloss_objective *objective, const fastloss_objective_inputs *inputs,
+    const fastloss_objective_gradients *gradients, fastloss_workspace *workspace,
     fastloss_objective_value *value);
 
 #ifdef __cplusplus

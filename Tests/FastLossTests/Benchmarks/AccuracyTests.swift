@@ -4,10 +4,12 @@ import Benchmarks
 import Testing
 
 @Suite struct AccuracyTests {
-    @Test(arguments: [
-        (2, 2, 0), (3, 2, 0.5), (-1, 2, 1.5), (0.5, 0, 0.5), (0, 0, 0), (.nan, .nan, 0), (.nan, 1, .infinity),
-        (1, .nan, .infinity), (.infinity, .infinity, 0), (.infinity, 1, .infinity),
-    ] as [(Float, Double, Double)])
+    @Test(
+        arguments: [
+            (2, 2, 0), (3, 2, 0.5), (-1, 2, 1.5), (0.5, 0, 0.5), (0, 0, 0), (.nan, .nan, 0),
+            (.nan, 1, .infinity),
+            (1, .nan, .infinity), (.infinity, .infinity, 0), (.infinity, 1, .infinity),
+        ] as [(Float, Double, Double)])
     func `a value's error is relative to the truth`(value: Float, truth: Double, expected: Double) {
         #expect(relativeError(of: value, to: truth) == expected)
     }

@@ -16,7 +16,8 @@ import Testing
     }
 
     @Test(arguments: [(1, 1, 1), (700, 1, 1), (800, 1, 2), (5 * 512, 2, 6), (1, 3, 3)])
-    func `bytes are rounded to blocks, at least one per worker`(bytes: Int, workers: Int, blocks: Int) throws {
+    func `bytes are rounded to blocks, at least one per worker`(bytes: Int, workers: Int, blocks: Int) throws
+    {
         let stream = try MemoryStreams.ofThisMachine().make(bytes, .value, workers)
         #expect(stream() == Float(blocks * Self.block / 4) / 1024)
     }

@@ -43,17 +43,20 @@ import Testing
             states: Span(), weights: Span(), shape: shape, weightings: weightings, embeddings: &embeddings,
             workspace: workspace)
         try pooling.statesGradient(
-            embeddingGradient: Span(), weights: Span(), shape: shape, weightings: weightings, gradient: &gradient,
+            embeddingGradient: Span(), weights: Span(), shape: shape, weightings: weightings,
+            gradient: &gradient,
             workspace: workspace)
         try pooling.weightsGradient(
-            embeddingGradient: Span(), states: Span(), shape: shape, weightings: weightings, gradient: &gradient,
+            embeddingGradient: Span(), states: Span(), shape: shape, weightings: weightings,
+            gradient: &gradient,
             workspace: workspace)
         #expect(workspace.byteCount == 0 || cells > 0)
     }
 
     @Test func normsOfSumsWithoutElements() throws {
         let result = try NormalizedWeightedTokenPooling().value(
-            states: [], weights: [1, 2, 3, 4], shape: TokenShape(cells: 2, tokens: 1, width: 0), weightings: 2)
+            states: [], weights: [1, 2, 3, 4], shape: TokenShape(cells: 2, tokens: 1, width: 0), weightings: 2
+        )
         #expect(result.embeddings.isEmpty)
         #expect(result.norms == [0, 0, 0, 0])
     }
@@ -87,8 +90,10 @@ import Testing
             try elastic.value(embeddings: Span(), shape: shape, workspace: workspace)
                 == LossValue(value: 0.75, selectedCount: rows))
         #expect(
-            try elastic.valueAndGradient(embeddings: Span(), shape: shape, gradient: &first, workspace: workspace)
-                .value == 0.75)
+            try elastic.valueAndGradient(
+                embeddings: Span(), shape: shape, gradient: &first, workspace: workspace
+            )
+            .value == 0.75)
         let contrastive = try ContrastiveCellEmbedding().valueAndGradient(
             first: Span(), second: Span(), shape: shape, firstGradient: &first, secondGradient: &second,
             workspace: workspace)

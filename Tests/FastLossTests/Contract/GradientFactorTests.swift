@@ -28,7 +28,9 @@ import Testing
     }
 
     @Test func aProductThatIsNoFloat() {
-        expectError("lambda · gradientScale is -1.0000000300949327e+60, but it must be at most 3.4e38 in magnitude") {
+        expectError(
+            "lambda · gradientScale is -1.0000000300949327e+60, but it must be at most 3.4e38 in magnitude"
+        ) {
             () throws(LossError) in _ = try Self.adversarial(lambda: 1e30, scale: 1e30)
         }
         expectError("gradientScale is inf, but it must be finite") { () throws(LossError) in

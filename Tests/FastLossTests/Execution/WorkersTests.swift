@@ -13,7 +13,9 @@ import Testing
     func everyTaskRunsOnce(workers: Int, tasks: Int) {
         for cost in [0, Self.worthSharing] {
             let runs = (0..<tasks).map { _ in Counter() }
-            forEachTask(tasks, workers: workers, estimatedNanoseconds: cost) { task, _ in runs[task].increment() }
+            forEachTask(tasks, workers: workers, estimatedNanoseconds: cost) { task, _ in
+                runs[task].increment()
+            }
             #expect(runs.allSatisfy { $0.value == 1 })
         }
     }
@@ -72,7 +74,9 @@ import Testing
 }
 
 /// What a loop pays that itself calls from several threads, where timings mean something.
-@Suite(.serialized, .enabled(if: !_isDebugAssertConfiguration(), "only an optimised build's timings mean something"))
+@Suite(
+    .serialized,
+    .enabled(if: !_isDebugAssertConfiguration(), "only an optimised build's timings mean something"))
 struct ConcurrentCallersTests {
     /// Calls that four threads make at the same time, each asking for two workers, take no longer than one
     /// thread takes for all of them alone: nobody gets in another's way. Twice that is allowed, because other

@@ -19,7 +19,9 @@ import Testing
                 logits: random.normals(rows * classes, scale: scale), labels: labels, classes: classes)
         }
 
-        func truth<T: ReferenceScalar>(_ reduction: Reference.Reduction, _: T.Type) -> (
+        func truth<T: ReferenceScalar>(
+            _ reduction: Reference.Reduction, _: T.Type
+        ) -> (
             value: T, gradient: [T]
         ) {
             var gradient = logits.map { T($0) }

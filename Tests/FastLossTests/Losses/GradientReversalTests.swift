@@ -138,7 +138,10 @@ import Testing
                 "discriminatorGradient has 5 elements, but the other arguments ask for 4"
             ),
             ([4, 4, 3], [0, 1], 1, "embeddingGradient has 3 elements, but the other arguments ask for 4"),
-            ([4, 4, 4], [0, 2], 1, "label 2 in row 1 of labels is neither a class (0 to 1) nor the ignored label"),
+            (
+                [4, 4, 4], [0, 2], 1,
+                "label 2 in row 1 of labels is neither a class (0 to 1) nor the ignored label"
+            ),
             ([4, 4, 4], [0, 1], .nan, "gradientScale is nan, but it must be finite"),
             (
                 [4, 4, 4], [-100, -100], 1,

@@ -190,7 +190,8 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         ) { _, _, _ in },
         ObjectiveMistake(
             name: "weight times gradient scale",
-            message: "weight · gradientScale is 2.0416940798311732e+39, but it must be at most 3.4e38 in magnitude",
+            message:
+                "weight · gradientScale is 2.0416940798311732e+39, but it must be at most 3.4e38 in magnitude",
             concernsValue: false, gradientScale: .greatestFiniteMagnitude
         ) { _, _, _ in },
     ]

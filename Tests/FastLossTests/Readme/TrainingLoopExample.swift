@@ -44,7 +44,8 @@ func trainExample(
             shape: batch.shape, targets: batch.targets.span, mask: batch.mask.span,
             genePredictions: output.genes.span, width: model.width, cellEmbedding: output.embedding.span)
         var (genes, embedding) = (output.genes, output.embedding)
-        var gradients = ObjectiveGradients(genePredictions: genes.mutableSpan, cellEmbedding: embedding.mutableSpan)
+        var gradients = ObjectiveGradients(
+            genePredictions: genes.mutableSpan, cellEmbedding: embedding.mutableSpan)
         report(try objective.valueAndGradient(inputs, gradients: &gradients, workspace: workspace))
         model.backward(genes, embedding)  // now the gradients
     }

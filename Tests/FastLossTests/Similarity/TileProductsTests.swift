@@ -24,7 +24,8 @@ import Testing
         init(_ rows: Int, _ columns: Int, stride: Int, padding: Float, seed: Int) {
             (self.rows, self.columns, self.stride) = (rows, columns, stride)
             elements = (0..<max(1, rows * stride)).map { index in
-                index % stride < columns ? Float((index / stride * 7 + index % stride * 3 + seed) % 9 - 4) : padding
+                index % stride < columns
+                    ? Float((index / stride * 7 + index % stride * 3 + seed) % 9 - 4) : padding
             }
         }
 
@@ -82,7 +83,8 @@ import Testing
         expect(shape, accumulates: accumulates, element: { a[$1, $0] * b[$1, $2] }) { c, stride in
             a.withPointer { a in
                 b.withPointer { b in
-                    TileProducts.multiplyTransposedLeft(a, b, into: c, stride: stride, accumulates: accumulates)
+                    TileProducts.multiplyTransposedLeft(
+                        a, b, into: c, stride: stride, accumulates: accumulates)
                 }
             }
         }

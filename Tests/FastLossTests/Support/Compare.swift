@@ -188,7 +188,8 @@ private func record<A: BinaryFloatingPoint, B: BinaryFloatingPoint>(
         return "[\(index)] \(actual[index]), expected \(expected[index]) (difference \(difference))"
     }
     let omitted = indices.count > shownElements ? ["…"] : []
-    let message = (["\(label.isEmpty ? "" : label + ": ")\(summary)"] + shown + omitted).joined(separator: "\n  ")
+    let message = (["\(label.isEmpty ? "" : label + ": ")\(summary)"] + shown + omitted).joined(
+        separator: "\n  ")
     Failures.report(message, sourceLocation)
 }
 

@@ -17,12 +17,16 @@ struct EmbeddingShape: Sendable, CustomStringConvertible {
     /// An unoptimised oracle needs 50 ns for each of its B²·D products: a debug build leaves out what would
     /// take minutes.
     static let all: [EmbeddingShape] = {
-        let rows = [1, 2, 3, 5, 15, 31, 33, 64, 127, 128, 129, 255, 257, 300, 511, 513, 600, 1_024, 1_025, 1_300]
+        let rows = [
+            1, 2, 3, 5, 15, 31, 33, 64, 127, 128, 129, 255, 257, 300, 511, 513, 600, 1_024, 1_025, 1_300,
+        ]
         let shapes = rows.flatMap { rows in
             [1, 3, 16, 33, 128].map { EmbeddingShape(rows: rows, columns: $0) }
         }
         #if DEBUG
-            return shapes.filter { $0.rows * $0.rows * $0.columns <= 400_000 || $0.rows > 1_000 && $0.columns == 1 }
+            return shapes.filter {
+                $0.rows * $0.rows * $0.columns <= 400_000 || $0.rows > 1_000 && $0.columns == 1
+            }
         #else
             return shapes.filter { $0.rows * $0.rows * $0.columns <= 60_000_000 }
         #endif

@@ -176,7 +176,9 @@ import Testing
     }
 
     @Test func `what is no baseline is refused`() throws {
-        #expect(throws: BaselineError.otherSchema(99)) { try RatioBaseline(json: Data(#"{"schema": 99}"#.utf8)) }
+        #expect(throws: BaselineError.otherSchema(99)) {
+            try RatioBaseline(json: Data(#"{"schema": 99}"#.utf8))
+        }
         for text in ["", "[]", "{}", #"{"schema": 1}"#] {
             #expect {
                 try RatioBaseline(json: Data(text.utf8))

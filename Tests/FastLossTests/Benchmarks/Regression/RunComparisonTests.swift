@@ -21,7 +21,8 @@ import Testing
     @Test func `a control that strays makes a round worth nothing`() throws {
         let before = try Self.drift.map { try report(milliseconds: 2, drift: $0) }
         let control = try Self.drift.map { _ in try report(milliseconds: 2, drift: 1) }
-        let outcome = try RunComparison(before: before, after: before, control: control, tolerance: 0.15).run()
+        let outcome = try RunComparison(before: before, after: before, control: control, tolerance: 0.15)
+            .run()
         #expect(outcome.exitCode == .tooNoisy)
     }
 
