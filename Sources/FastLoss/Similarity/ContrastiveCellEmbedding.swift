@@ -1,4 +1,4 @@
-// Contrastive cell embedding (CCE), streamed over slabs of rows of the similarity matrix.
+// Contrastive cell embedding (CCE): the loss, and the epilogue that computes it from rows of similarities.
 
 import CFastLossKernels
 
@@ -24,11 +24,11 @@ import CFastLossKernels
 /// u_i = E_i/‖E_i‖: the gradient projects as if the norm had not been raised, as that of PyTorch's `cosine_similarity` does. A
 /// zero row has N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
 ///
-/// The B×B matrix is never stored: a slab of 256 whole rows is multiplied, its rows turned into their loss and their
-/// probabilities, and the slab multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the
-/// value alone) with nothing computed twice, and about (3·D + 256)·B floats of scratch memory, D rounded up to whole cache
-/// lines and B to whole panels of 32 rows (another 2·D·B where gradients accumulate). Up to 128 rows each worker has its own
-/// 3·D·B of them.
+/// The B×B matrix is never stored. A slab of 256 whole rows is multiplied, its rows become their loss and their probabilities,
+/// and the slab is multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the value
+/// alone); nothing is computed twice. Scratch memory is about (3·D + 256)·B floats, D rounded up to whole cache lines and B to
+/// whole panels of 32 rows. Gradients that accumulate need another D·B, and 64·D for each worker. Up to 128 rows each worker
+/// has its own 3·D·B.
 ///
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
 /// total objective it has the weight 10.
@@ -111,40 +111,15 @@ public struct ContrastiveCellEmbedding: Sendable {
 // MARK: - Plan
 
 extension ContrastiveCellEmbedding {
-    /// What the slab and dN are multiplied by until the gradients' factor, which is applied in double, takes it back: a
-    /// probability may be subnormal in Float where the gradient is not. Sums of 2²⁷ of them are finite.
-    private static let probabilityScale: Float = 0x1p100
-
-    /// Norms below it are raised to it (PyTorch's `cosine_similarity`).
-    private static let normFloor = 1e-8
-
-    /// Rows of A that are in memory at a time: the depth of the product that forms dN₂.
-    private static let slabRows = 256
-
-    /// Rows of a slab, and columns of its transposed product, that one task takes: few enough that two workers, or
-    /// four, find equal shares, as many as B allows, for the reuse of the other operand.
-    private static func rowsPerTask(forBatch rows: Int) -> Int {
-        rows <= 64 ? 16 : rows <= 256 ? 32 : 64
-    }
-
     /// The loss of one batch, and its gradients where they are wanted.
     package struct Plan: FastLoss.Plan {
-        private let first: UnsafePointer<Float>
-        private let second: UnsafePointer<Float>
-        private let shape: MatrixShape
+        private let rows: Int
         private let temperature: Float
-        private let firstOutput: GradientOutput?
-        private let secondOutput: GradientOutput?
-        /// The loss where there are no rows.
+        /// The loss if there are no rows.
         private let emptyValue: Double
-
-        private let firstRows: NormalizedRows.Scratch
-        private let secondRows: NormalizedRows.Scratch
-        private let slab: ScratchArray<Float>
+        /// Nil without elements.
+        private let similarities: BlockedSimilarities?
         private let losses: ScratchArray<Double>
-        // dN where a gradient accumulates. An overwritten gradient serves as its own accumulator.
-        private let firstAside: ScratchArray<Float>
-        private let secondAside: ScratchArray<Float>
 
         package var name: String { "ContrastiveCellEmbedding" }
 
@@ -169,136 +144,75 @@ extension ContrastiveCellEmbedding {
                 try checkNoOverlap(secondOutput.named, NamedMemory(names.first, first.memory))
                 try checkNoOverlap(secondOutput.named, firstOutput?.named)
             }
-            let rows = shape.rows
-            emptyValue = rows > 0 ? 0 : try loss.whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
-            self.first = first.pointer
-            self.second = second.pointer
-            self.shape = shape
-            self.firstOutput = firstOutput
-            self.secondOutput = secondOutput
+            rows = shape.rows
             temperature = loss.temperature
-
-            // Embeddings without elements have the closed form of `run`.
-            let needed = shape.columns > 0 ? shape : MatrixShape(rows: 0, columns: 0)
-            let perTask = rowsPerTask(forBatch: rows)
-            let copies = NormalizedRows.copies(
-                needed, workers: min(layout.workers, (needed.rows + perTask - 1) / perTask))
-            firstRows = try NormalizedRows.Scratch(needed, keepsPanels: false, copies: copies, in: &layout)
-            secondRows = try NormalizedRows.Scratch(needed, keepsPanels: true, copies: copies, in: &layout)
-            slab = try layout.add(
-                min(needed.rows, slabRows), by: TileProducts.stride(forColumns: needed.rows), of: Float.self)
-            losses = try layout.add(needed.rows, of: Double.self)
-            let accumulates = (
-                firstOutput?.mode == FASTLOSS_ACCUMULATE,
-                secondOutput?.mode == FASTLOSS_ACCUMULATE
-            )
-            firstAside = try layout.add(accumulates.0 ? first.count : 0, of: Float.self)
-            secondAside = try layout.add(accumulates.1 ? second.count : 0, of: Float.self)
+            emptyValue = rows > 0 ? 0 : try loss.whenEmpty.value(loss: "ContrastiveCellEmbedding", row: nil)
+            guard rows > 0, shape.columns > 0 else {
+                similarities = nil
+                losses = try layout.add(0, of: Double.self)
+                return
+            }
+            similarities = try BlockedSimilarities(
+                loss.side(first.pointer, shape: shape, batch: rows, gradient: firstOutput),
+                loss.side(second.pointer, shape: shape, batch: rows, gradient: secondOutput),
+                schedule: .strips(RowStrips(rows: rows, columns: rows)), in: &layout)
+            losses = try layout.add(rows, of: Double.self)
         }
 
         package func run(on execution: Execution) -> LossValue {
-            let rows = shape.rows
             guard rows > 0 else { return LossValue(value: emptyValue, selectedCount: 0) }
             // Without elements all cosines are 0, and every row's loss is the logarithm of B equal terms.
-            guard shape.columns > 0 else { return LossValue(value: log(Double(rows)), selectedCount: rows) }
-
-            let firstUnit = NormalizedRows.Copies(
-                first, shape: shape, floor: normFloor, scratch: firstRows, on: execution)
-            let secondUnit = NormalizedRows.Copies(
-                second, shape: shape, floor: normFloor, scratch: secondRows, on: execution)
-            func accumulator(
-                _ output: GradientOutput?, _ aside: ScratchArray<Float>
-            ) -> UnsafeMutablePointer<Float>? {
-                output?.mode == FASTLOSS_ACCUMULATE
-                    ? execution.pointer(aside) : output?.memory.baseAddress
-            }
-            let slab = Slab(
-                memory: execution.pointer(slab), stride: TileProducts.stride(forColumns: rows), shape: shape,
-                first: firstUnit, second: secondUnit, losses: execution.pointer(losses),
-                inverseTemperature: Float(1 / Double(temperature)),
-                firstGradient: accumulator(firstOutput, firstAside),
-                secondGradient: accumulator(secondOutput, secondAside))
-            for start in stride(from: 0, to: rows, by: slabRows) {
-                slab.visit(start..<min(rows, start + slabRows), on: execution)
-            }
-
-            let factor = 1 / (Double(rows) * Double(temperature) * Double(probabilityScale))
-            if let firstOutput {
-                firstUnit.backward(
-                    from: slab.firstGradient, factor: factor * firstOutput.scale,
-                    belowFloor: .unclampedDirection,
-                    into: firstOutput, on: execution)
-            }
-            if let secondOutput {
-                secondUnit.backward(
-                    from: slab.secondGradient, factor: factor * secondOutput.scale,
-                    belowFloor: .unclampedDirection,
-                    into: secondOutput, on: execution)
-            }
-            let sum = (0..<rows).reduce(0.0) { $0 + slab.losses[$1] }
+            guard let similarities else { return LossValue(value: log(Double(rows)), selectedCount: rows) }
+            let epilogue = ContrastiveEpilogue(
+                temperature: temperature, losses: execution.pointer(losses),
+                needsFactors: similarities.formsGradients)
+            similarities.run(epilogue, on: execution)
+            let sum = (0..<rows).reduce(0.0) { $0 + epilogue.losses[$1] }
             return LossValue(value: sum / Double(rows), selectedCount: rows)
         }
     }
 
-    /// A slab of whole rows of A = N₁·N₂ᵀ / τ, which becomes softmax(A) − I in place, times ``probabilityScale``.
-    private struct Slab {
-        let memory: UnsafeMutablePointer<Float>
-        let stride: Int
-        let shape: MatrixShape
-        let first: NormalizedRows.Copies
-        let second: NormalizedRows.Copies
-        let losses: UnsafeMutablePointer<Double>
-        let inverseTemperature: Float
-        let firstGradient: UnsafeMutablePointer<Float>?
-        let secondGradient: UnsafeMutablePointer<Float>?
+    /// PyTorch's `cosine_similarity`: norms below 10⁻⁸ are raised to it.
+    private static let normFloor = NormalizedRows.Floor(norm: 1e-8, gradient: .unclampedDirection)
 
-        private var batch: Int { shape.rows }
-        private var depth: Int { shape.columns }
-        private var needsGradient: Bool { firstGradient != nil || secondGradient != nil }
+    /// Some rows of one of the encodings of `batch` cells.
+    package func side(
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
+        gradient output: GradientOutput?
+    ) -> SimilaritySide {
+        let divisor = Double(batch) * Double(temperature) * Double(ContrastiveEpilogue.probabilityScale)
+        return SimilaritySide(
+            embeddings: embeddings, shape: shape, floor: Self.normFloor, firstRow: firstRow,
+            gradient: output.map { ($0, 1 / divisor * $0.scale) })
+    }
+}
 
-        /// The losses of these rows, their dN₁, and their part of dN₂.
-        func visit(_ rows: Range<Int>, on execution: Execution) {
-            let perTask = rowsPerTask(forBatch: batch)
-            // Of one product, also where there are two: workers that fetch each other's slabs gain less than they compute.
-            // Sharing the work at 64×64×128 would halve the speed where two processors share no cache.
-            let cost = TileProducts.nanoseconds(rows: rows.count, columns: batch, depth: depth)
+// MARK: - Epilogue
 
-            let rowTasks = (rows.count + perTask - 1) / perTask
-            execution.forEachTask(rowTasks, estimatedNanoseconds: cost) { task, worker in
-                let start = rows.lowerBound + task * perTask
-                visitRows(
-                    start..<min(rows.upperBound, start + perTask), of: rows, first[worker], second[worker])
-            }
+/// The cross-entropy of each row of A = S/τ against the cell itself; the row becomes softmax(A) − I, times
+/// ``probabilityScale``. Blocks have whole rows.
+package struct ContrastiveEpilogue: SimilarityEpilogue {
+    /// What the probabilities and dN are multiplied by until the gradient's factor, which is applied in double, takes it back:
+    /// a probability may be subnormal in Float where the gradient is not. Sums of 2²⁷ of them are finite.
+    package static let probabilityScale: Float = 0x1p100
 
-            guard let secondGradient else { return }
-            // dN₂ of different columns of the slab is written by different tasks; its sum over slabs is in their order.
-            let columnTasks = (batch + perTask - 1) / perTask
-            execution.forEachTask(columnTasks, estimatedNanoseconds: cost) { task, worker in
-                let start = task * perTask
-                let columns = start..<min(batch, start + perTask)
-                TileProducts.multiplyTransposedLeft(
-                    MatrixPointer(memory + start, rows: rows.count, columns: columns.count, stride: stride),
-                    first[worker].block(rows), into: secondGradient + start * depth, stride: depth,
-                    accumulates: rows.lowerBound > 0)
-            }
-        }
+    let inverseTemperature: Float
+    /// One for each row of the left operand.
+    let losses: UnsafeMutablePointer<Double>
+    let needsFactors: Bool
 
-        private func visitRows(
-            _ rows: Range<Int>, of slab: Range<Int>, _ first: NormalizedRows, _ second: NormalizedRows
-        ) {
-            let slice = memory + (rows.lowerBound - slab.lowerBound) * stride
-            first.similarities(rows, second, 0..<batch, into: slice, stride: stride)
-            for row in rows {
-                let similarities = slice + (row - rows.lowerBound) * stride
-                losses[row] = kernels.softmax_cross_entropy(
-                    similarities, batch, row, inverseTemperature, probabilityScale, similarities,
-                    needsGradient ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT)
-            }
-            guard let firstGradient else { return }
-            TileProducts.multiply(
-                MatrixPointer(slice, rows: rows.count, columns: batch, stride: stride),
-                second.block(0..<batch),
-                into: firstGradient + rows.lowerBound * depth, stride: depth)
+    package init(temperature: Float, losses: UnsafeMutablePointer<Double>, needsFactors: Bool) {
+        inverseTemperature = Float(1 / Double(temperature))
+        self.losses = losses
+        self.needsFactors = needsFactors
+    }
+
+    package func visit(_ block: SimilarityBlock) {
+        for index in 0..<block.rows.count {
+            let similarities = block.row(index)
+            losses[block.rows.lowerBound + index] = kernels.softmax_cross_entropy(
+                similarities, block.columns.count, block.diagonal + index, inverseTemperature,
+                Self.probabilityScale, similarities, needsFactors ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT)
         }
     }
 }

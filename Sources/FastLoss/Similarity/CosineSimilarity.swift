@@ -51,13 +51,9 @@ public struct CosineSimilarity: Sendable {
 extension CosineSimilarity {
     /// The matrix of one batch.
     package struct Plan: FastLoss.Plan {
-        private let embeddings: UnsafePointer<Float>
-        private let shape: MatrixShape
         private let matrix: UnsafeMutableBufferPointer<Float>
-        private let pairs: TilePairs
-        private let unitRows: NormalizedRows.Scratch
-        private let tiles: ScratchArray<Float>
-        private let panels: ScratchArray<Float>
+        private let rows: Int
+        private let similarities: BlockedSimilarities
 
         package var name: String { "CosineSimilarity" }
 
@@ -71,14 +67,13 @@ extension CosineSimilarity {
                 is: MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount())
             try checkNoOverlap(
                 NamedMemory("similarities", similarities), NamedMemory("embeddings", embeddings.memory))
-            self.embeddings = embeddings.pointer
-            self.shape = shape
             matrix = similarities
-            pairs = TilePairs(rows: shape.rows, largestBlock: Self.tileRows(forBatch: shape.rows))
-            unitRows = try NormalizedRows.Scratch(shape, keepsPanels: false, in: &layout)
-            let workers = min(layout.workers, pairs.count)
-            tiles = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
-            panels = try layout.add(workers, by: NormalizedRows.panelCount(shape), of: Float.self)
+            rows = shape.rows
+            let tiles = TilePairs(rows: rows, largestBlock: Self.tileRows(forBatch: rows))
+            self.similarities = try BlockedSimilarities(
+                SimilaritySide(
+                    embeddings: embeddings.pointer, shape: shape, floor: ElasticCellSimilarity.normFloor),
+                schedule: .tiles(tiles, inRounds: false), in: &layout)
         }
 
         /// Rows of a tile's sides: small ones for small batches, so that two workers find equal shares.
@@ -87,45 +82,36 @@ extension CosineSimilarity {
         }
 
         package func run(on execution: Execution) {
-            guard let matrix = matrix.baseAddress, shape.rows > 0 else { return }
-            let unit = NormalizedRows(
-                embeddings, shape: shape, floor: ElasticCellSimilarity.normFloor, scratch: unitRows,
-                on: execution)
-            let tileCount = pairs.blockRows * pairs.tileStride
-            let panelCount = TileProducts.panelRows * shape.columns
-            let (tiles, panels) = (execution.pointer(tiles), execution.pointer(panels))
-            let cost =
-                TileProducts.nanoseconds(rows: shape.rows, columns: shape.rows, depth: shape.columns) / 2
-            execution.forEachTask(pairs.count, estimatedNanoseconds: cost) { index, worker in
-                let (first, second) = pairs.pair(index)
-                fill(
-                    matrix, unit, pairs.range(first), pairs.range(second), tile: tiles + worker * tileCount,
-                    stride: pairs.tileStride, panel: panels + worker * panelCount)
-            }
+            guard let matrix = matrix.baseAddress, rows > 0 else { return }
+            similarities.run(MatrixEpilogue(matrix: matrix, rows: rows), on: execution)
         }
+    }
+}
 
-        /// One tile and its mirror image, by way of scratch memory: a tile in place would have its rows on few sets of the caches.
-        private func fill(
-            _ matrix: UnsafeMutablePointer<Float>, _ unit: NormalizedRows, _ first: Range<Int>,
-            _ second: Range<Int>,
-            tile: UnsafeMutablePointer<Float>, stride: Int, panel: UnsafeMutablePointer<Float>
-        ) {
-            let rows = unit.shape.rows
-            unit.similarities(first, unit, second, into: tile, stride: stride, scratch: panel)
-            if first == second {
-                // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
-                for i in 0..<first.count {
-                    for j in 0..<i { tile[i * stride + j] = tile[j * stride + i] }
-                }
+// MARK: - Epilogue
+
+/// Copies blocks, and what they stand for, into the whole symmetric matrix.
+///
+/// The driver computes a block in scratch memory: in place its rows would lie on few sets of the caches.
+private struct MatrixEpilogue: SimilarityEpilogue {
+    let matrix: UnsafeMutablePointer<Float>
+    let rows: Int
+
+    func visit(_ block: SimilarityBlock) {
+        if block.rows == block.columns {
+            // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
+            for i in 0..<block.rows.count {
+                for j in 0..<i { block.row(i)[j] = block.row(j)[i] }
             }
-            for (index, row) in first.enumerated() {
-                (matrix + row * rows + second.lowerBound).update(
-                    from: tile + index * stride, count: second.count)
-            }
-            guard first != second else { return }
-            kernels.transpose(
-                tile, first.count, second.count, stride, matrix + second.lowerBound * rows + first.lowerBound,
-                rows)
         }
+        for (index, row) in block.rows.enumerated() {
+            (matrix + row * rows + block.columns.lowerBound).update(
+                from: block.row(index), count: block.columns.count)
+        }
+        let firstMirrored = block.columns.upperBound - block.mirroredColumns
+        kernels.transpose(
+            block.memory + (firstMirrored - block.columns.lowerBound), block.rows.count,
+            block.mirroredColumns, block.stride,
+            matrix + firstMirrored * rows + block.rows.lowerBound, rows)
     }
 }

@@ -1,4 +1,4 @@
-// Elastic cell similarity (ECS, ESC): the loss, and the choice between its two drivers.
+// Elastic cell similarity (ECS, ESC): the loss, and the epilogue that computes it from blocks of similarities.
 
 import CFastLossKernels
 
@@ -33,9 +33,6 @@ public struct ElasticCellSimilarity: Sendable {
         self.threshold = threshold
         self.whenEmpty = whenEmpty
     }
-
-    /// Norms below it are raised to it (PyTorch's `normalize`).
-    static let normFloor = 1e-12
 
     /// The loss; its count is B.
     ///
@@ -102,8 +99,7 @@ extension ElasticCellSimilarity {
             case empty(value: Double)
             /// Embeddings without elements have similarity 0 with each other.
             case withoutElements
-            case matrix(ElasticMatrix)
-            case tiles(ElasticTiles)
+            case similarities(BlockedSimilarities, sums: ScratchArray<Double>)
         }
 
         private let threshold: Float
@@ -122,21 +118,29 @@ extension ElasticCellSimilarity {
             try checkParameter("threshold", loss.threshold, "between -1 and 1") { $0 >= -1 && $0 <= 1 }
             try checkEmbeddings(embeddings, named: argument, shape: shape)
             if let output { try checkGradient(output, of: embeddings, named: argument) }
-            if rows == 0 {
+            guard rows > 0 else {
                 way = .empty(value: try loss.whenEmpty.value(loss: "ElasticCellSimilarity", row: nil))
-            } else if shape.columns == 0 {
-                way = .withoutElements
-            } else if rows <= ElasticMatrix.mostRows {
-                way = .matrix(
-                    try ElasticMatrix(
-                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout
-                    ))
-            } else {
-                way = .tiles(
-                    try ElasticTiles(
-                        embeddings.pointer, shape: shape, threshold: loss.threshold, into: output, in: &layout
-                    ))
+                return
             }
+            guard shape.columns > 0 else {
+                way = .withoutElements
+                return
+            }
+            let similarities = try BlockedSimilarities(
+                ElasticCellSimilarity.side(
+                    embeddings.pointer, shape: shape, batch: rows, gradient: output),
+                schedule: Self.schedule(rows: rows), in: &layout)
+            way = .similarities(similarities, sums: try layout.add(similarities.blocks, of: Double.self))
+        }
+
+        /// Up to 1,024 rows, the whole matrix of factors stays in the last-level cache (4 MiB), and its strips are two stretches
+        /// of independent tasks: with tiles, workers would spend their time between rounds. Beyond, memory grows with B, not
+        /// with B². A tile of 256 × 256 floats (272 KiB) stays in the second-level cache between its three products; fewer rows
+        /// visit the gradient more often, more gain nothing.
+        private static func schedule(rows: Int) -> BlockedSimilarities.Schedule {
+            rows <= 1024
+                ? .strips(RowStrips(upperTriangleOf: rows))
+                : .tiles(TilePairs(rows: rows, largestBlock: 256), inRounds: true)
         }
 
         package func run(on execution: Execution) -> LossValue {
@@ -145,15 +149,56 @@ extension ElasticCellSimilarity {
             switch way {
             case .empty(let value): return LossValue(value: value, selectedCount: 0)
             case .withoutElements: sum = pairs * Double(threshold) * Double(threshold)
-            case .matrix(let matrix): sum = matrix.run(on: execution)
-            case .tiles(let tiles): sum = tiles.run(on: execution)
+            case .similarities(let similarities, let sums):
+                let epilogue = ElasticEpilogue(
+                    threshold: threshold, sums: execution.pointer(sums),
+                    needsFactors: similarities.formsGradients)
+                similarities.run(epilogue, on: execution)
+                sum = (0..<similarities.blocks).reduce(0) { $0 + epilogue.sums[$1] }
             }
             return LossValue(value: 1 - sum / pairs, selectedCount: rows)
         }
     }
 
-    /// dL/dN from Σ_j (C_ij − β)·N_j: L holds −(c − β)²/B² of each pair twice, −2/B² by the square and 2 by the symmetry.
-    static func gradientFactor(_ output: GradientOutput, rows: Int) -> Double {
-        -4 * output.scale / (Double(rows) * Double(rows))
+    /// PyTorch's `normalize`: norms below 10⁻¹² are raised to it.
+    static let normFloor = NormalizedRows.Floor(norm: 1e-12, gradient: .constantNorm)
+
+    /// Some rows of a batch of `batch` rows.
+    package static func side(
+        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
+        gradient output: GradientOutput?
+    ) -> SimilaritySide {
+        // dL/dN from Σ_j (C_ij − β)·N_j: L holds −(c − β)²/B² of each pair twice, −2/B² by the square and 2 by the symmetry.
+        SimilaritySide(
+            embeddings: embeddings, shape: shape, floor: normFloor, firstRow: firstRow,
+            gradient: output.map { ($0, -4 * $0.scale / (Double(batch) * Double(batch))) })
+    }
+}
+
+// MARK: - Epilogue
+
+/// Σ (C_ij − β)² of each block, mirror images included; an element becomes C_ij − β where S_ij > 0 and i ≠ j, else 0.
+package struct ElasticEpilogue: SimilarityEpilogue {
+    let threshold: Float
+    /// One for each block.
+    let sums: UnsafeMutablePointer<Double>
+    let needsFactors: Bool
+
+    package init(threshold: Float, sums: UnsafeMutablePointer<Double>, needsFactors: Bool) {
+        self.threshold = threshold
+        self.sums = sums
+        self.needsFactors = needsFactors
+    }
+
+    package func visit(_ block: SimilarityBlock) {
+        // A zero counts β² and has no gradient, as the loss asks of the diagonal.
+        for row in block.diagonalRows { block.row(row)[block.diagonal + row] = 0 }
+        func sum(_ columns: Range<Int>) -> Double {
+            kernels.elastic_cell_similarity(
+                block.memory + columns.lowerBound, block.rows.count, columns.count, block.stride, threshold,
+                needsFactors ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT)
+        }
+        let once = block.columns.count - block.mirroredColumns
+        sums[block.number] = sum(0..<once) + 2 * sum(once..<block.columns.count)
     }
 }

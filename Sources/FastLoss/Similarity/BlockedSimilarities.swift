@@ -1,0 +1,248 @@
+// The driver of blocked similarities: computes a similarity matrix block by block, and forms the gradients of its operands.
+
+import CFastLossKernels
+
+/// A pass over S = N_left·N_rightᵀ, whose blocks an epilogue turns into its results and into factors G in place.
+///
+/// The pass decides which blocks are computed, in which order and by which workers, and forms
+///
+///     dN_left = G·N_right,   dN_right = Gᵀ·N_left
+///
+/// where they are wanted, each carried back through the normalisation. What the numbers mean is the epilogue's business. No result
+/// depends on the number of workers: a task writes to its own memory, and each sum has one order.
+///
+/// The two sides may be parts of a larger batch, with any numbers of rows. A pass with one side computes the symmetric matrix
+/// of that side with itself, half of it, and G is symmetric, too; the gradient of the side is then G·N alone.
+package struct BlockedSimilarities {
+    /// Which blocks there are, and in which order.
+    package enum Schedule {
+        /// Strips of whole rows: a slab of them is in memory at a time, shared by the workers.
+        case strips(RowStrips)
+        /// The square tiles of a symmetric matrix, one of them in each worker's memory at a time. `inRounds` are rounds of
+        /// tiles that share no rows, so that gradients can be formed; without, the tiles come in any order.
+        case tiles(TilePairs, inRounds: Bool)
+    }
+
+    private let schedule: Schedule
+    private let shape: MatrixShape
+    private let diagonal: Int
+    private let left: WorkerOperands.Scratch
+    private let right: WorkerOperands.Scratch?
+    private let leftGradient: UnitGradient.Scratch?
+    private let rightGradient: UnitGradient.Scratch?
+    /// The slab, or a tile for each worker.
+    private let factors: ScratchArray<Float>
+    /// A panel for each worker, if the right operand keeps none.
+    private let panels: ScratchArray<Float>
+
+    /// Plans a pass over two sides of D columns each, D > 0.
+    ///
+    /// - Parameters:
+    ///   - right: nil for the similarities of one side with itself, by a schedule for symmetric matrices.
+    ///   - schedule: of the sides' numbers of rows.
+    package init(
+        _ left: SimilaritySide, _ right: SimilaritySide? = nil, schedule: Schedule,
+        in layout: inout ScratchLayout
+    ) throws(LossError) {
+        TileProducts.prepare()
+        self.schedule = schedule
+        shape = left.shape
+        diagonal = left.firstRow - (right ?? left).firstRow
+        let columns = shape.columns
+        switch schedule {
+        case .strips(let strips):
+            let slabWorkers = min(layout.workers, strips.mostStrips)
+            let workers = right == nil ? slabWorkers : min(layout.workers, strips.mostTasks)
+            self.left = try WorkerOperands.Scratch(
+                left, keepsPanels: right == nil, workers: workers, in: &layout)
+            self.right = try right.map { side throws(LossError) in
+                try WorkerOperands.Scratch(side, keepsPanels: true, workers: workers, in: &layout)
+            }
+            factors = try layout.add(
+                min(strips.rows, strips.slabRows), by: TileProducts.stride(forColumns: strips.columns),
+                of: Float.self)
+            panels = try layout.add(0, of: Float.self)
+            leftGradient = try UnitGradient.Scratch(
+                left, rowsAtATime: strips.stripRows, workers: slabWorkers, in: &layout)
+            rightGradient = try right.flatMap { side throws(LossError) in
+                try UnitGradient.Scratch(side, rowsAtATime: nil, workers: workers, in: &layout)
+            }
+        case .tiles(let pairs, let inRounds):
+            assert(right == nil, "tiles are those of a symmetric matrix")
+            let workers = min(layout.workers, inRounds ? pairs.mostPairsInARound : pairs.count)
+            self.left = try WorkerOperands.Scratch(left, keepsPanels: false, workers: 1, in: &layout)
+            self.right = nil
+            factors = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
+            panels = try layout.add(
+                workers, by: TileProducts.packedCount(rows: TileProducts.panelRows, columns: columns),
+                of: Float.self)
+            leftGradient = try UnitGradient.Scratch(left, rowsAtATime: nil, workers: workers, in: &layout)
+            rightGradient = nil
+        }
+    }
+
+    /// How many blocks the epilogue will visit; their numbers are below it.
+    package var blocks: Int {
+        switch schedule {
+        case .strips(let strips): strips.count
+        case .tiles(let pairs, _): pairs.count
+        }
+    }
+
+    /// Whether the epilogue's factors are needed.
+    package var formsGradients: Bool { leftGradient != nil || rightGradient != nil }
+
+    /// Visits every block once, and writes the gradients.
+    package func run(_ epilogue: some SimilarityEpilogue, on execution: Execution) {
+        switch schedule {
+        case .strips(let strips): run(strips, epilogue, on: execution)
+        case .tiles(let pairs, let inRounds): run(pairs, inRounds: inRounds, epilogue, on: execution)
+        }
+    }
+}
+
+// MARK: - Strips
+
+extension BlockedSimilarities {
+    private func run(_ strips: RowStrips, _ epilogue: some SimilarityEpilogue, on execution: Execution) {
+        let leftOperands = WorkerOperands(left, on: execution)
+        let rightOperands = right.map { WorkerOperands($0, on: execution) } ?? leftOperands
+        let leftGradient = UnitGradient(leftGradient, on: execution)
+        let rightGradient = UnitGradient(rightGradient, on: execution)
+        let memory = execution.pointer(factors)
+        let stride = TileProducts.stride(forColumns: strips.columns)
+        let isSymmetric = right == nil
+        var visited = 0
+
+        for index in 0..<strips.slabs {
+            let slab = strips.slab(index)
+            func factors(_ rows: Range<Int>) -> MatrixPointer {
+                MatrixPointer(
+                    memory + (rows.lowerBound - slab.lowerBound) * stride, rows: rows.count,
+                    columns: strips.columns, stride: stride)
+            }
+            /// dN_left of the rows of a strip, which no other strip adds to.
+            func formLeftGradient(_ rows: Range<Int>, worker: Int) {
+                guard let leftGradient else { return }
+                TileProducts.multiply(
+                    factors(rows), rightOperands[worker].rows.block(0..<strips.columns),
+                    into: leftGradient.place(rows.lowerBound, worker: worker), stride: leftGradient.stride)
+                leftGradient.carryBack(rows, through: leftOperands[worker].rows, worker: worker)
+            }
+
+            // Of one product, even if a task forms two: workers that fetch each other's slabs gain less than they compute.
+            // Measured: the article Tuning.
+            let cost = strips.nanoseconds(slab, depth: shape.columns)
+            // A helper normalises the rows before it takes its share. If the share is half of the upper triangle, and no
+            // gradient follows, that must be worth twice as much.
+            let firstCost = isSymmetric && !formsGradients ? cost / 2 : cost
+            let first = visited
+            execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: firstCost) { task, worker in
+                let rows = strips.strip(task, of: slab)
+                let columns = strips.columns(of: rows)
+                let mirrored = strips.mirroredColumns(of: rows)
+                let block = SimilarityBlock(
+                    number: first + task, rows: rows, columns: columns,
+                    diagonal: rows.lowerBound + diagonal - columns.lowerBound, mirroredColumns: mirrored,
+                    memory: memory + (rows.lowerBound - slab.lowerBound) * stride + columns.lowerBound,
+                    stride: stride)
+                leftOperands[worker].similarities(
+                    rows, rightOperands[worker], columns, into: block.memory, stride: stride, scratch: nil)
+                epilogue.visit(block)
+                if !isSymmetric {
+                    formLeftGradient(rows, worker: worker)
+                } else if leftGradient != nil {
+                    let firstMirrored = strips.columns - mirrored
+                    kernels.transpose(
+                        block.memory + (firstMirrored - columns.lowerBound), rows.count, mirrored, stride,
+                        memory + firstMirrored * stride + rows.lowerBound, stride)
+                }
+            }
+            visited += strips.strips(of: slab)
+
+            if isSymmetric, leftGradient != nil {
+                // The mirrored factors are complete.
+                execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in
+                    formLeftGradient(strips.strip(task, of: slab), worker: worker)
+                }
+            }
+            if let rightGradient {
+                // Each task has its own columns of the slab; their sums over the slabs are in the slabs' order.
+                let all = 0..<strips.columns
+                execution.forEachTask(strips.strips(of: all), estimatedNanoseconds: cost) { task, worker in
+                    let columns = strips.strip(task, of: all)
+                    let place = rightGradient.place(columns.lowerBound, worker: worker)
+                    TileProducts.multiplyTransposedLeft(
+                        MatrixPointer(
+                            memory + columns.lowerBound, rows: slab.count, columns: columns.count,
+                            stride: stride),
+                        leftOperands[worker].rows.block(slab), into: place, stride: rightGradient.stride,
+                        accumulates: index > 0)
+                    if index == strips.slabs - 1 {
+                        rightGradient.carryBack(columns, through: rightOperands[worker].rows, worker: worker)
+                    }
+                }
+            }
+        }
+    }
+}
+
+// MARK: - Tiles
+
+extension BlockedSimilarities {
+    private func run(
+        _ pairs: TilePairs, inRounds: Bool, _ epilogue: some SimilarityEpilogue, on execution: Execution
+    ) {
+        let operands = WorkerOperands(left, on: execution)
+        let operand = operands[0]
+        let gradient = UnitGradient(leftGradient, on: execution)
+        let (tiles, panels) = (execution.pointer(factors), execution.pointer(panels))
+        let stride = pairs.tileStride
+        let tileCount = pairs.blockRows * stride
+        let panelCount = TileProducts.panelRows * shape.columns
+
+        func visit(_ rows: Range<Int>, _ columns: Range<Int>, number: Int, isFirst: Bool, worker: Int) {
+            let isDiagonal = rows == columns
+            let tile = SimilarityBlock(
+                number: number, rows: rows, columns: columns,
+                diagonal: rows.lowerBound - columns.lowerBound,
+                mirroredColumns: isDiagonal ? 0 : columns.count, memory: tiles + worker * tileCount,
+                stride: stride)
+            operand.similarities(
+                rows, operand, columns, into: tile.memory, stride: stride,
+                scratch: panels + worker * panelCount)
+            epilogue.visit(tile)
+            guard let gradient else { return }
+            TileProducts.multiply(
+                tile.matrix, operand.rows.block(columns),
+                into: gradient.place(rows.lowerBound, worker: worker), stride: gradient.stride,
+                accumulates: !isFirst)
+            guard !isDiagonal else { return }
+            TileProducts.multiplyTransposedLeft(
+                tile.matrix, operand.rows.block(rows),
+                into: gradient.place(columns.lowerBound, worker: worker), stride: gradient.stride,
+                accumulates: !isFirst)
+        }
+
+        let products = gradient == nil ? 1 : 3
+        let cost = TileProducts.nanoseconds(
+            rows: products * pairs.blockRows, columns: pairs.blockRows, depth: shape.columns)
+        var visited = 0
+        for round in 0..<(inRounds ? pairs.rounds : 1) {
+            let count = inRounds ? pairs.pairs(inRound: round) : pairs.count
+            let first = visited
+            execution.forEachTask(count, estimatedNanoseconds: Double(count) * cost) { index, worker in
+                let pair = inRounds ? pairs.pair(index, inRound: round) : pairs.pair(index)
+                visit(
+                    pairs.range(pair.first), pairs.range(pair.second), number: first + index,
+                    isFirst: round == 0, worker: worker)
+            }
+            visited += count
+        }
+        if let gradient {
+            operands.forEachTask(on: execution) { rows, worker in
+                gradient.carryBack(rows, through: operand.rows, worker: worker)
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// The gradient of normalised rows, on its way to the gradient of their embeddings.
+
+import CFastLossKernels
+
+/// dN of one side of a similarity matrix, where it is put together, and how it becomes dE.
+///
+/// An output that is overwritten serves as the place of dN itself. One that accumulates has its dN in scratch memory: for all rows,
+/// or, if a worker finishes some rows before it turns to others, for so many of them and each worker.
+struct UnitGradient {
+    /// The scratch memory of dN.
+    struct Scratch {
+        fileprivate let output: UnsafeMutablePointer<Float>
+        fileprivate let mode: fastloss_write_mode
+        fileprivate let factor: Double
+        fileprivate let columns: Int
+        fileprivate let rowsOfWorker: Int?
+        fileprivate let aside: ScratchArray<Float>?
+
+        /// Nil if the side has no gradient, or one without elements.
+        ///
+        /// - Parameter rowsAtATime: the most rows that a worker puts together before it carries them back; nil if rows are
+        ///   carried back when all of them are complete.
+        init?(
+            _ side: SimilaritySide, rowsAtATime: Int?, workers: Int, in layout: inout ScratchLayout
+        ) throws(LossError) {
+            guard let gradient = side.gradient, let output = gradient.output.memory.baseAddress else {
+                return nil
+            }
+            self.output = output
+            mode = gradient.output.mode
+            factor = gradient.factor
+            columns = side.shape.columns
+            rowsOfWorker = rowsAtATime
+            guard mode == FASTLOSS_ACCUMULATE else {
+                aside = nil
+                return
+            }
+            let rows = try rowsAtATime.map { rows throws(LossError) in
+                try MatrixShape(rows: rows, columns: workers).checkedCount()
+            }
+            aside = try layout.add(rows ?? side.shape.rows, by: columns, of: Float.self)
+        }
+    }
+
+    private let scratch: Scratch
+    private let base: UnsafeMutablePointer<Float>
+    private let isAside: Bool
+
+    init?(_ scratch: Scratch?, on execution: Execution) {
+        guard let scratch else { return nil }
+        self.scratch = scratch
+        base = scratch.aside.map { execution.pointer($0) } ?? scratch.output
+        isAside = scratch.aside != nil
+    }
+
+    /// Where dN of the rows from `row` on is put together.
+    func place(_ row: Int, worker: Int) -> UnsafeMutablePointer<Float> {
+        let first = isAside ? scratch.rowsOfWorker.map { $0 * worker } ?? row : row
+        return base + first * scratch.columns
+    }
+
+    /// Elements between the rows of dN.
+    var stride: Int { scratch.columns }
+
+    /// Carries dN of rows that are complete back to the output.
+    func carryBack(_ rows: Range<Int>, through unit: NormalizedRows, worker: Int) {
+        unit.backward(
+            rows, from: place(rows.lowerBound, worker: worker), factor: scratch.factor, into: scratch.output,
+            scratch.mode)
+    }
+}
