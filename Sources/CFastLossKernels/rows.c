@@ -73,24 +73,28 @@ FASTLOSS_BODY void transpose(
 
 #define SCALE(mode) scale(x, count, factor, y, mode)
 #define PROJECT_OUT(mode) project_out(upstream, unit, count, along, inverse_norm, gradient, mode)
-#define DEFINE(isa)                                                                                          \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(sum_of_squares, isa)(const float *x, size_t count) {           \
-        return dot(x, x, count);                                                                             \
-    }                                                                                                        \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(dot, isa)(const float *a, const float *b, size_t count) {      \
-        return dot(a, b, count);                                                                             \
-    }                                                                                                        \
-    FASTLOSS_TARGET(isa)                                                                                     \
-    void FASTLOSS_NAME(scale, isa)(                                                                          \
-        const float *x, size_t count, double factor, float *y,                                               \
-        fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, SCALE)} FASTLOSS_TARGET(isa) void           \
-        FASTLOSS_NAME(project_out, isa)(                                                                     \
-            const float *upstream, const float *unit, size_t count, double along, double inverse_norm,       \
-            float *gradient,                                                                                 \
-            fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, PROJECT_OUT)} FASTLOSS_TARGET(isa) void \
-            FASTLOSS_NAME(transpose, isa)(                                                                   \
-                const float *source, size_t rows, size_t columns, size_t source_stride, float *target,       \
-                size_t target_stride) {                                                                      \
-        transpose(source, rows, columns, source_stride, target, target_stride);                              \
+#define DEFINE(isa)                                                                                     \
+    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(sum_of_squares, isa)(const float *x, size_t count) {      \
+        return dot(x, x, count);                                                                        \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(dot, isa)(const float *a, const float *b, size_t count) { \
+        return dot(a, b, count);                                                                        \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa)                                                                                \
+    void FASTLOSS_NAME(scale, isa)(                                                                     \
+        const float *x, size_t count, double factor, float *y, fastloss_write_mode mode) {              \
+        FASTLOSS_SPECIALISE_MODE(mode, SCALE)                                                           \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa)                                                                                \
+    void FASTLOSS_NAME(project_out, isa)(                                                               \
+        const float *upstream, const float *unit, size_t count, double along, double inverse_norm,      \
+        float *gradient, fastloss_write_mode mode) {                                                    \
+        FASTLOSS_SPECIALISE_MODE(mode, PROJECT_OUT)                                                     \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa)                                                                                \
+    void FASTLOSS_NAME(transpose, isa)(                                                                 \
+        const float *source, size_t rows, size_t columns, size_t source_stride, float *target,          \
+        size_t target_stride) {                                                                         \
+        transpose(source, rows, columns, source_stride, target, target_stride);                         \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -269,9 +269,12 @@ FASTLOSS_BODY double softmax_cross_entropy_rows(
     FASTLOSS_TARGET(isa)                                                                                \
     double FASTLOSS_NAME(softmax_cross_entropy, isa)(                                                   \
         const float *logits, size_t classes, size_t label, float inverse_temperature, float scale,      \
-        float *gradient, fastloss_write_mode mode){FASTLOSS_SPECIALISE_MODE(mode, CALL)}                \
+        float *gradient, fastloss_write_mode mode) {                                                    \
+        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                            \
+    }                                                                                                   \
                                                                                                         \
-    FASTLOSS_TARGET(isa) double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                         \
+    FASTLOSS_TARGET(isa)                                                                                \
+    double FASTLOSS_NAME(softmax_cross_entropy_rows, isa)(                                              \
         const float *logits, const int32_t *labels, size_t rows, size_t classes, int32_t ignored_label, \
         float scale, float *gradient, fastloss_write_mode mode) {                                       \
         FASTLOSS_SPECIALISE_MODE(mode, CALL_ROWS)                                                       \
