@@ -1,25 +1,25 @@
-// The driver of blocked similarities: computes a similarity matrix block by block, and forms the gradients of its operands.
+// The driver of blocked similarities: computes a similarity matrix block by block and forms the gradients of its operands.
 
 import CFastLossKernels
 
 /// A pass over S = N_left·N_rightᵀ, whose blocks an epilogue turns into its results and into factors G in place.
 ///
-/// The pass decides which blocks are computed, in which order and by which workers, and forms
+/// The pass decides which blocks are computed, in which order and by which workers. For the sides that have a gradient it forms
 ///
 ///     dN_left = G·N_right,   dN_right = Gᵀ·N_left
 ///
-/// where they are wanted, each carried back through the normalisation. What the numbers mean is the epilogue's business. No result
-/// depends on the number of workers: a task writes to its own memory, and each sum has one order.
+/// and carries dN back through the normalisation. Only the epilogue knows what the numbers mean. No result depends on the number
+/// of workers: a task writes to its own memory, and each sum has one order.
 ///
-/// The two sides may be parts of a larger batch, with any numbers of rows. A pass with one side computes the symmetric matrix
-/// of that side with itself, half of it, and G is symmetric, too; the gradient of the side is then G·N alone.
+/// The two sides may be parts of a larger batch, with any numbers of rows. A pass with one side computes half of the symmetric
+/// matrix of that side with itself. G is symmetric then, and the gradient of the side is G·N.
 package struct BlockedSimilarities {
     /// Which blocks there are, and in which order.
     package enum Schedule {
-        /// Strips of whole rows: a slab of them is in memory at a time, shared by the workers.
+        /// Strips of whole rows. The workers share the memory of one slab of them.
         case strips(RowStrips)
-        /// The square tiles of a symmetric matrix, one of them in each worker's memory at a time. `inRounds` are rounds of
-        /// tiles that share no rows, so that gradients can be formed; without, the tiles come in any order.
+        /// The square tiles of a symmetric matrix. Each worker has the memory of one tile. With `inRounds` the tiles come in
+        /// rounds that share no rows, which gradients need. Without, they come in any order.
         case tiles(TilePairs, inRounds: Bool)
     }
 
@@ -32,14 +32,14 @@ package struct BlockedSimilarities {
     private let rightGradient: UnitGradient.Scratch?
     /// The slab, or a tile for each worker.
     private let factors: ScratchArray<Float>
-    /// A panel for each worker, if the right operand keeps none.
+    /// A panel for each worker. Empty if the right operand keeps its panels.
     private let panels: ScratchArray<Float>
 
     /// Plans a pass over two sides of D columns each, D > 0.
     ///
     /// - Parameters:
-    ///   - right: nil for the similarities of one side with itself, by a schedule for symmetric matrices.
-    ///   - schedule: of the sides' numbers of rows.
+    ///   - right: nil for the similarities of one side with itself, which need a schedule for symmetric matrices.
+    ///   - schedule: a schedule for the sides' numbers of rows.
     package init(
         _ left: SimilaritySide, _ right: SimilaritySide? = nil, schedule: Schedule,
         in layout: inout ScratchLayout
@@ -133,8 +133,8 @@ extension BlockedSimilarities {
             // Of one product, even if a task forms two: workers that fetch each other's slabs gain less than they compute.
             // Measured: the article Tuning.
             let cost = strips.nanoseconds(slab, depth: shape.columns)
-            // A helper normalises the rows before it takes its share. If the share is half of the upper triangle, and no
-            // gradient follows, that must be worth twice as much.
+            // A helper has to normalise the rows before it takes its share. Half of an upper triangle without a gradient
+            // gains less than that costs, so such a pass must be twice as long before a helper joins.
             let firstCost = isSymmetric && !formsGradients ? cost / 2 : cost
             let first = visited
             execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: firstCost) { task, worker in
@@ -161,13 +161,13 @@ extension BlockedSimilarities {
             visited += strips.strips(of: slab)
 
             if isSymmetric, leftGradient != nil {
-                // The mirrored factors are complete.
+                // Each row's factors are complete only now: the transposed ones came from other tasks.
                 execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in
                     formLeftGradient(strips.strip(task, of: slab), worker: worker)
                 }
             }
             if let rightGradient {
-                // Each task has its own columns of the slab; their sums over the slabs are in the slabs' order.
+                // Each task has its own columns of the slab. It adds up the slabs in their order.
                 let all = 0..<strips.columns
                 execution.forEachTask(strips.strips(of: all), estimatedNanoseconds: cost) { task, worker in
                     let columns = strips.strip(task, of: all)

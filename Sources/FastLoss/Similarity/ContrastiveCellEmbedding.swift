@@ -17,12 +17,12 @@ import CFastLossKernels
 ///     dA = (softmax of each row of A − I) / B;   dN₁ = dA·N₂ / τ;   dN₂ = dAᵀ·N₁ / τ
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖ on both sides
 ///
-/// Only rows of A are normalised, so the loss is not symmetric in its arguments. NaN and infinite embeddings propagate. No
-/// rows at all is an empty selection.
+/// The softmax runs over rows of A alone, so the loss is not symmetric in its arguments. NaN and infinite embeddings propagate.
+/// A batch without rows is an empty selection.
 ///
-/// Where ‖E_i‖ < 10⁻⁸ the value divides the row by 10⁻⁸, N_i = E_i/10⁻⁸, and dE_i = (dN_i − u_i(N_i·dN_i)) / 10⁻⁸ with
-/// u_i = E_i/‖E_i‖: the gradient projects as if the norm had not been raised, as that of PyTorch's `cosine_similarity` does. A
-/// zero row has N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
+/// A row shorter than 10⁻⁸ is divided by 10⁻⁸: N_i = E_i/10⁻⁸. Its gradient is dE_i = (dN_i − u_i(N_i·dN_i)) / 10⁻⁸ with
+/// u_i = E_i/‖E_i‖. It projects as if the norm had not been raised, as PyTorch's `cosine_similarity` does. A zero row has
+/// N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
 ///
 /// The B×B matrix is never stored. A slab of 256 whole rows is multiplied, its rows become their loss and their probabilities,
 /// and the slab is multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the value
@@ -33,23 +33,30 @@ import CFastLossKernels
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
 /// total objective it has the weight 10.
 public struct ContrastiveCellEmbedding: Sendable {
-    /// τ, above 0. Upstream's is 0.5.
+    /// τ, above 0. Upstream uses 0.5.
     public var temperature: Float
+    /// What a batch without rows gives.
     public var whenEmpty: EmptySelectionRule
 
+    /// Creates the loss.
+    ///
+    /// - Parameters:
+    ///   - temperature: τ, above 0.
+    ///   - whenEmpty: what a batch without rows gives.
     public init(temperature: Float = 0.5, whenEmpty: EmptySelectionRule = .error) {
         self.temperature = temperature
         self.whenEmpty = whenEmpty
     }
 
-    /// The loss; its count is B.
+    /// Computes the loss. Its count is B.
     ///
     /// - Parameters:
     ///   - first: B·D values, row-major.
     ///   - second: B·D values; row i encodes the same cell as row i of `first`.
     ///   - shape: B rows (cells) of D columns.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, a temperature that is not above 0, no rows.
+    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the temperature is not above 0, or if there are no
+    ///   rows and ``whenEmpty`` is `.error`.
     public func value(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -58,18 +65,18 @@ public struct ContrastiveCellEmbedding: Sendable {
         return try workspace.run(plan, layout)
     }
 
-    /// The loss and its gradients with respect to both encodings.
+    /// Computes the loss and its gradients with respect to both encodings.
     ///
     /// - Parameters:
     ///   - first: B·D values, row-major.
     ///   - second: B·D values; row i encodes the same cell as row i of `first`.
     ///   - shape: B rows (cells) of D columns.
-    ///   - firstGradient: receives B·D gradients; may not overlap anything else.
-    ///   - secondGradient: receives B·D gradients; may not overlap anything else.
-    ///   - gradientScale: a finite factor of the gradients alone.
-    ///   - update: whether the gradients replace what the buffers hold or are added to it.
+    ///   - firstGradient: receives B·D gradients. It may not overlap any other argument.
+    ///   - secondGradient: receives B·D gradients. It may not overlap any other argument.
+    ///   - gradientScale: a finite factor of the gradients. The loss does not depend on it.
+    ///   - update: whether the gradients replace the buffers' contents or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(first:second:shape:workspace:)``, and overlap.
+    /// - Throws: ``LossError`` as ``value(first:second:shape:workspace:)`` does, and if buffers overlap.
     public func valueAndGradient(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, firstGradient: inout MutableSpan<Float>,
         secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
@@ -88,12 +95,12 @@ public struct ContrastiveCellEmbedding: Sendable {
         return try workspace.run(plan, layout)
     }
 
-    /// The loss, from arrays; a thin wrapper that makes its own workspace.
+    /// Computes the loss of arrays, in a workspace of its own.
     public func value(first: [Float], second: [Float], shape: MatrixShape) throws(LossError) -> LossValue {
         try value(first: first.span, second: second.span, shape: shape, workspace: Workspace())
     }
 
-    /// The loss and its gradients, from arrays; a thin wrapper that makes its own workspace.
+    /// Computes the loss of arrays and its gradients, in a workspace of its own.
     public func valueAndGradient(
         first: [Float], second: [Float], shape: MatrixShape, gradientScale: Float = 1
     ) throws(LossError) -> (loss: LossValue, firstGradient: [Float], secondGradient: [Float]) {
@@ -111,19 +118,19 @@ public struct ContrastiveCellEmbedding: Sendable {
 // MARK: - Plan
 
 extension ContrastiveCellEmbedding {
-    /// The loss of one batch, and its gradients where they are wanted.
+    /// The loss of one batch, and the gradients that have an output.
     package struct Plan: FastLoss.Plan {
         private let rows: Int
         private let temperature: Float
         /// The loss if there are no rows.
         private let emptyValue: Double
-        /// Nil without elements.
+        /// Nil if the embeddings have no elements.
         private let similarities: BlockedSimilarities?
         private let losses: ScratchArray<Double>
 
         package var name: String { "ContrastiveCellEmbedding" }
 
-        /// - Parameter names: what the two encodings are called in messages.
+        /// - Parameter names: the names of the two encodings in messages.
         package init(
             _ loss: ContrastiveCellEmbedding, first: Span<Float>, second: Span<Float>,
             named names: (first: String, second: String) = ("first", "second"), shape: MatrixShape,
@@ -161,7 +168,7 @@ extension ContrastiveCellEmbedding {
 
         package func run(on execution: Execution) -> LossValue {
             guard rows > 0 else { return LossValue(value: emptyValue, selectedCount: 0) }
-            // Without elements all cosines are 0, and every row's loss is the logarithm of B equal terms.
+            // Without columns all cosines are 0, and each row's loss is the logarithm of B equal terms.
             guard let similarities else { return LossValue(value: log(Double(rows)), selectedCount: rows) }
             let epilogue = ContrastiveEpilogue(
                 temperature: temperature, losses: execution.pointer(losses),
@@ -172,7 +179,7 @@ extension ContrastiveCellEmbedding {
         }
     }
 
-    /// PyTorch's `cosine_similarity`: norms below 10⁻⁸ are raised to it.
+    /// Norms below 10⁻⁸ are raised to it, as in PyTorch's `cosine_similarity`.
     private static let normFloor = NormalizedRows.Floor(norm: 1e-8, gradient: .unclampedDirection)
 
     /// Some rows of one of the encodings of `batch` cells.
@@ -192,8 +199,8 @@ extension ContrastiveCellEmbedding {
 /// The cross-entropy of each row of A = S/τ against the cell itself; the row becomes softmax(A) − I, times
 /// ``probabilityScale``. Blocks have whole rows.
 package struct ContrastiveEpilogue: SimilarityEpilogue {
-    /// What the probabilities and dN are multiplied by until the gradient's factor, which is applied in double, takes it back:
-    /// a probability may be subnormal in Float where the gradient is not. Sums of 2²⁷ of them are finite.
+    /// The factor that probabilities and dN carry until the gradient's factor, which is applied in double, divides by it. A
+    /// probability may be subnormal in Float although its gradient is not. Sums of 2²⁷ scaled probabilities are finite.
     package static let probabilityScale: Float = 0x1p100
 
     let inverseTemperature: Float

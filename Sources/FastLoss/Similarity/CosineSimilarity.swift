@@ -1,29 +1,30 @@
-// The cosine-similarity matrix itself, for those who want to look at it.
+// The cosine-similarity matrix of a batch, as a result of its own.
 
 import CFastLossKernels
 
-/// The cosine similarities of B embeddings: the matrix that ``ElasticCellSimilarity`` streams without storing.
+/// The cosine similarities of B embeddings: the matrix that ``ElasticCellSimilarity`` reduces to a number.
 ///
 ///     S_ij = N_i·N_j,   N = E / max(‖E‖₂, 10⁻¹²) row by row
 ///
-/// The result is exactly symmetric. Rows are normalised before they are multiplied, so |S_ij| exceeds 1 by rounding at most;
-/// a zero row has similarity 0 with every row, itself included. NaN rows give NaN in their row and column.
+/// The result is exactly symmetric. Rows are normalised before they are multiplied, so |S_ij| exceeds 1 by rounding errors at
+/// most. A zero row has similarity 0 with every row, itself included. A row that holds NaN gives NaN in its row and column.
 ///
-/// Half of the products are computed, B²·D flops, and mirrored. Scratch memory is about B·(D + 48) floats, and a tile and 32·D
-/// for each worker.
+/// Half of the products are computed (B²·D flops) and mirrored. Scratch memory is about B·(D + 48) floats, and a tile and 32·D
+/// floats for each worker.
 ///
 /// Source: `cell_emb_normed @ cell_emb_normed.T` in scGPT's `TransformerModel`.
 public struct CosineSimilarity: Sendable {
+    /// Creates the computation, which has no parameters.
     public init() {}
 
-    /// Fills a B×B matrix.
+    /// Computes the B×B matrix.
     ///
     /// - Parameters:
     ///   - embeddings: B·D values, row-major.
     ///   - shape: B rows of D columns.
-    ///   - similarities: receives B·B values, row-major; may not overlap the embeddings.
+    ///   - similarities: receives B·B values, row-major. It may not overlap the embeddings.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, overlap.
+    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, or if the buffers overlap.
     public func matrix(
         embeddings: Span<Float>, shape: MatrixShape, similarities: inout MutableSpan<Float>,
         workspace: Workspace
@@ -34,9 +35,9 @@ public struct CosineSimilarity: Sendable {
         try workspace.run(plan, layout)
     }
 
-    /// The B×B matrix, from an array; a thin wrapper that makes its own workspace.
+    /// Computes the B×B matrix of an array, in a workspace of its own.
     public func matrix(embeddings: [Float], shape: MatrixShape) throws(LossError) -> [Float] {
-        // Planned before the result is made: an array of an impossible size would end the process.
+        // Check the sizes before the result is made: Swift ends the process if an array cannot be allocated.
         try checkEmbeddings(embeddings.span, named: "embeddings", shape: shape)
         let count = try MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount()
         var similarities = try zeros(count, for: "CosineSimilarity")
@@ -76,7 +77,7 @@ extension CosineSimilarity {
                 schedule: .tiles(tiles, inRounds: false), in: &layout)
         }
 
-        /// Rows of a tile's sides: small ones for small batches, so that two workers find equal shares.
+        /// The side of a tile: small for small batches, so that two workers get equal shares.
         private static func tileRows(forBatch rows: Int) -> Int {
             rows <= 128 ? 32 : rows <= 512 ? 64 : 128
         }
@@ -90,16 +91,16 @@ extension CosineSimilarity {
 
 // MARK: - Epilogue
 
-/// Copies blocks, and what they stand for, into the whole symmetric matrix.
+/// Copies blocks and their mirror images into the whole symmetric matrix.
 ///
-/// The driver computes a block in scratch memory: in place its rows would lie on few sets of the caches.
+/// Blocks are computed in scratch memory, not in the matrix itself, whose rows may share few sets of the caches.
 private struct MatrixEpilogue: SimilarityEpilogue {
     let matrix: UnsafeMutablePointer<Float>
     let rows: Int
 
     func visit(_ block: SimilarityBlock) {
         if block.rows == block.columns {
-            // sgemm need not be symmetric to the last bit: the upper triangle is the one that counts.
+            // A product by sgemm need not be symmetric to the last bit. The upper triangle is kept.
             for i in 0..<block.rows.count {
                 for j in 0..<i { block.row(i)[j] = block.row(j)[i] }
             }

@@ -10,37 +10,46 @@ import CFastLossKernels
 ///     G_ij = −(2/B²)(C_ij − β) for i ≠ j and S_ij > 0, else 0;   dN = 2·G·N
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖
 ///
-/// As upstream has it, the denominator counts the diagonal: the diagonal and every pair that is not positive contribute 1 − β².
-/// Where ‖E_i‖ < 10⁻¹² the row is divided by 10⁻¹² and dE_i = dN_i / 10⁻¹²: the raised norm is a constant, as in PyTorch's
-/// `normalize`. A zero row has no positive similarity, hence gradient 0. With B = 1 the loss is 1 − β² and its
-/// gradient 0. NaN and infinite embeddings propagate. No rows at all is an empty selection.
+/// The denominator counts the diagonal, as upstream does: the diagonal and every pair without a positive similarity contribute
+/// 1 − β². A row shorter than 10⁻¹² is divided by 10⁻¹², and dE_i = dN_i / 10⁻¹²: the raised norm is a constant, as in
+/// PyTorch's `normalize`. A zero row has no positive similarity, so its gradient is 0. With B = 1 the loss is 1 − β² and the
+/// gradient 0. NaN and infinite embeddings propagate. A batch without rows is an empty selection.
 ///
-/// Half of the B×B matrix is computed, and beyond 1,024 rows none of it is stored: a tile is multiplied, turned into its
-/// part of the loss and of the gradient while it is in cache, and multiplied into both of its row blocks. That is 3·B²·D
-/// flops for value and gradient (B²·D for the value alone) and about B·(D + 48) floats of scratch memory, beside a tile and a
-/// panel of 32·D for each worker: 34 MiB at B = 16,384, D = 512. Up to 1,024 rows it is about B·(2·D + B) of them, 8 MiB at
-/// most for D = 512, where up to 128 rows each worker has its own 2·B·D. Where the gradient accumulates, another B·D
-/// beyond 1,024 rows and 64·D for each worker up to there.
+/// Half of the B×B matrix is computed: 3·B²·D flops for value and gradient, B²·D for the value alone.
+///
+/// - Up to 1,024 rows the matrix is in scratch memory, which takes about B·(2·D + B) floats: 8 MiB at most for D = 512. Up to
+///   128 rows each worker has its own 2·B·D of them. A gradient that accumulates needs another 64·D for each worker.
+/// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and into factors
+///   while it is in cache, and multiplied into the gradients of its rows and of its columns. Scratch memory is about
+///   B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B = 16,384, D = 512. A gradient that
+///   accumulates needs another B·D.
 ///
 /// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the total objective
 /// it has the weight 10.
 public struct ElasticCellSimilarity: Sendable {
     /// β, in [−1, 1]. Upstream: 0.3 by constructor, 0.8 for integration; scFormer 0.5 or 0.85.
     public var threshold: Float
+    /// What a batch without rows gives.
     public var whenEmpty: EmptySelectionRule
 
+    /// Creates the loss.
+    ///
+    /// - Parameters:
+    ///   - threshold: β, in [−1, 1].
+    ///   - whenEmpty: what a batch without rows gives.
     public init(threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error) {
         self.threshold = threshold
         self.whenEmpty = whenEmpty
     }
 
-    /// The loss; its count is B.
+    /// Computes the loss. Its count is B.
     ///
     /// - Parameters:
     ///   - embeddings: B·D values, row-major.
     ///   - shape: B rows (cells) of D columns.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree or exceed BLAS, a threshold out of range, no rows.
+    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the threshold is out of range, or if there are no
+    ///   rows and ``whenEmpty`` is `.error`.
     public func value(
         embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -49,16 +58,16 @@ public struct ElasticCellSimilarity: Sendable {
         return try workspace.run(plan, layout)
     }
 
-    /// The loss and its gradient with respect to the embeddings.
+    /// Computes the loss and its gradient with respect to the embeddings.
     ///
     /// - Parameters:
     ///   - embeddings: B·D values, row-major.
     ///   - shape: B rows (cells) of D columns.
-    ///   - gradient: receives B·D gradients; may not overlap the embeddings.
-    ///   - gradientScale: a finite factor of the gradient alone.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - gradient: receives B·D gradients. It may not overlap the embeddings.
+    ///   - gradientScale: a finite factor of the gradient. The loss does not depend on it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(embeddings:shape:workspace:)``, and overlap.
+    /// - Throws: ``LossError`` as ``value(embeddings:shape:workspace:)`` does, and if the buffers overlap.
     public func valueAndGradient(
         embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1,
@@ -70,12 +79,12 @@ public struct ElasticCellSimilarity: Sendable {
         return try workspace.run(plan, layout)
     }
 
-    /// The loss, from an array; a thin wrapper that makes its own workspace.
+    /// Computes the loss of an array, in a workspace of its own.
     public func value(embeddings: [Float], shape: MatrixShape) throws(LossError) -> LossValue {
         try value(embeddings: embeddings.span, shape: shape, workspace: Workspace())
     }
 
-    /// The loss and its gradient, from an array; a thin wrapper that makes its own workspace.
+    /// Computes the loss of an array and its gradient, in a workspace of its own.
     public func valueAndGradient(
         embeddings: [Float], shape: MatrixShape, gradientScale: Float = 1
     ) throws(LossError) -> (loss: LossValue, gradient: [Float]) {
@@ -91,13 +100,13 @@ public struct ElasticCellSimilarity: Sendable {
 // MARK: - Plan
 
 extension ElasticCellSimilarity {
-    /// The loss of one batch and, where it is wanted, its gradient.
+    /// The loss of one batch, and its gradient if it has an output.
     package struct Plan: FastLoss.Plan {
         /// How Σ (C_ij − β)² over all i and j is computed.
         private enum Way {
-            /// Nothing is: there are no rows.
+            /// There are no rows.
             case empty(value: Double)
-            /// Embeddings without elements have similarity 0 with each other.
+            /// There are no columns: all similarities are 0.
             case withoutElements
             case similarities(BlockedSimilarities, sums: ScratchArray<Double>)
         }
@@ -108,7 +117,7 @@ extension ElasticCellSimilarity {
 
         package var name: String { "ElasticCellSimilarity" }
 
-        /// - Parameter argument: what the embeddings are called in messages.
+        /// - Parameter argument: the name of the embeddings in messages.
         package init(
             _ loss: ElasticCellSimilarity, embeddings: Span<Float>, named argument: String = "embeddings",
             shape: MatrixShape, into output: GradientOutput?, in layout: inout ScratchLayout
@@ -133,10 +142,11 @@ extension ElasticCellSimilarity {
             way = .similarities(similarities, sums: try layout.add(similarities.blocks, of: Double.self))
         }
 
-        /// Up to 1,024 rows, the whole matrix of factors stays in the last-level cache (4 MiB), and its strips are two stretches
-        /// of independent tasks: with tiles, workers would spend their time between rounds. Beyond, memory grows with B, not
-        /// with B². A tile of 256 × 256 floats (272 KiB) stays in the second-level cache between its three products; fewer rows
-        /// visit the gradient more often, more gain nothing.
+        /// Up to 1,024 rows the whole matrix of factors (4 MiB) stays in the last-level cache. Its strips are independent tasks,
+        /// whereas workers on tiles would wait at the end of each round.
+        ///
+        /// Beyond, tiles keep the memory proportional to B. A tile of 256 × 256 floats (272 KiB) stays in the second-level cache
+        /// between its three products. Measured: the article Tuning.
         private static func schedule(rows: Int) -> BlockedSimilarities.Schedule {
             rows <= 1024
                 ? .strips(RowStrips(upperTriangleOf: rows))
@@ -160,7 +170,7 @@ extension ElasticCellSimilarity {
         }
     }
 
-    /// PyTorch's `normalize`: norms below 10⁻¹² are raised to it.
+    /// Norms below 10⁻¹² are raised to it, as in PyTorch's `normalize`.
     static let normFloor = NormalizedRows.Floor(norm: 1e-12, gradient: .constantNorm)
 
     /// Some rows of a batch of `batch` rows.
@@ -168,7 +178,7 @@ extension ElasticCellSimilarity {
         _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
         gradient output: GradientOutput?
     ) -> SimilaritySide {
-        // dL/dN from Σ_j (C_ij − β)·N_j: L holds −(c − β)²/B² of each pair twice, −2/B² by the square and 2 by the symmetry.
+        // dL/dN_i = −4/B² · Σ_j (C_ij − β)·N_j: a factor 2 is the square's, the other stems from the pairs (i, j) and (j, i).
         SimilaritySide(
             embeddings: embeddings, shape: shape, floor: normFloor, firstRow: firstRow,
             gradient: output.map { ($0, -4 * $0.scale / (Double(batch) * Double(batch))) })
@@ -177,7 +187,7 @@ extension ElasticCellSimilarity {
 
 // MARK: - Epilogue
 
-/// Σ (C_ij − β)² of each block, mirror images included; an element becomes C_ij − β where S_ij > 0 and i ≠ j, else 0.
+/// Sums (C_ij − β)² over a block and its mirror image. Element (i, j) becomes C_ij − β if S_ij > 0 and i ≠ j, else 0.
 package struct ElasticEpilogue: SimilarityEpilogue {
     let threshold: Float
     /// One for each block.
@@ -191,7 +201,7 @@ package struct ElasticEpilogue: SimilarityEpilogue {
     }
 
     package func visit(_ block: SimilarityBlock) {
-        // A zero counts β² and has no gradient, as the loss asks of the diagonal.
+        // An element of 0 adds β² and has no gradient, as the loss defines the diagonal.
         for row in block.diagonalRows { block.row(row)[block.diagonal + row] = 0 }
         func sum(_ columns: Range<Int>) -> Double {
             kernels.elastic_cell_similarity(

@@ -1,6 +1,6 @@
-// The checks that ECS, CCE and the similarity matrix make of embeddings and of their gradients.
+// The checks of embeddings and their gradients that ECS, CCE and the similarity matrix share.
 
-/// Throws unless a gradient has the size of its embeddings, a usable scale and memory of its own.
+/// Throws unless a gradient has the size of its embeddings, a usable scale, and memory that the embeddings do not use.
 func checkGradient(
     _ gradient: GradientOutput, of embeddings: Span<Float>, named name: String
 ) throws(LossError) {
@@ -8,7 +8,7 @@ func checkGradient(
     try checkNoOverlap(gradient.named, NamedMemory(name, embeddings.memory))
 }
 
-/// Throws unless the embeddings have the shape and BLAS can take it.
+/// Throws unless the embeddings have the shape and the shape fits BLAS's integers.
 func checkEmbeddings(_ embeddings: Span<Float>, named name: String, shape: MatrixShape) throws(LossError) {
     try checkCount(name, embeddings.count, is: shape.checkedCount())
     try BLAS.checkDimension("rows", shape.rows)

@@ -1,20 +1,20 @@
-// Rows of length 1: the norms of embeddings, and the gradient's way back through the normalisation.
+// Rows of length 1: norms of embeddings, and the backward pass of the normalisation.
 
 import CFastLossKernels
 
 /// The normalised rows N = E / max(‖E‖, floor) of B×D embeddings, in scratch memory.
 ///
-/// Norms are accumulated in double and each element is scaled in double and rounded once, so rows whose squares would
-/// overflow or vanish in float keep their direction.
+/// Norms are accumulated in double, and each element is scaled in double and rounded once. So rows whose squares would overflow or
+/// vanish in float keep their direction.
 package struct NormalizedRows {
-    /// How short rows are treated.
+    /// The rule for short rows.
     package struct Floor {
-        /// How the gradient treats a row whose norm is below the floor.
+        /// The gradient of a row whose norm is below the floor.
         package enum Gradient {
             /// The raised norm is a constant: dE = dN / floor (PyTorch's `normalize`).
             case constantNorm
-            /// The direction is projected out as for any other row: dE = (dN − u(N·dN)) / floor with u = E/‖E‖
-            /// (PyTorch's `cosine_similarity`, which clamps the norm without telling the gradient).
+            /// The direction is projected out as for any other row: dE = (dN − u(N·dN)) / floor with u = E/‖E‖ (PyTorch's
+            /// `cosine_similarity`, whose gradient ignores the clamp of the norm).
             case unclampedDirection
         }
 

@@ -1,28 +1,27 @@
-// Strips of whole rows of a similarity matrix, in slabs that are in memory at a time.
+// Strips of whole rows of a similarity matrix, grouped in slabs that are in memory at the same time.
 
-/// How a matrix is cut into slabs of whole rows, and a slab into strips, one for each task.
+/// A matrix cut into slabs of whole rows, and each slab into strips, one for each task.
 package struct RowStrips {
     /// Which elements are computed.
     package enum Coverage {
         /// All of them.
         case everything
-        /// All of them, each for its mirror image, too: a block off the diagonal of a larger symmetric matrix.
+        /// All of them. Each also stands for its mirror image: the matrix is a part of a larger symmetric matrix, off the diagonal.
         case everythingMirrored
-        /// Those of the upper triangle of a symmetric matrix, each for its mirror image, too. A strip starts where its diagonal
-        /// block does, and the diagonal blocks are computed in full.
+        /// Those of the upper triangle of a symmetric matrix. Each also stands for its mirror image, except in the diagonal blocks,
+        /// which are computed in full. A strip starts with its diagonal block.
         case upperTriangle
     }
 
     package let rows: Int
     package let columns: Int
     package let coverage: Coverage
-    /// Rows that are in memory at a time.
+    /// Rows of a slab, which are in memory at the same time.
     package let slabRows: Int
-    /// Rows of a strip: few enough that two workers, or four, find equal shares, as many as the matrix allows, for the
-    /// reuse of the other operand.
+    /// Rows of a strip. Few rows give two or four workers equal shares; many rows reuse the other operand.
     package let stripRows: Int
 
-    /// A matrix, 256 rows at a time: the depth of the product of the transposed slab.
+    /// Cuts a matrix into slabs of 256 rows, which is the depth of the product with the transposed slab.
     package init(rows: Int, columns: Int, isMirrored: Bool = false) {
         self.rows = rows
         self.columns = columns
@@ -31,7 +30,7 @@ package struct RowStrips {
         stripRows = columns <= 64 ? 16 : columns <= 256 ? 32 : 64
     }
 
-    /// The upper triangle of a symmetric matrix, all rows at a time.
+    /// Cuts the upper triangle of a symmetric matrix into strips of one slab.
     package init(upperTriangleOf rows: Int) {
         self.rows = rows
         columns = rows
@@ -40,6 +39,7 @@ package struct RowStrips {
         stripRows = rows <= 128 ? 16 : rows <= 512 ? 32 : 64
     }
 
+    /// How many slabs there are.
     package var slabs: Int { (rows + slabRows - 1) / slabRows }
 
     /// The rows of a slab.
@@ -47,16 +47,16 @@ package struct RowStrips {
         index * slabRows..<min(rows, (index + 1) * slabRows)
     }
 
-    /// The strips of some rows: a slab's, or those of the transposed slab.
+    /// How many strips some rows have: the rows of a slab, or those of the transposed matrix.
     package func strips(of rows: Range<Int>) -> Int { (rows.count + stripRows - 1) / stripRows }
 
-    /// The strips of all slabs.
+    /// How many strips all slabs have.
     package var count: Int { (0..<slabs).reduce(0) { $0 + strips(of: slab($1)) } }
 
-    /// The most strips that a slab has.
+    /// How many strips the largest slab has.
     package var mostStrips: Int { slabs == 0 ? 0 : strips(of: slab(0)) }
 
-    /// The most tasks at a time: the strips of a slab, or of its columns.
+    /// The most tasks that run at the same time: strips of a slab, or of the transposed matrix.
     package var mostTasks: Int { max(mostStrips, strips(of: 0..<columns)) }
 
     /// One strip of some rows.
@@ -65,7 +65,7 @@ package struct RowStrips {
         return start..<min(rows.upperBound, start + stripRows)
     }
 
-    /// Where the diagonal block of a strip starts: it has whole panels.
+    /// The rows of the diagonal block that the strip starts with. The block starts with a whole panel.
     private func diagonalBlock(_ strip: Range<Int>) -> Range<Int> {
         let side = max(stripRows, TileProducts.panelRows)
         let start = strip.lowerBound / side * side
@@ -77,7 +77,7 @@ package struct RowStrips {
         coverage == .upperTriangle ? diagonalBlock(strip).lowerBound..<columns : 0..<columns
     }
 
-    /// How many of the last ones stand for their mirror image, too.
+    /// How many of the last ones also stand for their mirror image.
     package func mirroredColumns(of strip: Range<Int>) -> Int {
         switch coverage {
         case .everything: 0
@@ -86,7 +86,7 @@ package struct RowStrips {
         }
     }
 
-    /// Products in one slab's similarities, and as many in each product with it.
+    /// The estimated time of one product that forms the slab or multiplies it, on one worker.
     func nanoseconds(_ slab: Range<Int>, depth: Int) -> Double {
         let all = TileProducts.nanoseconds(rows: slab.count, columns: columns, depth: depth)
         return coverage == .upperTriangle ? all / 2 : all

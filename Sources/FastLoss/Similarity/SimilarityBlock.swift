@@ -1,10 +1,10 @@
-// A block of a similarity matrix, and what a loss does with it.
+// A block of a similarity matrix, and the protocol of the computations that consume blocks.
 
 import CFastLossKernels
 
-/// A block of S = N_left·N_rightᵀ in scratch memory, on loan to an epilogue.
+/// A block of S = N_left·N_rightᵀ in scratch memory. An epilogue may use it until it returns.
 ///
-/// Either operand may be a part of a larger batch: `diagonal` tells where a row meets itself.
+/// Each operand may be a part of a larger batch. `diagonal` says where a row meets itself.
 package struct SimilarityBlock {
     /// The block's number among all blocks of the pass. It does not depend on the workers.
     let number: Int
@@ -12,10 +12,10 @@ package struct SimilarityBlock {
     let rows: Range<Int>
     /// The block's columns, numbered as the rows of the right operand.
     let columns: Range<Int>
-    /// The column, counted from the block's first one, in which the block's first row meets itself; the second row does so one
-    /// column further on. It may lie outside the block.
+    /// The column in which the block's first row meets itself, counted from the block's first column. The next row meets itself
+    /// one column further on. The column may lie outside the block.
     let diagonal: Int
-    /// How many of the last columns stand for their mirror image as well: in a symmetric matrix it is not computed.
+    /// How many of the last columns also stand for their mirror image, which is not computed.
     let mirroredColumns: Int
     /// The block's first element.
     let memory: UnsafeMutablePointer<Float>
@@ -37,12 +37,11 @@ package struct SimilarityBlock {
     }
 }
 
-/// What a computation does with the blocks of a similarity matrix, in whatever order they come.
+/// A computation on the blocks of a similarity matrix. It accepts them in any order.
 ///
-/// An epilogue knows nothing of the driver: several workers call it at the same time, with different blocks. It writes what it
-/// finds to memory that belongs to the block's number or to its rows, and whoever reads it later takes it in that order.
+/// An epilogue knows nothing of the driver. Several workers call it at the same time, with different blocks. It writes its
+/// results to memory that belongs to the block's number or to its rows, and they are read in that order after the pass.
 package protocol SimilarityEpilogue {
-    /// Visits a block. If the pass forms gradients, the block is replaced by the factors of the operands' rows:
-    /// element (i, j) by a multiple of ∂L/∂S_ij.
+    /// Visits a block. If the pass forms gradients, the epilogue replaces each element (i, j) by a multiple of ∂L/∂S_ij.
     func visit(_ block: SimilarityBlock)
 }

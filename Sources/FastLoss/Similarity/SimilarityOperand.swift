@@ -1,4 +1,4 @@
-// The operands of similarities: normalised rows, ready to be multiplied by each worker.
+// The operands of similarities: normalised rows in the form in which each worker multiplies them.
 
 import CFastLossKernels
 
@@ -7,13 +7,13 @@ package struct SimilaritySide {
     let embeddings: UnsafePointer<Float>
     let shape: MatrixShape
     let floor: NormalizedRows.Floor
-    /// The number of the first row in the batch: not 0 if the side is a part of a larger one.
+    /// The number of the side's first row in the whole batch.
     var firstRow = 0
-    /// Where the gradient goes, and the factor of the sum of the epilogue's factors times the other side's rows.
+    /// Where dE goes, and what dN, formed from the epilogue's factors, is multiplied by.
     var gradient: (output: GradientOutput, factor: Double)?
 }
 
-/// Normalised rows and, if they serve as the right operand of many products, the same rows in packed panels.
+/// Normalised rows. The right operand of many products also has the same rows in packed panels.
 struct SimilarityOperand {
     let rows: NormalizedRows
     fileprivate let panels: UnsafeMutablePointer<Float>?
@@ -23,9 +23,9 @@ struct SimilarityOperand {
         if let panels { TileProducts.pack(rows.block(range), from: range.lowerBound, into: panels) }
     }
 
-    /// S = N_left·N_rightᵀ, where N_right are rows of `other`.
+    /// Writes S = N_left·N_rightᵀ, where N_right are rows of `other`. If `other` keeps panels, `right` starts with one.
     ///
-    /// - Parameter scratch: memory for one panel, needed if `other` keeps none. A range of kept panels starts with one.
+    /// - Parameter scratch: memory for one panel, needed if `other` keeps none.
     func similarities(
         _ left: Range<Int>, _ other: SimilarityOperand, _ right: Range<Int>,
         into block: UnsafeMutablePointer<Float>, stride: Int, scratch: UnsafeMutablePointer<Float>?
@@ -37,15 +37,15 @@ struct SimilarityOperand {
     }
 }
 
-/// The operand of one side for each worker: one that all of them made together, or one that each makes itself when it first asks.
+/// The operand of one side for each worker. All workers make one operand together, or each makes a copy when it first asks.
 ///
-/// Copies are for small batches. Every worker needs all rows, and at 64 of them it has normalised the others' share in less time
-/// than it takes to wait for them and to fetch the rows from their caches. Measured: the article Tuning.
+/// Copies are for small batches. Every worker needs all rows. A worker normalises 64 of them in less time than it would wait for
+/// other workers and fetch the rows from their caches. Measured: the article Tuning.
 struct WorkerOperands {
-    /// Rows of one task: some microseconds of work at D = 512, and one panel.
+    /// Rows of one task: one panel, and some microseconds of work at D = 512.
     private static let rowsPerTask = TileProducts.panelRows
 
-    /// Memory that no two workers write at the same time without waiting for each other.
+    /// A flag of a worker on a cache line of its own, so that workers do not wait for each other.
     fileprivate typealias CacheLine = SIMD16<UInt32>
 
     /// The scratch memory of the operands.
@@ -62,9 +62,8 @@ struct WorkerOperands {
         fileprivate let isMade: ScratchArray<CacheLine>
 
         /// - Parameters:
-        ///   - keepsPanels: whether the rows are kept packed, too: for operands that are multiplied more than some
-        ///     hundred times.
-        ///   - workers: how many may ask for the operand. Each has its own copy if the batch is small; 1 if none shall.
+        ///   - keepsPanels: whether the rows are also kept packed. It pays for rows that are multiplied some hundred times.
+        ///   - workers: how many workers ask for the operand. Each has its own copy if the batch is small.
         init(
             _ side: SimilaritySide, keepsPanels: Bool, workers: Int, in layout: inout ScratchLayout
         ) throws(LossError) {
@@ -91,7 +90,7 @@ struct WorkerOperands {
     private let panels: UnsafeMutablePointer<Float>
     private let isMade: UnsafeMutablePointer<CacheLine>?
 
-    /// Makes the operand if all workers share it.
+    /// Makes the operand now if all workers share it.
     init(_ scratch: Scratch, on execution: Execution) {
         self.scratch = scratch
         unit = execution.pointer(scratch.unit)
@@ -133,7 +132,7 @@ struct WorkerOperands {
         task * Self.rowsPerTask..<min(scratch.shape.rows, (task + 1) * Self.rowsPerTask)
     }
 
-    /// Visits all rows, some at a time, all workers together.
+    /// Shares the rows among the workers, a panel of them in each task.
     func forEachTask(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
         let shape = scratch.shape
         // About a quarter of a nanosecond an element.

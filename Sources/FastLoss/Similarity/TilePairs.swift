@@ -1,40 +1,44 @@
-// The order in which the tiles of a symmetric B×B matrix are visited.
+// The order of the tiles of a symmetric B×B matrix.
 
 /// The pairs of row blocks of a symmetric matrix, each once, in rounds whose pairs share no block.
 ///
-/// A tile (I, J) of S = N·Nᵀ contributes to the rows of I and, transposed, to those of J. Within a round every block
-/// occurs at most once, so the workers of a round never write the same rows; the rounds follow each other, so each row's
-/// sum is formed in one order, whatever the number of workers. The pairs are those of a round-robin tournament (the circle
-/// method): each block meets each other block once, and plays its own diagonal tile when it has no opponent.
+/// A tile (I, J) of S = N·Nᵀ contributes to the rows of I and, transposed, to those of J. In a round every block occurs at most
+/// once, so the workers of a round never write the same rows. The rounds follow each other, so each row's sum has one order
+/// for any number of workers.
+///
+/// The pairs are those of a round-robin tournament (the circle method): each block meets each other block once. A block
+/// without an opponent takes its diagonal tile.
 package struct TilePairs {
     /// Rows of a matrix.
     package let rows: Int
-    /// Rows of a block; the last one may have fewer.
+    /// Rows of a block. The last block may have fewer.
     package let blockRows: Int
 
-    /// Blocks for B rows, of nearly equal size and at most `largestBlock`.
+    /// Cuts B rows into blocks of nearly equal size, of at most `largestBlock` rows.
     package init(rows: Int, largestBlock: Int) {
         self.rows = rows
         let blocks = max(1, (rows + largestBlock - 1) / largestBlock)
         blockRows = (rows + blocks - 1) / blocks
     }
 
+    /// How many blocks there are.
     package var blocks: Int { blockRows == 0 ? 0 : (rows + blockRows - 1) / blockRows }
 
-    /// Players of the tournament: with an odd number of blocks one more, whose opponent plays its own diagonal.
+    /// Players of the tournament. An odd number of blocks gets one more, whose opponent takes its diagonal tile.
     private var players: Int { blocks + blocks % 2 }
 
-    /// With an even number of blocks nobody is ever left over, so the diagonals get a round of their own: the first.
+    /// If the number of blocks is even, every block always has an opponent, and the diagonal tiles are the first round.
     private var diagonalRounds: Int { blocks % 2 == 0 ? 1 : 0 }
 
+    /// How many rounds there are.
     package var rounds: Int { blocks == 0 ? 0 : players - 1 + diagonalRounds }
 
-    /// Every block takes part in round 0 exactly once: what a row accumulates starts there.
+    /// How many pairs a round has. Every block takes part in round 0 exactly once: each row's sum starts there.
     package func pairs(inRound round: Int) -> Int {
         round < diagonalRounds ? blocks : players / 2
     }
 
-    /// The pairs of the round that has most.
+    /// The pairs of the largest round.
     package var mostPairsInARound: Int {
         blocks == 0 ? 0 : max(pairs(inRound: 0), pairs(inRound: rounds - 1))
     }
@@ -49,7 +53,7 @@ package struct TilePairs {
         let turn = round - diagonalRounds
         let one = index == 0 ? seats : (turn + index) % seats
         let other = (turn + seats - index) % seats
-        // The player who is no block: its opponent meets itself.
+        // The additional player is no block: its opponent takes its diagonal tile.
         if one >= blocks { return (other, other) }
         return (min(one, other), max(one, other))
     }
@@ -57,7 +61,7 @@ package struct TilePairs {
     /// All pairs.
     package var count: Int { blocks * (blocks + 1) / 2 }
 
-    /// The same pairs without their rounds, for those who need no order: `index` in 0..<``count``.
+    /// The same pairs without rounds, for computations that need no order. `index` is in 0..<``count``.
     package func pair(_ index: Int) -> (first: Int, second: Int) {
         // Row r of the upper triangle has blocks − r pairs, row blocks − 1 − r the rest of blocks + 1.
         let (row, place) = index.quotientAndRemainder(dividingBy: blocks + 1)

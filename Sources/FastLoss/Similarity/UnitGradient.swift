@@ -1,13 +1,13 @@
-// The gradient of normalised rows, on its way to the gradient of their embeddings.
+// The gradient of normalised rows, and its conversion to the gradient of their embeddings.
 
 import CFastLossKernels
 
-/// dN of one side of a similarity matrix, where it is put together, and how it becomes dE.
+/// dN of one side of a similarity matrix: the memory in which it is formed, and its conversion to dE.
 ///
-/// An output that is overwritten serves as the place of dN itself. One that accumulates has its dN in scratch memory: for all rows,
-/// or, if a worker finishes some rows before it turns to others, for so many of them and each worker.
+/// If the output is overwritten, dN is formed in the output itself. If the output accumulates, dN is formed in scratch memory: of
+/// all rows, or, if a worker completes some rows before it turns to others, of so many rows for each worker.
 struct UnitGradient {
-    /// The scratch memory of dN.
+    /// The output and the scratch memory of dN.
     struct Scratch {
         fileprivate let output: UnsafeMutablePointer<Float>
         fileprivate let mode: fastloss_write_mode
@@ -18,8 +18,8 @@ struct UnitGradient {
 
         /// Nil if the side has no gradient, or one without elements.
         ///
-        /// - Parameter rowsAtATime: the most rows that a worker puts together before it carries them back; nil if rows are
-        ///   carried back when all of them are complete.
+        /// - Parameter rowsAtATime: the most rows that a worker forms before it carries them back. Nil if all rows are formed
+        ///   first.
         init?(
             _ side: SimilaritySide, rowsAtATime: Int?, workers: Int, in layout: inout ScratchLayout
         ) throws(LossError) {
@@ -53,7 +53,7 @@ struct UnitGradient {
         isAside = scratch.aside != nil
     }
 
-    /// Where dN of the rows from `row` on is put together.
+    /// Where dN of the rows from `row` on is formed.
     func place(_ row: Int, worker: Int) -> UnsafeMutablePointer<Float> {
         let first = isAside ? scratch.rowsOfWorker.map { $0 * worker } ?? row : row
         return base + first * scratch.columns
