@@ -16,7 +16,8 @@ import CFastLossKernels
 package struct BlockedSimilarities {
     /// Which blocks there are, and in which order.
     package enum Schedule {
-        /// Strips of whole rows. The workers share the memory of one slab of them.
+        /// Strips of whole rows. The workers share the memory of one slab of them. Without gradients each worker has the memory of
+        /// one strip instead: workers that write where others have written wait for each other's caches.
         case strips(RowStrips)
         /// The square tiles of a symmetric matrix. Each worker has the memory of one tile. With `inRounds` the tiles come in
         /// rounds that share no rows, which gradients need. Without, they come in any order.
@@ -30,7 +31,7 @@ package struct BlockedSimilarities {
     private let right: WorkerOperands.Scratch?
     private let leftGradient: UnitGradient.Scratch?
     private let rightGradient: UnitGradient.Scratch?
-    /// The slab, or a tile for each worker.
+    /// The slab, or a strip or tile for each worker.
     private let factors: ScratchArray<Float>
     /// A panel for each worker. Empty if the right operand keeps its panels.
     private let panels: ScratchArray<Float>
@@ -45,12 +46,14 @@ package struct BlockedSimilarities {
         in layout: inout ScratchLayout
     ) throws(LossError) {
         TileProducts.prepare()
-        self.schedule = schedule
         shape = left.shape
         diagonal = left.firstRow - (right ?? left).firstRow
         let columns = shape.columns
         switch schedule {
-        case .strips(let strips):
+        case .strips(var strips):
+            let formsGradients = left.gradient != nil || right?.gradient != nil
+            if !formsGradients { strips.slabRows = strips.rows }
+            self.schedule = .strips(strips)
             let slabWorkers = min(layout.workers, strips.mostStrips)
             let workers = right == nil ? slabWorkers : min(layout.workers, strips.mostTasks)
             self.left = try WorkerOperands.Scratch(
@@ -59,8 +62,8 @@ package struct BlockedSimilarities {
                 try WorkerOperands.Scratch(side, keepsPanels: true, workers: workers, in: &layout)
             }
             factors = try layout.add(
-                min(strips.rows, strips.slabRows), by: TileProducts.stride(forColumns: strips.columns),
-                of: Float.self)
+                formsGradients ? strips.slab(0).count : slabWorkers * strips.stripRows,
+                by: TileProducts.stride(forColumns: strips.columns), of: Float.self)
             panels = try layout.add(0, of: Float.self)
             leftGradient = try UnitGradient.Scratch(
                 left, rowsAtATime: strips.stripRows, workers: slabWorkers, in: &layout)
@@ -69,6 +72,7 @@ package struct BlockedSimilarities {
             }
         case .tiles(let pairs, let inRounds):
             assert(right == nil, "tiles are those of a symmetric matrix")
+            self.schedule = schedule
             let workers = min(layout.workers, inRounds ? pairs.mostPairsInARound : pairs.count)
             self.left = try WorkerOperands.Scratch(left, keepsPanels: false, workers: 1, in: &layout)
             self.right = nil
@@ -133,19 +137,18 @@ extension BlockedSimilarities {
             // Of one product, even if a task forms two: workers that fetch each other's slabs gain less than they compute.
             // Measured: the article Tuning.
             let cost = strips.nanoseconds(slab, depth: shape.columns)
-            // A helper has to normalise the rows before it takes its share. Half of an upper triangle without a gradient
-            // gains less than that costs, so such a pass must be twice as long before a helper joins.
-            let firstCost = isSymmetric && !formsGradients ? cost / 2 : cost
             let first = visited
-            execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: firstCost) { task, worker in
+            execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in
                 let rows = strips.strip(task, of: slab)
                 let columns = strips.columns(of: rows)
+                let strip =
+                    memory + stride
+                    * (formsGradients ? rows.lowerBound - slab.lowerBound : worker * strips.stripRows)
                 let mirrored = strips.mirroredColumns(of: rows)
                 let block = SimilarityBlock(
                     number: first + task, rows: rows, columns: columns,
                     diagonal: rows.lowerBound + diagonal - columns.lowerBound, mirroredColumns: mirrored,
-                    memory: memory + (rows.lowerBound - slab.lowerBound) * stride + columns.lowerBound,
-                    stride: stride)
+                    memory: strip + columns.lowerBound, stride: stride)
                 leftOperands[worker].similarities(
                     rows, rightOperands[worker], columns, into: block.memory, stride: stride, scratch: nil)
                 epilogue.visit(block)

@@ -28,7 +28,7 @@ import CFastLossKernels
 /// and the slab is multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the value
 /// alone); nothing is computed twice. Scratch memory is about (3·D + 256)·B floats, D rounded up to whole cache lines and B to
 /// whole panels of 32 rows. Gradients that accumulate need another D·B, and 64·D for each worker. Up to 128 rows each worker
-/// has its own 3·D·B.
+/// has its own 3·D·B. The value alone needs 64·B for each worker instead of 256·B.
 ///
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
 /// total objective it has the weight 10.

@@ -17,8 +17,9 @@ import CFastLossKernels
 ///
 /// Half of the B×B matrix is computed: 3·B²·D flops for value and gradient, B²·D for the value alone.
 ///
-/// - Up to 1,024 rows the matrix is in scratch memory, which takes about B·(2·D + B) floats: 8 MiB at most for D = 512. Up to
-///   128 rows each worker has its own 2·B·D of them. A gradient that accumulates needs another 64·D for each worker.
+/// - Up to 1,024 rows the gradient needs the matrix in scratch memory, which takes about B·(2·D + B) floats: 8 MiB at most for
+///   D = 512. Up to 128 rows each worker has its own 2·B·D of them. A gradient that accumulates needs another 64·D for
+///   each worker. The value alone needs 64·B for each worker instead of the matrix.
 /// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and into factors
 ///   while it is in cache, and multiplied into the gradients of its rows and of its columns. Scratch memory is about
 ///   B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B = 16,384, D = 512. A gradient that

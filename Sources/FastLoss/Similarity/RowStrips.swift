@@ -17,7 +17,7 @@ package struct RowStrips {
     package let columns: Int
     package let coverage: Coverage
     /// Rows of a slab, which are in memory at the same time.
-    package let slabRows: Int
+    package var slabRows: Int
     /// Rows of a strip. Few rows give two or four workers equal shares; many rows reuse the other operand.
     package let stripRows: Int
 
@@ -35,12 +35,12 @@ package struct RowStrips {
         self.rows = rows
         columns = rows
         coverage = .upperTriangle
-        slabRows = max(1, rows)
+        slabRows = rows
         stripRows = rows <= 128 ? 16 : rows <= 512 ? 32 : 64
     }
 
     /// How many slabs there are.
-    package var slabs: Int { (rows + slabRows - 1) / slabRows }
+    package var slabs: Int { rows == 0 ? 0 : (rows + slabRows - 1) / slabRows }
 
     /// The rows of a slab.
     package func slab(_ index: Int) -> Range<Int> {
@@ -54,7 +54,7 @@ package struct RowStrips {
     package var count: Int { (0..<slabs).reduce(0) { $0 + strips(of: slab($1)) } }
 
     /// How many strips the largest slab has.
-    package var mostStrips: Int { slabs == 0 ? 0 : strips(of: slab(0)) }
+    package var mostStrips: Int { strips(of: slab(0)) }
 
     /// The most tasks that run at the same time: strips of a slab, or of the transposed matrix.
     package var mostTasks: Int { max(mostStrips, strips(of: 0..<columns)) }
