@@ -1,12 +1,12 @@
-// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p. Logits:
+// Bernoulli negative log-likelihood of z = (t > 0) over one chunk, from a probability p. For logits see
 // bernoulli_nll_logits.c.
 //
 //   s = z ? p : 1 − p
 //   element   −log clamp(s, ε, 1 − ε), ε = 2⁻²³
 //   gradient  scale/((1 − z) − p) for ε ≤ p ≤ 1 − ε, and 0 outside
 //
-// The logarithms are taken once a chunk (log_product.h). An element outside the mask contributes the
-// factor 1. Assumes nothing of the values: a selected p outside [0, 1] or NaN is counted, not used.
+// One logarithm serves the whole chunk (log_product.h). An element outside the mask is a factor of 1. The
+// values may be anything: a selected p that is NaN or outside [0, 1] is counted and not used.
 
 #include "instruction_sets.h"
 #include "log_product.h"
@@ -25,11 +25,10 @@ FASTLOSS_BODY void visit_round(
         const float p = predictions[lane];
         const bool selected = mask[lane];
         const float complement = targets[lane] > 0 ? 0 : 1;
-        // Also clamps 1 − p, as 1 − (1 − ε) is ε exactly. The comparisons turn NaN into ε.
+        // This also clamps 1 − p, because 1 − (1 − ε) is exactly ε. The comparisons turn NaN into ε.
         float clamped = p > epsilon ? p : epsilon;
         clamped = clamped < 1 - epsilon ? clamped : 1 - epsilon;
-        // −p̃ or 1 − p̃, the product's sign being dropped. In double: 1 − p̃ in float would lose what counts of
-        // a small p̃.
+        // −p̃ or 1 − p̃; the product drops the sign. In float, 1 − p̃ would lose the digits of a small p̃.
         const double factor = (double)complement - (double)clamped;
         state->product.mantissa[lane] *= selected ? factor : 1;
         state->invalid[lane] |= selected && !(p >= 0 && p <= 1);
@@ -39,8 +38,8 @@ FASTLOSS_BODY void visit_round(
     }
 }
 
-/// A chunk in rounds of FASTLOSS_LANES elements; the last, partial round runs on padded copies whose mask is
-/// false.
+/// A chunk in rounds of FASTLOSS_LANES elements. The last, partial round runs on copies that are padded with
+/// unselected elements.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
     const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
     float scale, float *restrict gradient, fastloss_write_mode mode, bool prefetches) {

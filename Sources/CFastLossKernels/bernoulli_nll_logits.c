@@ -2,25 +2,22 @@
 //
 //   w = z ? −y : y,   e = exp(−|w|)
 //   element   softplus(w) = max(w, 0) + log(1 + e)
-//   gradient  scale·(z ? −σ(w) : σ(w)) with σ(w) = (w < 0 ? e : 1)/(1 + e), which is scale·(σ(y) − z) without
-//   its
-//             cancellation
+//   gradient  scale·(z ? −σ(w) : σ(w)) with σ(w) = (w < 0 ? e : 1)/(1 + e). This equals scale·(σ(y) − z)
+//             without its cancellation.
 //
-// Assumes nothing of the values. NaN logits give NaN; ±Inf give 0 or Inf. A NaN target is z = 0.
+// The values may be anything. NaN logits give NaN. ±Inf give 0 or Inf. A NaN target counts as z = 0.
 //
-// The exponential is kept as E = e·2¹²⁶, a normal float for every e above 2⁻²⁵²: e alone is subnormal below w
-// = −87.3, where scale·e and a sum of many e need not be. Gradients are therefore accurate wherever they are
+// The exponential is kept as E = e·2¹²⁶, a normal float for every e above 2⁻²⁵². e alone is subnormal for
+// |w| > 87.3, although scale·e and a sum of many e may be normal. So gradients are accurate wherever they are
 // normal, for any scale up to 2¹²⁶.
 //
-// The logarithms are taken once a chunk, of Π(1 + e). The product is kept as 1 + excess: a double near 1
-// would lose what counts of a small e. Two factors at a time are multiplied in float, as a + b + a·b without
-// the 1, which costs two roundings; the rest is in double. max(w, 0) is summed four at a time in float, with
-// two roundings, and then in double. Quarters are summed, so that four of the largest floats do not overflow.
+// One logarithm serves a segment: that of Π(1 + e). The product is kept as 1 + excess, because a double near
+// 1 would lose the digits of a small e. Pairs of factors are multiplied in float, as a + b + a·b without the
+// 1, which costs two roundings. The rest is in double. max(w, 0) is summed four at a time in float, with two
+// roundings, and then in double. Quarters are summed, so that four of the largest floats do not overflow.
 //
-// Measured on one Zen 3 core at 64×1201, with the gradient and without: AVX2 0.95 and 0.7 ns an element,
-// where a kernel that took every 1 + e into the double product by itself took 2.8 and 2.5; baseline 1.9
-// and 1.5 instead of 7.5 and 6.8. Largest errors over every logit, in units of the last place: value 0.6,
-// σ 2.4, scale·σ 3.6 (AVX2: 3.3).
+// Largest errors over every logit, in units of the last place: value 0.6, σ 2.4, scale·σ 3.6 (AVX2: 3.3).
+// Measured speed: the article Tuning.
 
 #include "exponential.h"
 #include "instruction_sets.h"
@@ -28,13 +25,13 @@
 #include <math.h>
 
 enum {
-    /// Elements that are in registers together: two of AVX-512's vectors, four of AVX2's. A constant of the
-    /// polynomial is
-    /// loaded once for all of them. With 16, AVX2 took a tenth longer.
+    /// Elements that are in registers together: two vectors of AVX-512 or four of AVX2. They share each load
+    /// of
+    /// a constant of the polynomial. With 16 elements, AVX2 took a tenth longer.
     WIDTH = 32,
-    /// Elements between two visits of the double lanes, of which there are FASTLOSS_LANES.
+    /// Elements between two visits to the FASTLOSS_LANES double lanes.
     GROUP = 2 * WIDTH,
-    /// Elements between two logarithms. A lane's share of them multiplies to at most 2⁵¹².
+    /// Elements between two logarithms. The product of a lane's share of them is at most 2⁵¹².
     SEGMENT = 128 * GROUP,
     /// E = e·2¹²⁶. The sum of two of them and their product, 3·2¹²⁶ at most, is a float.
     SHIFT = 126,
@@ -54,20 +51,20 @@ typedef union {
     words bits;
 } view;
 
-/// The sums of a segment. Vectors go by address: as arguments they would need the instruction set of their
-/// width.
+/// The sums of a segment. Vectors are passed by address: as arguments they would need the instruction set of
+/// their width.
 typedef struct {
     doubles excess;   ///< (Π(1 + e) − 1)·2¹²⁶
     doubles product;  ///< Π(1 + e) = 1 + excess·2⁻¹²⁶
     doubles linear;   ///< Σ max(w, 0)/4
 } lanes;
 
-/// How σ is scaled: as (w < 0 ? E : 2¹²⁶)·slope / (E·unit + 2¹²⁶·unit). The products are normal floats
-/// wherever the result is: below a scale of 1 with slope = scale and unit = 1, from there on with both times
-/// 2⁻¹²⁶.
+/// The factors of the scaled σ, (w < 0 ? E : 2¹²⁶)·slope / (E·unit + 2¹²⁶·unit). The products are normal
+/// floats wherever the result is. Below a scale of 1 that holds for slope = scale and unit = 1, from 1 on for
+/// both times 2⁻¹²⁶.
 typedef struct { float slope, unit; } gradient_scale;
 
-/// E for x ≤ 0. From −253·ln 2 on downwards the power of two is 0, and so is E.
+/// E for x ≤ 0. At and below −253·ln 2 the power of two is 0, and so is E.
 FASTLOSS_BODY void shifted_exp(const floats *argument, floats *result) {
     const float lowest = -(127 + SHIFT) * FASTLOSS_LN2;
     const float rounder = FASTLOSS_ROUNDER + (127 + SHIFT);
@@ -93,7 +90,7 @@ FASTLOSS_BODY void visit_vector(
     const truths selected = __builtin_convertvector(*(const unaligned_bytes *)mask, truths) != 0;
     view w = {.value = *(const unaligned_floats *)predictions};
     w.bits ^= sign;
-    // Outside the mask softplus(−Inf) = 0, and nothing else needs to be selected of it.
+    // Outside the mask softplus(−Inf) = 0, so no term has to be selected later.
     w.value = selected ? w.value : (floats)-INFINITY;
     view minus_magnitude = w;
     minus_magnitude.bits |= sign_bit;
@@ -106,7 +103,7 @@ FASTLOSS_BODY void visit_vector(
     const floats numerator = (truths)w.bits < 0 ? e : (floats)SHIFTED_ONE;
     view slope = {.value = numerator * scale.slope / (e * scale.unit + SHIFTED_ONE * scale.unit)};
     slope.bits ^= sign;
-    // Selected, because 0 would keep the sign of the scale.
+    // Select the slope: a computed 0 would have the sign of the scale.
     const floats selected_slope = selected ? slope.value : (floats)0;
     if (mode == FASTLOSS_OVERWRITE) *(unaligned_floats *)gradient = selected_slope;
     if (mode == FASTLOSS_ACCUMULATE) *(unaligned_floats *)gradient += selected_slope;
@@ -132,9 +129,9 @@ FASTLOSS_BODY void visit_group(
     sums->product = sums->excess * UNSHIFT + 1;
 }
 
-/// log of the product of all lanes, which start anew.
+/// The logarithm of the product of all lanes. Resets the lanes.
 FASTLOSS_BODY double take_logarithm(lanes *sums) {
-    // Lanes of 2 and more by mantissa and exponent, the others by their excess.
+    // Lanes of 2 and more are split into mantissa and exponent. The others keep their excess.
     double mantissa = 1, excess = 0;
     int64_t exponent = 0;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
@@ -148,7 +145,7 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
             product.bits = (product.bits & 0x000fffffffffffffu) | 0x3ff0000000000000u;
             mantissa *= product.value;
         } else {
-            // NaN comes here.
+            // This branch also takes NaN.
             excess += u + u * excess;
         }
     }
@@ -159,7 +156,7 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
     return logarithm;
 }
 
-/// A chunk in groups; the last, partial one runs on padded copies whose mask is false.
+/// A chunk in groups. The last, partial group runs on copies that are padded with unselected elements.
 FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     const float *predictions, const float *targets, const bool *mask, size_t count, float scale,
     float *gradient, fastloss_write_mode mode, bool prefetches) {

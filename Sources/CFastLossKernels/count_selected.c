@@ -1,9 +1,9 @@
-// How many elements a mask selects: the M of every masked mean.
+// The number of elements that a mask selects: the M of every masked mean.
 
 #include "instruction_sets.h"
 
 FASTLOSS_BODY size_t count_selected(const bool *mask, size_t count) {
-    // Bytes are widened once a block, not once an element: 255 ones are the most that a byte lane can hold.
+    // Widen bytes once a block instead of once an element. A byte lane holds up to 255 ones.
     enum { LANES = 64, ROUNDS = 255 };
     size_t selected = 0, start = 0;
     while (count - start >= LANES) {

@@ -1,10 +1,9 @@
-// The epilogue of elastic cell similarity on a tile of S = N·Nᵀ.
+// The epilogue of elastic cell similarity on a block of S = N·Nᵀ.
 //
 //   c = relu(s);  value Σ (c − β)²;  s ← s > 0 ? s − β : 0, half the derivative
 //
-// The tile is replaced in place, ready to be multiplied into the gradient of N. The driver zeroes the
-// diagonal first: a zero counts β² and has no gradient, which is what the loss asks of it. The comparisons
-// are written so that NaN stays NaN.
+// The block is replaced in place by the factors of the gradient of N. The caller zeroes the diagonal first:
+// an element of 0 adds β² and has no gradient, as the loss defines it. The comparisons keep NaN.
 
 #include "instruction_sets.h"
 

@@ -1,19 +1,19 @@
-// How one plain C function becomes one function per instruction set.
+// Macros that compile one plain C function once per instruction set, and what the kernels share.
 //
-// A kernel file writes its loop once, as an inline function, and instantiates it with FASTLOSS_FOR_EACH_ISA:
-// the body is inlined into one exported function per instruction set and vectorised there, with that
-// function's `target` attribute. No compiler flags are needed, so any package may depend on this one.
+// A kernel file writes its loop once, as an inline function, and instantiates it with FASTLOSS_FOR_EACH_ISA.
+// The compiler inlines the body into one exported function per instruction set and vectorises it there under
+// that function's `target` attribute. This needs no compiler flags, so any package may depend on this one.
 
 #ifndef FASTLOSS_INSTRUCTION_SETS_H
 #define FASTLOSS_INSTRUCTION_SETS_H
 
 #include "fastloss_kernels.h"
 
-/// A loop body, to be inlined into each instruction set's function.
+/// A loop body that is inlined into each instruction set's function.
 #define FASTLOSS_BODY static inline __attribute__((always_inline))
 
-/// First statement of a block whose sums may be reordered and whose products may be fused, so that its plain
-/// loop vectorises. Never used where the order of operations carries the accuracy (see exponential.h).
+/// The first statement of a block whose sums may be reordered and whose products may be fused, so that its
+/// plain loop vectorises. Not for code whose accuracy depends on the order of operations (see exponential.h).
 #if defined(__clang__)
 #define FASTLOSS_REORDER_SUMS _Pragma("clang fp reassociate(on) contract(fast)")
 #else
@@ -34,7 +34,7 @@
 #define FASTLOSS_TARGET(isa) FASTLOSS_TARGET_##isa
 #define FASTLOSS_NAME(kernel, isa) fastloss_##kernel##_##isa
 
-/// Every kernel of the table; the single list from which prototypes and tables are made.
+/// Every kernel of the table. Prototypes and tables are made from this list.
 #define FASTLOSS_FOR_EACH_KERNEL(DO, isa) \
     DO(count_selected, isa)               \
     DO(masked_mse, isa)                   \
@@ -54,14 +54,14 @@
     DO(weighted_row_sum, isa)             \
     DO(weighted_row_sum_gradient, isa)
 
-/// Prototypes, derived from the table's member types: a definition that disagrees with the table does not
-/// compile.
+/// Prototypes, derived from the types of the table's members. A definition that disagrees with the table does
+/// not compile.
 #define FASTLOSS_DECLARE(kernel, isa)                                               \
     extern __typeof__(*((fastloss_kernels *)0)->kernel) FASTLOSS_NAME(kernel, isa);
 #define FASTLOSS_DECLARE_ALL(isa) FASTLOSS_FOR_EACH_KERNEL(FASTLOSS_DECLARE, isa)
 FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
 
-/// Chooses the gradient mode outside the loop: `CALL(mode)` is expanded with a constant, so that each loop is
+/// Chooses the write mode outside the loop. `CALL(mode)` is expanded with a constant, so that each loop is
 /// specialised.
 #define FASTLOSS_SPECIALISE_MODE(mode, CALL)                    \
     switch (mode) {                                             \
@@ -70,42 +70,41 @@ FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
     default: return CALL(FASTLOSS_NO_OUTPUT);                   \
     }
 
-/// Writes one gradient element as `mode`, a compile-time constant after inlining, says.
+/// Writes one gradient element. `mode` is a constant after inlining.
 FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss_write_mode mode) {
     if (mode == FASTLOSS_OVERWRITE) *element = value;
     if (mode == FASTLOSS_ACCUMULATE) *element += value;
 }
 
-/// How a kernel sums: it writes the terms of a block to a buffer, which is added up pairwise in
-/// FASTLOSS_LANES float lanes, and the lanes in double.
+/// The sizes of a kernel's sums. A kernel writes the terms of a block to a buffer. The buffer is added up
+/// pairwise in FASTLOSS_LANES float lanes, and the lanes are added up in double.
 ///
-/// Eight terms of a lane cost three roundings, so that even equal terms, whose roundings all go one way, stay
-/// within 4 ulp. The lanes are as many as the widest vector holds floats, and the same for every instruction
-/// set and optimisation level. The loop that makes the terms has no sum in it and vectorises as it stands;
-/// the buffer stays in the first-level cache.
+/// Eight terms of a lane cost three roundings. So even equal terms, whose roundings all go one way, stay
+/// within 4 ulp. There are as many lanes as the widest vector holds floats, the same for every instruction
+/// set and optimisation level. The loop that makes the terms contains no sum and vectorises as it stands. The
+/// buffer stays in the first-level cache.
 enum { FASTLOSS_LANES = 16, FASTLOSS_SUM_BLOCK = 8 * FASTLOSS_LANES };
 
-/// An address for prefetching alone, which need not lie in any object: it is never read. (Formed as an
-/// integer it would be beyond any doubt, and BernoulliNLL with AVX2 would take 10 % more instructions.)
+/// An address for prefetching alone. It is never read and need not lie in any object. (Computed with integers
+/// it would be free of undefined behaviour, but BernoulliNLL with AVX2 would take 10 % more instructions.)
 FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
     return (const char *)pointer + bytes;
 }
 
-/// Where a kernel's gradient goes on; there is none to advance in where only the value is computed.
+/// The gradient's address `count` elements further on. Without an output the pointer stays as it is.
 FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_write_mode mode) {
     return mode == FASTLOSS_NO_OUTPUT ? gradient : gradient + count;
 }
 
-/// Asks for what an elementwise masked kernel will touch FASTLOSS_PREFETCH_AHEAD elements behind this round
-/// of FASTLOSS_LANES, the lines of the gradient for writing. The processor's own prefetching starts anew in
-/// every chunk and at every page: too late for kernels that are about as fast as memory.
+/// How far ahead elementwise masked kernels prefetch, in elements. The lines of the gradient are prefetched
+/// for writing. The processor's own prefetching starts anew in every chunk and at every page, which is too
+/// late for kernels that are about as fast as memory.
 ///
-/// Nothing is read, so the addresses may lie beyond the arrays. Measured on two Zen 5 cores at 4096×1201: the
-/// four value terms of integration with gradients from 36 GB/s to 40 by the inputs and to 52 by the
-/// gradients, BernoulliNLL from 37 to 53 and 84. Where the arrays are in the second-level cache the
-/// instructions only cost time: MaskedMSE at 64×1201 a tenth.
+/// Nothing is read, so the addresses may lie beyond the arrays. Arrays in the second-level cache gain nothing
+/// and pay for the instructions, so callers prefetch only larger ones. Measured: the article Tuning.
 enum { FASTLOSS_PREFETCH_AHEAD = 1024 };
 
+/// Prefetches one round of FASTLOSS_LANES elements.
 FASTLOSS_BODY void fastloss_prefetch_round(
     const float *predictions, const float *targets, const bool *mask, float *gradient,
     fastloss_write_mode mode) {
@@ -116,7 +115,7 @@ FASTLOSS_BODY void fastloss_prefetch_round(
         __builtin_prefetch(fastloss_beyond(gradient, FASTLOSS_PREFETCH_AHEAD * sizeof(float)), 1);
 }
 
-/// The same for a block of FASTLOSS_SUM_BLOCK.
+/// Prefetches a block of FASTLOSS_SUM_BLOCK elements.
 FASTLOSS_BODY void fastloss_prefetch_block(
     const float *predictions, const float *targets, const bool *mask, float *gradient,
     fastloss_write_mode mode) {
@@ -125,10 +124,10 @@ FASTLOSS_BODY void fastloss_prefetch_block(
             predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);
 }
 
-/// Declares the buffer of a block's terms, on a cache line: the widest vector would otherwise straddle two.
+/// Declares the buffer of a block's terms. It starts on a cache line, so that no vector straddles two.
 #define FASTLOSS_TERMS(name) _Alignas(64) float name[FASTLOSS_SUM_BLOCK]
 
-/// Adds `count` terms of a block to the double lanes `totals`; the rest of the block is cleared.
+/// Adds `count` terms of a block to the double lanes `totals`, and clears the rest of the block.
 FASTLOSS_BODY void fastloss_add_block(double *restrict totals, float *restrict terms, size_t count) {
     for (size_t k = count; k < FASTLOSS_SUM_BLOCK; ++k) terms[k] = 0;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
@@ -140,7 +139,7 @@ FASTLOSS_BODY void fastloss_add_block(double *restrict totals, float *restrict t
     }
 }
 
-/// Σ of the double lanes, pairwise: a chain of four additions instead of fifteen.
+/// The sum of the double lanes, formed pairwise: a chain of four additions instead of fifteen.
 FASTLOSS_BODY double fastloss_sum_lanes(const double *totals) {
     double sums[FASTLOSS_LANES];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) sums[lane] = totals[lane];

@@ -1,4 +1,4 @@
-// The tables of kernels, one per instruction set, and the choice of the best one that this processor can run.
+// The tables of kernels, one per instruction set, and the choice of the best one for this processor.
 
 #include "instruction_sets.h"
 
@@ -8,7 +8,7 @@ FASTLOSS_FOR_EACH_ISA(TABLE)
 
 fastloss_isa fastloss_best_isa(void) {
 #if defined(__x86_64__)
-    // The compiler's run-time also asks the operating system whether it saves the wider registers.
+    // This also checks that the operating system saves the wider registers.
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")

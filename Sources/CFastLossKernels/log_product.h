@@ -1,11 +1,11 @@
-// Σ log |sᵢ| as one logarithm: log |Π sᵢ|, with the product's exponent kept apart so that it neither over-
-// nor underflows.
+// Σ log |sᵢ| as one logarithm, log |Π sᵢ|. The product's exponent is kept apart, so that the product neither
+// overflows nor underflows.
 //
-// The product is formed in double, in FASTLOSS_LANES independent lanes, each multiplied once a round. A
-// factor lies in [2⁻²³, 2] (in the cross-entropy of short rows in [1, 64]), so a lane survives
-// FASTLOSS_LOG_ROUNDS = 32 rounds (2⁻⁷³⁶ at worst, double reaches 2⁻¹⁰²²) before its exponent is moved into
-// an integer. Every multiplication rounds by at most 2⁻⁵³ of the product, which is an absolute error of 2⁻⁵³
-// in the logarithm: 4,096 factors cost less than 5·10⁻¹³, and one call of log() serves them all.
+// The product is formed in double in FASTLOSS_LANES independent lanes, each multiplied once a round. A factor
+// lies in [2⁻²³, 2], or in [1, 64] in the cross-entropy of short rows. So a lane stays in the range of double
+// for FASTLOSS_LOG_ROUNDS = 32 rounds (2⁻⁷³⁶ at worst, double reaches 2⁻¹⁰²²). Then its exponent moves to an
+// integer. Each multiplication rounds by at most 2⁻⁵³ of the product, which is an absolute error of 2⁻⁵³ in
+// the logarithm. 4,096 factors cost less than 5·10⁻¹³, and one call of log() serves them all.
 
 #ifndef FASTLOSS_LOG_PRODUCT_H
 #define FASTLOSS_LOG_PRODUCT_H
@@ -29,8 +29,8 @@ FASTLOSS_BODY void fastloss_log_product_init(fastloss_log_product *product) {
     }
 }
 
-/// Moves the exponent of each lane into its integer, and drops the sign: factors may be −sᵢ. Must be called
-/// at least every FASTLOSS_LOG_ROUNDS rounds.
+/// Moves the exponent of each lane to its integer, and drops the sign, as factors may be −sᵢ. It must be
+/// called at least every FASTLOSS_LOG_ROUNDS rounds.
 FASTLOSS_BODY void fastloss_log_product_normalise(fastloss_log_product *product) {
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
         union {
@@ -43,7 +43,7 @@ FASTLOSS_BODY void fastloss_log_product_normalise(fastloss_log_product *product)
     }
 }
 
-/// log of the whole product. The lanes must be normalised.
+/// The logarithm of the whole product. The lanes must be normalised.
 FASTLOSS_BODY double fastloss_log_product_log(const fastloss_log_product *product) {
     double mantissa = 1;
     int64_t exponent = 0;

@@ -3,8 +3,7 @@
 //   element   (x − t)²
 //   gradient  scale · 2(x − t)
 //
-// The difference is selected, not multiplied, by the mask: NaN outside the mask is dropped before it is
-// squared.
+// The mask selects the difference instead of multiplying it, so NaN outside the mask has no effect.
 
 #include "instruction_sets.h"
 
@@ -20,11 +19,11 @@ FASTLOSS_BODY fastloss_partial masked_mse(
                 mode);
         FASTLOSS_TERMS(squares);
         for (size_t k = 0; k < size; ++k) {
-            // Computed unconditionally: only then does the loop vectorise without masked loads.
+            // Compute it for every element: only then does the loop vectorise without masked loads.
             const float anywhere = predictions[start + k] - targets[start + k];
             const float difference = mask[start + k] ? anywhere : 0;
             squares[k] = difference * difference;
-            // Selected again: with a scale near the largest float, 2·scale·0 would be NaN.
+            // Select again: with a scale near the largest float, 2·scale·0 would be NaN.
             const float slope = 2 * scale * difference;
             float *const place = fastloss_advance(gradient, start + k, mode);
             fastloss_write_gradient(place, mask[start + k] ? slope : 0, mode);

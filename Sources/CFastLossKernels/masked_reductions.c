@@ -1,4 +1,4 @@
-// What batched masked reductions need beside the product: masks as numbers, and the sum that selects.
+// Masks as numbers, and sums of selected elements, for batched masked reductions.
 
 #include "instruction_sets.h"
 

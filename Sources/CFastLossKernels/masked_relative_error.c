@@ -1,4 +1,4 @@
-// Masked relative error over one chunk: |x − t| / (t + 10⁻⁶), the metric that scGPT logs beside the loss.
+// Masked relative error over one chunk: |x − t| / (t + 10⁻⁶), a metric that scGPT logs with the loss.
 
 #include "instruction_sets.h"
 

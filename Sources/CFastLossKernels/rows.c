@@ -1,5 +1,5 @@
-// Row-wise primitives of the embedding losses: sums in double, scaled copies, and the backward pass of a
-// normalisation.
+// Row-wise primitives of the embedding losses: sums in double, scaled copies, the backward pass of a
+// normalisation, and transposition.
 
 #include "instruction_sets.h"
 
@@ -24,8 +24,8 @@ FASTLOSS_BODY void project_out(
 #if defined(__clang__)
 typedef float transposed_vector __attribute__((vector_size(64), aligned(4), may_alias));
 
-/// A 16 × 16 block. Four rounds, each of which interleaves row i with row i + 8, turn rows into columns: a
-/// round moves the highest bit of the row's number below the column's.
+/// Transposes a 16 × 16 block in four rounds, each of which interleaves row i with row i + 8. A round moves
+/// the highest bit of the row's number to the lowest place of the column's.
 FASTLOSS_BODY void transpose_block(
     const float *source, size_t source_stride, float *restrict target, size_t target_stride) {
     enum { SIDE = 16 };

@@ -1,18 +1,19 @@
-// Cross-entropy of rows of logits z against one label each, at temperature τ: each row of CCE, and rows by
-// the batch for CLS and DAB (τ = 1).
+// Cross-entropy of rows of logits z against one label each, at temperature τ. CCE uses single rows; CLS and
+// DAB use batches of rows with τ = 1.
 //
 //   value     log Σⱼ exp((zⱼ − z_label)/τ) = (max − z_label)/τ + log1p(rest + (e_label − 1))
 //             with eⱼ = exp((zⱼ − max)/τ) and rest = Σ eⱼ over j ≠ label
 //   gradient  scale·softmaxⱼ for j ≠ label, and −scale·rest/Z for the label
 //
-// The label's term is kept out of the sum, so that neither the value nor the label's gradient cancels when
-// the row is already right (rest ≪ 1), which is where training ends up. zⱼ − max is carried with its rounding
-// error: for logits of mixed sign it would otherwise cost several bits of a small probability. Infinite and
-// NaN logits follow IEEE: −Inf is a class with probability 0, +Inf or NaN make the row NaN.
+// The label's term is kept out of the sum. So neither the value nor the label's gradient cancels when the row
+// is already right (rest ≪ 1), as at the end of training. zⱼ − max is carried with its rounding error, which
+// for logits of mixed sign would cost several bits of a small probability. Infinite and NaN logits follow
+// IEEE: −Inf is a class with probability 0, +Inf or NaN make the row NaN.
 //
-// The exponentials are kept as eⱼ·2¹²⁴, normal floats for every eⱼ above 2⁻²⁵⁰: eⱼ alone is subnormal from 88
-// below the maximum on, where scale·eⱼ and a sum of many rows' losses need not be. Gradients are therefore
-// accurate wherever they are normal, for any scale up to 2¹⁰⁰ (the label's, too, for 2²⁴ classes and fewer).
+// The exponentials are kept as eⱼ·2¹²⁴, normal floats for every eⱼ above 2⁻²⁵⁰. eⱼ alone is subnormal if zⱼ/τ
+// is more than 88 below the maximum, although scale·eⱼ and a sum of many rows' losses may be normal. So
+// gradients are accurate wherever they are normal, for any scale up to 2¹⁰⁰. For the label's gradient that
+// holds up to 2²⁴ classes.
 
 #include "exponential.h"
 #include "instruction_sets.h"
@@ -20,7 +21,7 @@
 
 #include <math.h>
 
-/// The largest logit. NaN is passed over: it comes back through the sum.
+/// The largest logit. NaN is skipped here and reaches the result through the sum.
 FASTLOSS_BODY float largest(const float *logits, size_t classes) {
     float lanes[FASTLOSS_LANES];
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) lanes[lane] = logits[0];
@@ -36,7 +37,7 @@ FASTLOSS_BODY float largest(const float *logits, size_t classes) {
     return result;
 }
 
-/// Exponentials are 2¹²⁴ times what they stand for. A block sums eight of them in float, 2¹²⁷ at most.
+/// Exponentials are stored times 2¹²⁴. A block sums eight of them in float, which is 2¹²⁷ at most.
 enum { SHIFT = 124 };
 #define UNSHIFT 0x1p-124
 
@@ -54,21 +55,23 @@ typedef struct {
     double rest;
 } exponentials;
 
-/// What turns a term into its gradient, by one product after the other: both are normal floats wherever the
-/// gradient is one, and so are the products.
+/// Two factors that turn a term into its gradient, one after the other. Both factors and both products are
+/// normal floats wherever the gradient is.
 typedef struct { float first, second; } gradient_factor;
 
-/// scale/normaliser, where the normaliser has the terms' 2¹²⁴.
+/// scale/normaliser, where the normaliser carries the terms' 2¹²⁴.
 FASTLOSS_BODY gradient_factor factor_for(float scale, double normaliser) {
     const double shifted = scale / normaliser;
     const double factor = shifted * 0x1p124;
-    // Up to 4 the factor's product with a term is a float; from 4 on, the factor without 2¹²⁴ is normal.
+    // Below 4 the factor's product with a term does not overflow. From 4 on, the factor without 2¹²⁴ is
+    // normal.
     const bool small = __builtin_fabs(factor) < 4;
     return (gradient_factor){
         .first = (float)(small ? factor : shifted), .second = small ? (float)UNSHIFT : 1};
 }
 
-/// `store` writes each term, unscaled, to `terms`, which may be `logits`; the label's is written as 0.
+/// The exponentials of a row. With `store`, each term is written to `terms`, which may be `logits`, and 0 in
+/// the label's place.
 FASTLOSS_BODY exponentials exponentials_of_row(
     const float *logits, size_t classes, size_t label, float max, float inverse_temperature, bool store,
     float *terms) {
@@ -76,8 +79,7 @@ FASTLOSS_BODY exponentials exponentials_of_row(
     double label_term = 0;
     for (size_t start = 0; start < classes; start += FASTLOSS_SUM_BLOCK) {
         const size_t size = classes - start < FASTLOSS_SUM_BLOCK ? classes - start : FASTLOSS_SUM_BLOCK;
-        // Whole vectors, filled up with a class of probability 0: a row of ten cell types has no scalar
-        // remainder.
+        // Fill the last vector with classes of probability 0, so that a short row has no scalar remainder.
         const size_t padded = (size + FASTLOSS_LANES - 1) / FASTLOSS_LANES * FASTLOSS_LANES;
         FASTLOSS_TERMS(block);
         for (size_t k = 0; k < padded; ++k) {
@@ -100,7 +102,7 @@ FASTLOSS_BODY double softmax_cross_entropy(
     float *gradient, fastloss_write_mode mode) {
     const bool store = mode == FASTLOSS_OVERWRITE;
     const float max = largest(logits, classes);
-    // Read before the terms are stored, as `gradient` may be `logits`.
+    // Read it before the terms are stored: `gradient` may be `logits`.
     const float label_logit = logits[label];
     const exponentials e =
         exponentials_of_row(logits, classes, label, max, inverse_temperature, store, gradient);
@@ -113,7 +115,7 @@ FASTLOSS_BODY double softmax_cross_entropy(
             for (size_t i = 0; i < classes; ++i) gradient[i] = gradient[i] * factor.first * factor.second;
             gradient[label] = label_gradient;
         } else {
-            // The label's sum is set aside, because the loop is free to pass over it.
+            // Compute the label's element first, and store it after the loop has overwritten it.
             const float label_sum = gradient[label] + label_gradient;
             for (size_t i = 0; i < classes; ++i)
                 gradient[i] +=
@@ -125,36 +127,35 @@ FASTLOSS_BODY double softmax_cross_entropy(
         + log1p(e.rest * UNSHIFT + (e.label * UNSHIFT - 1));
 }
 
-// Short rows, FASTLOSS_LANES of them side by side, with one row per lane.
+// Short rows: FASTLOSS_LANES rows at a time, one row per lane.
 //
-// A row of ten cell types fills no vector, and its own horizontal sums, logarithm and call cost more than its
-// exponentials. Transposed, ten classes are ten whole vectors, nothing is summed across lanes, and the
-// logarithms of all rows are one (log_product.h). Measured on Zen 5 with AVX-512 at 700×10, in turns with one
-// call a row: 5.4 times as fast for the value, 4.2 times with the gradient.
+// A row of ten cell types does not fill a vector, and its horizontal sums, logarithm and call cost more than
+// its exponentials. Transposed, ten classes are ten whole vectors, nothing is summed across lanes, and one
+// logarithm serves all rows (log_product.h). Measured: the article Tuning.
 
 enum {
-    /// Classes of a row that is handled this way: 64 of 16 rows are 4 KiB. Longer rows fill vectors by
-    /// themselves.
+    /// The most classes of a short row. 64 classes of 16 rows take 4 KiB. Longer rows fill vectors on their
+    /// own.
     MOST_BATCHED_CLASSES = 64,
 };
 
-/// Rows whose labels count, on their way through the lanes.
+/// Rows with a label that counts, gathered for the lanes.
 typedef struct {
-    size_t count;  ///< rows gathered; the lanes beyond repeat the first
+    size_t count;  ///< rows gathered; the other lanes repeat the first row
     size_t row[FASTLOSS_LANES];
     int32_t label[FASTLOSS_LANES];
 } row_batch;
 
-/// Σ over the rows of (max − z_label) and of log1p(u) for u below this, as u − u²/2; the rest of u³/3 is
-/// below 2⁻⁴¹ of it. What is larger goes into the product, whose factors 1 + u lose at most 2⁻⁵³ of a
-/// logarithm of 2⁻²⁰ or more. NaN is not larger.
+/// The least u whose 1 + u becomes a factor of the product, which loses at most 2⁻⁵³ of a logarithm of 2⁻²⁰
+/// or more. For smaller u, and for NaN, log1p(u) is added to the sum as u − u²/2. The omitted u³/3 is below
+/// 2⁻⁴¹ of it.
 #define LEAST_FACTOR_U 0x1p-20
 
 typedef struct {
-    double sum;
-    fastloss_log_product
-        logarithms;  ///< of factors in [1, MOST_BATCHED_CLASSES]: 2¹⁹² at most after 32 rounds
-    int rounds;      ///< since it was normalised
+    double sum;  ///< Σ of max − z_label, and of log1p(u) for small u
+    /// The product of factors in [1, MOST_BATCHED_CLASSES]: 2¹⁹² at most after 32 rounds.
+    fastloss_log_product logarithms;
+    int rounds;  ///< rounds since the product was normalised
 } loss_total;
 
 FASTLOSS_BODY void visit_batch(
@@ -176,7 +177,7 @@ FASTLOSS_BODY void visit_batch(
         label_term[lane] = 0;
         rest[lane] = 0;
     }
-    // As in `largest`: NaN is passed over, and comes back through the sum.
+    // As in `largest`, NaN is skipped here and reaches the result through the sum.
     for (size_t j = 1; j < classes; ++j)
         for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
             max[lane] = terms[j][lane] > max[lane] ? terms[j][lane] : max[lane];

@@ -1,19 +1,17 @@
 // Products of tiles: C = A·B or C += A·B, with accumulators that stay in registers over the whole depth.
 //
-// Why not sgemm: it packs both operands on every call, which at 64 cells costs as much as the product, and
-// picks its kernels by the processor's name, so that one newer than the BLAS gets those of an older one. Here
-// A is read an element at a time and spread over a vector, B a vector at a time, both where they stand; only
-// similarities, whose right operand stands the other way round, put it in order first. Measured in one run on
-// one Zen 5 core whose OpenBLAS 0.3.21 was held to its AVX2 kernels (64 to 256 rows, depth 256 and 512):
-// AVX-512 255 to 265 GFLOP/s, AVX2 123 to 130, sgemm 130.
+// These products replace sgemm, which packs both operands in every call. At 64 cells that costs as much as
+// the product. sgemm also chooses its kernels by the processor's name, so a processor that is newer than the
+// BLAS gets older kernels. Here A is read one element at a time and spread over a vector, and B one vector at
+// a time, both in place. Only similarities, whose right operand is transposed, pack it first. Measured: the
+// article Tuning.
 //
-//   registers  ROWS × VECTORS vectors of C; of each step k, VECTORS vectors of B and one element of A at a
-//   time L1         DEPTH rows of a group of B's columns, 8 KiB, used by every group of rows; the same
-//   columns of C L2         A: each of its rows is read once per group of columns
+//   registers  ROWS × VECTORS vectors of C; in each step k, VECTORS vectors of B and one element of A
+//   L1         DEPTH rows of a group of B's columns, 8 KiB, used by every group of rows; these columns of C
+//   L2         A: each of its rows is read once per group of columns
 //
-// Assumes that the rows of B can be read up to a whole number of FASTLOSS_TILE_COLUMNS, and that strides of B
-// which are a multiple of 4 KiB are avoided by the caller: its rows would fall on few sets of the first-level
-// cache.
+// The rows of B must be readable up to a whole number of FASTLOSS_TILE_COLUMNS. Callers avoid strides of B
+// that are a multiple of 4 KiB, which would map its rows to few sets of the first-level cache.
 
 #include "fastloss_tile_product.h"
 
@@ -27,14 +25,15 @@ typedef float unaligned_vector __attribute__((vector_size(64), aligned(4), may_a
 enum {
     LANES = 16,
     DEPTH = FASTLOSS_TILE_DEPTH,
-    /// Steps of k that all columns are taken through before the next: so A comes from the second-level cache
-    /// for every group of columns, however deep it is. Measured at 64×4096×512: 245 GFLOP/s, and 208 without.
+    /// Steps of k that are finished for all columns before the next ones start. So A stays in the
+    /// second-level cache for every group of columns, however large the depth is. Measured: the article
+    /// Tuning.
     BLOCK_DEPTH = 2 * DEPTH,
     MOST_ROWS = 8,
     MOST_VECTORS = 2,
 };
 
-/// The operands of a product, from the element at hand on.
+/// The operands of a product, from the current element on.
 typedef struct {
     const float *a;
     size_t a_row_stride, a_column_stride;
@@ -52,9 +51,8 @@ FASTLOSS_BODY void write_row(const vector *sums, size_t count, float *c, bool ac
     }
 }
 
-/// `rows` × `columns` elements of C: at most ROWS × VECTORS·LANES, and exactly that many unless `is_edge`. At
-/// an edge the rows of A that are missing are read as its last one again, and what comes of them is not
-/// written.
+/// Computes `rows` × `columns` elements of C: exactly ROWS × VECTORS·LANES, or fewer if `is_edge`. At an edge
+/// the last row of A stands in for the missing ones, and their results are not written.
 FASTLOSS_BODY void micro_product(
     const int ROWS, const int VECTORS, const bool is_edge, const operands *restrict o, size_t rows,
     size_t columns, size_t depth, bool accumulate) {
@@ -92,9 +90,8 @@ FASTLOSS_BODY void micro_product(
     }
 }
 
-/// Asks for some rows of the block of B that comes next, while there is work to do on this one: B's rows are
-/// too far apart for the processor to guess. Measured on similarities and gradients of CCE at 4096×4096×512,
-/// where B comes from the third-level cache: 250 GFLOP/s, and 170 to 220 without.
+/// Prefetches some rows of the next block of B during the work on the current one. B's rows are too far apart
+/// for the processor's own prefetching. Measured: the article Tuning.
 FASTLOSS_BODY void prefetch_rows(const void *b, size_t b_stride, size_t rows, size_t columns) {
     for (size_t k = 0; k < rows; ++k)
         for (size_t j = 0; j < columns; j += LANES)
@@ -106,7 +103,7 @@ FASTLOSS_BODY void product(
     size_t columns, bool accumulate) {
     const size_t group_rows = (size_t)ROWS, group_columns = (size_t)VECTORS * LANES;
     const size_t groups = (rows + group_rows - 1) / group_rows;
-    // Each group of rows asks for its share of the next block.
+    // Each group of rows prefetches its share of the next block.
     const size_t share = groups > 0 ? (DEPTH + groups - 1) / groups : 0;
     for (size_t start = 0; start < depth; start += BLOCK_DEPTH)
         for (size_t column = 0; column < columns; column += group_columns)
@@ -116,8 +113,8 @@ FASTLOSS_BODY void product(
                 const bool adds = accumulate || k > 0;
                 operands here = *all;
                 here.b += k * all->b_stride + column;
-                // The order of the loops: further down, then the next columns, then all columns further down.
-                // Behind the last block nothing has to be there: nothing is read.
+                // The next block is further down, or in the next columns, or in the first columns further
+                // down. After the last block the address lies beyond B. It is not read.
                 size_t next = (k + DEPTH) * all->b_stride + column;
                 if (k + DEPTH >= depth || k + DEPTH >= start + BLOCK_DEPTH) {
                     next = column + group_columns < columns ? start * all->b_stride + column + group_columns
@@ -142,7 +139,7 @@ FASTLOSS_BODY void product(
             for (size_t column = 0; column < columns; ++column) all->c[row * all->c_stride + column] = 0;
 }
 
-/// One of A's strides is a constant 1, so that its elements are addressed from few registers.
+/// One of A's strides is the constant 1, so that few registers address its elements.
 #define DEFINE(isa, ROWS, VECTORS)                                                              \
     FASTLOSS_TARGET(isa)                                                                        \
     static void tile_product_##isa(                                                             \
@@ -158,8 +155,8 @@ FASTLOSS_BODY void product(
             product(ROWS, VECTORS, &by_columns, rows, depth, columns, accumulate);              \
     }
 
-// As many accumulators as hide the latency of a multiply-add, and registers for the operands: 16 of 32
-// vectors of 16 lanes, 12 of 16 vectors of 8.
+// Enough accumulators to hide the latency of a multiply-add, with registers left for the operands: 16 of 32
+// vectors of 16 lanes, 12 of 16 vectors of 8 lanes.
 DEFINE(avx512, 8, 2)
 DEFINE(avx2, 6, 1)
 

@@ -3,16 +3,16 @@
 //   value     u_d = factor · Σₗ vₗ h_ld
 //   gradient  dh_ld = vₗ du_d
 //
-// Both are bound by memory: the states are read once, row after row, as one stream; the gradient is written
-// once, as one stream, and nothing else is read but the L + D numbers that it is made of.
+// Memory limits both. The states are read once, row after row, as one stream. The gradient is written once,
+// as one stream, from L + D numbers.
 
 #include "instruction_sets.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-/// Columns whose sums are carried at a time: 4 KiB of doubles stay in the first-level cache beside the stream
-/// of states.
+/// Columns that are summed at the same time: their 4 KiB of doubles stay in the first-level cache while the
+/// states stream through it.
 enum { STRIP = 512 };
 
 FASTLOSS_BODY void weighted_row_sum(
@@ -35,12 +35,11 @@ FASTLOSS_BODY void weighted_row_sum(
     }
 }
 
-/// y = weight·x with stores that bypass the caches, so that the lines of y are not read before they are
-/// written.
+/// y = weight·x. The stores bypass the caches, so that the lines of y are not read before they are written.
 FASTLOSS_BODY void stream_scaled(const float *restrict x, size_t count, float weight, float *restrict y) {
     size_t i = 0;
 #if defined(__clang__)
-    // Streaming stores are whole, aligned cache lines; the ragged ends of a row go the ordinary way.
+    // Streaming stores write whole, aligned cache lines. The ends of a row are stored the ordinary way.
     typedef float line __attribute__((vector_size(64), may_alias));
     typedef float unaligned_line __attribute__((vector_size(64), aligned(4), may_alias));
     enum { LINE = sizeof(line) / sizeof(float) };
@@ -63,7 +62,7 @@ FASTLOSS_BODY void weighted_row_sum_gradient(
             for (size_t d = 0; d < width; ++d) fastloss_write_gradient(&y[d], weight * x[d], mode);
         }
     }
-    // Streaming stores are weakly ordered: whoever is told that the gradient is there must find it.
+    // Streaming stores are weakly ordered. The fence makes them visible before the task is reported as done.
     if (streaming) atomic_thread_fence(memory_order_seq_cst);
 }
 
