@@ -1,4 +1,4 @@
-// What Swift cannot ask of the host's C library.
+// Services of the host's C library that Swift cannot call directly.
 
 #define _GNU_SOURCE
 #include "fastloss_host.h"
@@ -23,7 +23,7 @@ const char *fastloss_library_of(const void *address) {
 
 int fastloss_available_processors(void) {
 #if defined(__linux__)
-    // The affinity mask may allow less than the machine has: in a container, under taskset.
+    // The affinity mask may allow fewer processors than the machine has, in a container or under taskset.
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
 #endif
@@ -38,7 +38,7 @@ void fastloss_once(fastloss_once_step step, void (*make)(void)) {
 
 // ---- One block of memory for each thread
 
-/// A block and what releases what it holds.
+/// A block, and the function that releases its contents.
 typedef struct {
     void (*release)(void *);
     max_align_t memory[];
@@ -81,7 +81,7 @@ void *fastloss_make_thread_memory(size_t size, void (*release)(void *)) {
 
 // ---- Numbers
 
-/// Lays out a number that is given as "-d.ddde+x" in any locale: without an exponent where that is readable.
+/// Writes a number that is given as "-d.ddde+x", in any locale. Exponents from −4 to 15 become plain digits.
 static size_t lay_out(const char *scientific, char *text) {
     char digits[20];
     int count = 0;
@@ -107,7 +107,7 @@ static size_t lay_out(const char *scientific, char *text) {
     return strlen(text);
 }
 
-/// Numbers that have no digits.
+/// Writes NaN or an infinity.
 static size_t format_special(double number, char *text) {
     strcpy(text, isnan(number) ? "nan" : number < 0 ? "-inf" : "inf");
     return strlen(text);

@@ -1,15 +1,12 @@
 // The team of helper threads.
 //
-// Why not a general thread pool: a loss at scGPT's sizes takes tens of microseconds in two or three stretches
-// of work, so what counts is how soon a helper starts, and that nobody waits for one that does not. Putting a
-// thread to sleep and waking it costs 20 to 50 µs on a virtual machine, more than such a stretch. So a helper
-// that has finished looks for more work for a while before it sleeps, a caller that has to wait for a
-// helper's last task does the same, and both give their processor to any thread that wants it meanwhile. A
-// caller closes its work as soon as it finds nothing left to do, and waits only for helpers that are inside.
-//
-// Measured on two Zen 5 cores, median of 400 stretches of 8 equal tasks, 20 µs after the last: tasks of 1 µs
-// take 4.4 µs (4 are possible), of 4 µs 16.4, of 16 µs 64.4; where helpers and callers sleep at once it is
-// 15, 31 and 105.
+// A general thread pool would be too slow. A loss at scGPT's sizes takes tens of microseconds in two or three
+// stretches of work. So helpers must start soon, and a caller must not wait for a helper that has not
+// started. Putting a thread to sleep and waking it costs 20 to 50 µs on a virtual machine, more than such a
+// stretch. Therefore a helper that has finished looks for more work for a while before it sleeps. So does a
+// caller that waits for a helper's last task. Both yield their processor to other threads meanwhile. A caller
+// closes its work when no task is left, and waits only for helpers that are inside. Measured: the article
+// Tuning.
 
 #if defined(__linux__)
 #define _GNU_SOURCE  // sched_getcpu, sched_setaffinity
@@ -33,9 +30,9 @@
 #define RELAX() ((void)0)
 #endif
 
-// How a thread rounds, whether it flushes subnormal numbers to zero, and which exceptions interrupt it. A
-// thread inherits this from its creator and keeps it. So a helper adopts the caller's for each piece of work:
-// otherwise a result would depend on which worker computed it.
+// The floating-point environment of a thread: how it rounds, whether it flushes subnormal numbers to zero,
+// and which exceptions interrupt it. A thread inherits it from its creator. A helper adopts the caller's for
+// each piece of work, because otherwise a result would depend on the worker that computed it.
 #if defined(__x86_64__)
 typedef unsigned floating_point_control;
 static floating_point_control get_control(void) { return _mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK; }
@@ -55,31 +52,31 @@ static void set_control(floating_point_control control) { fesetround(control); }
 #endif
 
 enum {
-    /// Helpers at most; a machine with more processors than this uses no more of them.
+    /// The most helpers of a team, also on a machine with more processors.
     MOST_HELPERS = 255,
-    /// Nanoseconds that a thread looks without pause; longer than the gap between two stretches of a call.
+    /// Nanoseconds that a thread looks without yielding: longer than the gap between two stretches of a call.
     EAGER = 20 * 1000,
-    /// Nanoseconds until a helper sleeps: the gap between the losses of one training step.
+    /// Nanoseconds until a helper sleeps: about the gap between the losses of one training step.
     HELPER_PATIENCE = 200 * 1000,
-    /// Nanoseconds until a caller that waits for a helper's last task sleeps: a tile of a large batch.
+    /// Nanoseconds until a caller that waits for a helper's last task sleeps: about a tile of a large batch.
     CALLER_PATIENCE = 2 * 1000 * 1000,
 };
 
 /// Held by the caller that the team works for.
 static pthread_mutex_t engaged = PTHREAD_MUTEX_INITIALIZER;
 
-// The work, written by the caller before it opens vacancies.
+// The work. The caller writes it before it opens vacancies.
 static fastloss_shared_work body;
 static void *context;
 static floating_point_control callers_control;
 
 /// Helpers that may still enter.
 static atomic_size_t vacancies = 0;
-/// Helpers that are in `body` or about to find out whether they may enter.
+/// Helpers that are in `body` or are about to take a vacancy.
 static atomic_size_t inside = 0;
 
-// What puts threads to sleep and wakes them; whoever is awake needs none of it. A sleeper counts itself
-// before it looks for the last time, and whoever changes what it looks for looks for sleepers afterwards: in
+// These put threads to sleep and wake them. Threads that are awake do not use them. A sleeper counts itself
+// before it looks for the last time, and a thread that changes the state looks for sleepers afterwards. In
 // one total order, one of them sees the other.
 static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work_arrived = PTHREAD_COND_INITIALIZER;
@@ -109,11 +106,10 @@ static int current_processor(void) {
 
 /// Moves a helper off the caller's processor.
 ///
-/// A thread starts, and wakes, where the system thinks best, which may be behind the caller that woke it.
-/// There it gets no turn before the caller has done everything, and Linux leaves two busy threads on one of
-/// two processors for more than 50 ms: seen on a virtual machine, where a thousand calls in a row got no help
-/// at all. Narrowing the affinity moves the thread at once; then the system is free to choose again. An
-/// affinity that somebody else gives the helper in between is lost.
+/// The system may start or wake a thread on the processor of the caller. There the helper does not run before
+/// the caller has finished. Linux may leave two busy threads on one of two processors for more than 50 ms: on
+/// a virtual machine, a thousand calls in a row got no help. Narrowing the affinity moves the thread at once.
+/// Then the old affinity is restored. An affinity that another thread sets for the helper in between is lost.
 static void leave_callers_processor(void) {
 #if defined(__linux__)
     const int processor = current_processor();
@@ -126,13 +122,14 @@ static void leave_callers_processor(void) {
 #endif
 }
 
-/// Looks at `count` for at most `patience` nanoseconds; whether it was (or was not) zero in time.
+/// Watches `count` for at most `patience` nanoseconds until it is zero, or not zero. Returns whether that
+/// happened.
 static bool watch(atomic_size_t *count, bool for_zero, int64_t patience) {
     enum { LOOKS = 16 };
     const int64_t start = nanoseconds();
     for (int64_t waited = 0; waited < patience; waited = nanoseconds() - start) {
         for (int look = 0; look < LOOKS; ++look) {
-            // In the total order of all the others: the caller must not look inside before it has closed its
+            // A sequentially consistent read: the caller must not read `inside` before it has closed its
             // work.
             if ((*count == 0) == for_zero) return true;
             RELAX();
@@ -150,8 +147,8 @@ static void sleep_until_work_arrives(void) {
     pthread_mutex_unlock(&door);
 }
 
-/// Takes a vacancy, which is the worker's number, or returns 0. Must be called inside: a caller that has
-/// closed its work waits for everybody who might have come in before.
+/// Takes a vacancy, whose number is the worker's, or returns 0. The helper must have counted itself as
+/// inside: a caller that closes its work waits for every helper that may have entered before.
 static size_t take_vacancy(void) {
     size_t vacancy = vacancies;
     while (vacancy > 0 && !atomic_compare_exchange_weak(&vacancies, &vacancy, vacancy - 1)) {}
@@ -183,7 +180,7 @@ static void *help(void *unused) {
     return NULL;
 }
 
-/// After fork() the child has the caller's thread alone: its team starts empty.
+/// After fork() the child has only the thread that called it. Its team starts empty.
 static void forget_team(void) {
     pthread_mutex_init(&engaged, NULL);
     pthread_mutex_init(&door, NULL);
@@ -198,7 +195,7 @@ static void forget_team(void) {
 
 static void watch_for_fork(void) { pthread_atfork(NULL, NULL, forget_team); }
 
-/// Starts helpers until there are `wanted`, or until the system gives no more. The team is engaged.
+/// Starts helpers until there are `wanted` of them or the system refuses. The caller holds `engaged`.
 static void hire(size_t wanted) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (helpers == 0) pthread_once(&once, watch_for_fork);
@@ -223,7 +220,7 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     vacancies = workers - 1;
     if (sleeping_helpers > 0) {
         pthread_mutex_lock(&door);
-        // No more than there is work for: the others sleep on.
+        // Wake no more helpers than there are vacancies.
         const size_t wanted = workers - 1 < sleeping_helpers ? workers - 1 : sleeping_helpers;
         for (size_t woken = 0; woken < wanted; ++woken) pthread_cond_signal(&work_arrived);
         pthread_mutex_unlock(&door);
@@ -242,15 +239,15 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
     pthread_mutex_unlock(&engaged);
 }
 
-/// The tasks of one call, taken by whichever worker is free: by the caller from the front, by its helpers
-/// from the back. So a caller that repeats a call, or goes on with what it has just written, finds most of it
-/// in its own core's caches.
+/// The tasks of one call. A free worker takes the next one: the caller from the front, helpers from the back.
+/// So a caller that repeats a call, or continues with what it has just written, finds most of it in the
+/// caches of its own core.
 typedef struct {
     fastloss_swift_body *body;
     void *context;
     size_t tasks;
-    atomic_size_t taken;      ///< from either end; a worker that counts beyond `tasks` takes none
-    atomic_size_t from_back;  ///< by helpers
+    atomic_size_t taken;      ///< tasks taken from either end; a worker that counts beyond `tasks` takes none
+    atomic_size_t from_back;  ///< tasks taken by helpers
 } task_queue;
 
 static void take_tasks(void *queue_memory, size_t worker) {

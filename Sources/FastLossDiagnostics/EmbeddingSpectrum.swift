@@ -1,4 +1,4 @@
-// The singular values of the normalised embeddings and how many of them count: a collapse shows here first.
+// The singular values and the effective rank of the normalised embeddings, which reveal a collapse early.
 
 import CLAPACKE
 import FastLoss
@@ -16,22 +16,21 @@ import FastLoss
 ///     N_i = E_i / max(‖E_i‖₂, 1e-12)        σ = singular values of N
 ///     effective rank = exp(−Σ p log p),  p = σ / Σσ
 ///
-/// ECS and CCE see directions alone, which is why the rows are normalised as ECS does it. When training goes
-/// well the effective rank stays well above 1; when all cells are drawn to one direction (a collapse) it
-/// falls towards 1 while the loss may still look fine.
+/// The rows are normalised as in ECS, because ECS and CCE depend on directions alone. In a healthy training the
+/// effective rank stays well above 1. If all cells move to one direction (a collapse), it falls towards 1, while
+/// the loss may still look good.
 ///
-/// The values are those of a dense decomposition in double: time is about 4·B·D·min(B, D) flops, extra memory
-/// 8·B·D bytes plus LAPACK's own. Meant to be looked at once in some hundred steps, not in each.
+/// The decomposition is dense and in double. It takes about 4·B·D·min(B, D) flops and 8·B·D bytes of extra memory,
+/// plus LAPACK's own. Compute it every few hundred steps, not in each.
 ///
 /// Source: O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
 /// Singular values by LAPACK's `dgesdd`.
 public struct EmbeddingSpectrum: Equatable, Sendable {
-    /// The min(B, D) singular values, largest first. Their squares sum to the number of rows that are not
+    /// The min(B, D) singular values, largest first. The sum of their squares is the number of rows that are not
     /// zero.
     public let singularValues: [Double]
 
-    /// The number of directions in use, between 1 and min(B, D); NaN where all singular values are 0 or there
-    /// are none.
+    /// The number of directions in use, between 1 and min(B, D). NaN if no singular value is above 0.
     public let effectiveRank: Double
 
     /// Computes the spectrum.
@@ -39,9 +38,9 @@ public struct EmbeddingSpectrum: Equatable, Sendable {
     /// - Parameters:
     ///   - embeddings: B·D finite numbers, one cell after the other. Rows may be of any length, 0 included.
     ///   - shape: B rows of D columns.
-    ///   - workspace: scratch memory; the decomposition itself runs on one worker.
-    /// - Throws: `LossError`: a shape that disagrees or is beyond LAPACK's 32 bits; NaN or an infinity in the
-    ///   embeddings (which and where); a decomposition that does not converge.
+    ///   - workspace: scratch memory. The decomposition runs on one worker.
+    /// - Throws: `LossError` if the shape disagrees or exceeds LAPACK's 32 bits, if an embedding is NaN or infinite
+    ///   (the error says which and where), or if the decomposition does not converge.
     public init(embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace) throws(LossError) {
         try checkCount("embeddings", embeddings.count, is: try shape.checkedCount())
         try BLAS.checkDimension("shape.rows", shape.rows)
@@ -50,7 +49,7 @@ public struct EmbeddingSpectrum: Equatable, Sendable {
         effectiveRank = Self.effectiveRank(of: singularValues)
     }
 
-    /// Computes the spectrum from an array; a thin wrapper that makes its own workspace.
+    /// Computes the spectrum of an array, in a workspace of its own.
     public init(embeddings: [Float], shape: MatrixShape) throws(LossError) {
         try self.init(embeddings: embeddings.span, shape: shape, workspace: Workspace())
     }
@@ -69,7 +68,7 @@ extension EmbeddingSpectrum {
         return try workspace.run(plan, layout)
     }
 
-    /// The singular values by LAPACK, which can fail: the plan's run throws.
+    /// Computes the singular values by LAPACK. Unlike other plans, its run may fail.
     private struct Decomposition: Plan {
         private let embeddings: UnsafeBufferPointer<Float>
         private let shape: MatrixShape
@@ -83,7 +82,7 @@ extension EmbeddingSpectrum {
         init(
             _ embeddings: Span<Float>, _ shape: MatrixShape, in layout: inout ScratchLayout
         ) throws(LossError) {
-            // LAPACK multiplies with the BLAS that FastLoss uses.
+            // LAPACK uses the same BLAS as FastLoss.
             BLAS.prepare()
             var (workSize, noMatrix, noValues, noIntegers) = (0.0, 0.0, 0.0, Int32(0))
             try Self.dgesdd(
@@ -106,8 +105,8 @@ extension EmbeddingSpectrum {
             return values
         }
 
-        /// Row-major N is column-major Nᵀ, which has the same singular values and needs no transposition. Jobs
-        /// of kind N reference no singular vectors.
+        /// Row-major N is column-major Nᵀ, which has the same singular values, so nothing is transposed. A job of
+        /// kind N does not compute singular vectors.
         private static func dgesdd(
             _ shape: MatrixShape, _ matrix: UnsafeMutablePointer<Double>,
             values: UnsafeMutablePointer<Double>,
@@ -120,7 +119,7 @@ extension EmbeddingSpectrum {
         }
     }
 
-    /// The rows divided by their lengths, in double throughout. Finds what is not finite on its way.
+    /// Divides the rows by their lengths, in double. Finds elements that are not finite.
     private static func normalize(
         _ embeddings: UnsafeBufferPointer<Float>, _ shape: MatrixShape,
         into matrix: UnsafeMutablePointer<Double>
@@ -129,8 +128,7 @@ extension EmbeddingSpectrum {
         for row in 0..<shape.rows {
             let elements = row * shape.columns..<(row + 1) * shape.columns
             let squares = kernels.sum_of_squares(base + elements.lowerBound, shape.columns)
-            // Squares of floats are far from overflowing a double: their sum is finite exactly if every
-            // element is.
+            // Squares of floats do not overflow a double, so their sum is finite exactly if every element is.
             guard squares.isFinite else {
                 let index = elements.first { !embeddings[$0].isFinite } ?? elements.lowerBound
                 throw .notFinite(argument: "embeddings", value: embeddings[index], index: index)

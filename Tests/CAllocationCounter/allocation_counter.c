@@ -1,8 +1,9 @@
-// An executable that defines malloc replaces the C library's for every library it loads. Each function counts
-// and hands on to the function under which glibc exports its own, or refuses.
+// Counts allocations. An executable that defines malloc replaces the C library's in every library it loads.
+// Each function here counts the call, and then refuses it or calls the function that glibc exports under
+// another name.
 //
-// A sanitizer has put a malloc of its own in that place, and its memory must not meet the C library's: then
-// nothing is defined here.
+// A sanitizer replaces malloc itself, and its memory must not be mixed with the C library's. In a build with
+// a sanitizer this file defines no allocator.
 
 #include "allocation_counter.h"
 
@@ -31,7 +32,7 @@ void allocation_counter_refuse_after(long count) { accepted = count; }
 void allocation_counter_accept(void) { accepted = -1; }
 
 #if !defined(__has_feature)
-#define __has_feature(name) 0  // gcc says it by macros
+#define __has_feature(name) 0  // gcc defines macros instead
 #endif
 
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
@@ -51,7 +52,7 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-/// Counts an allocation; whether it may succeed.
+/// Counts an allocation, and returns whether it may succeed.
 static inline bool admit(void) {
     if (atomic_load_explicit(&counting, memory_order_relaxed))
         atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);

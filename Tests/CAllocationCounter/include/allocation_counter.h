@@ -1,11 +1,10 @@
-// Counts the heap allocations of a stretch of code, whoever makes them: Swift, OpenBLAS or the C library. Or
-// lets them fail.
+// Counts the heap allocations during some code, made by Swift, OpenBLAS or the C library, or makes them fail.
 
 #ifndef ALLOCATION_COUNTER_H
 #define ALLOCATION_COUNTER_H
 
-/// Why nothing is counted: a sanitizer or this platform does not let the counter stand in for the allocator.
-/// NULL where it counts.
+/// The reason why allocations are not counted: a sanitizer has replaced malloc, or the platform does not let
+/// a program replace it. NULL if they are counted.
 const char *allocation_counter_obstacle(void);
 
 /// Sets the count to 0 and starts counting, on all threads.
