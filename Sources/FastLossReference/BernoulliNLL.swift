@@ -188,7 +188,7 @@ extension Reference {
             return (x < 0 ? 0 : x) + T.log1p(T.exp(-abs(x)))
         }
 
-        /// One position's ∂ℓ/∂y = σ(y) − z, as −σ(−y) where z = 1, so that nothing cancels.
+        /// One position's ∂ℓ/∂y = σ(y) − z. For z = 1 it is computed as −σ(−y), which avoids cancellation.
         @inlinable
         static func elementGradient<T: ReferenceScalar>(logit: T, isNonzero: Bool) -> T {
             isNonzero ? -sigmoid(-logit) : sigmoid(logit)

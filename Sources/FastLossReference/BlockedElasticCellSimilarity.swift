@@ -1,13 +1,13 @@
-// Elastic cell similarity block by block: a baseline that waits neither for memory nor for the sum before.
+// Elastic cell similarity block by block: a baseline of plain loops that reuses what is in the caches.
 
 extension Reference.ElasticCellSimilarity {
     /// The loss and its gradient, over blocks of rows, without the B×B matrix.
     ///
     /// The sums of ``valueAndGradient(embeddings:rows:columns:threshold:floor:gradientScale:gradient:)`` in
-    /// another order. Two blocks of rows stay in the first cache levels while every pair of them is visited,
-    /// and four dot products are formed side by side, because one alone waits for each of its sums: what a
-    /// careful programmer makes of the loops before reaching for a matrix product. It is the measure of the
-    /// objective's benchmarks, where ECS would otherwise be most of the naive loop's time.
+    /// another order. Two blocks of rows stay in the first levels of cache while all their pairs are visited. Four
+    /// dot products are formed at a time, because a single one waits for each of its sums. A careful programmer
+    /// would write the loops like this before using a matrix product. The benchmarks of the objective compare
+    /// with it, because otherwise ECS would take most of the naive loop's time.
     ///
     /// Complexity: O(B²·D) time, O(B·D) memory.
     @inlinable

@@ -1,11 +1,11 @@
-// Row normalisation, its backward pass, and the matrix of cosine similarities: the ground of ECS and CCE.
+// Row normalisation, its backward pass, and the matrix of cosine similarities, which ECS and CCE use.
 
 extension Reference {
-    /// Cosine similarity between rows, by normalising first and multiplying then.
+    /// Cosine similarity between rows: normalise first, then multiply.
     ///
     ///     N_i = E_i / max(‖E_i‖₂, floor)        S_ij = N_i · N_j
     ///
-    /// A row of zeros normalises to zeros, and is similar to nothing, itself included.
+    /// A row of zeros normalises to zeros. Its similarity with every row is 0, itself included.
     ///
     /// Source: PyTorch `normalize` (floor 1e-12, used by ECS) and `cosine_similarity` (floor 1e-8, used by
     /// CCE).
@@ -15,11 +15,11 @@ extension Reference {
             /// The denominator is the constant floor: dE = dN / floor. PyTorch `normalize`.
             case constantDenominator
             /// The norm's own derivative stays in: dE = (dN − Ê (N·dN)) / floor with Ê = E/‖E‖, or zero for a
-            /// row of zeros. PyTorch `cosine_similarity`, which clamps outside of its gradient's sight.
+            /// row of zeros. PyTorch `cosine_similarity`, whose gradient ignores the clamp.
             case unclampedDirection
         }
 
-        /// The normalised rows, and the rows' norms as they are before the floor.
+        /// The normalised rows, and the rows' norms before they are raised to the floor.
         @inlinable
         public static func normalizedRows<T: ReferenceScalar>(
             embeddings: [T], rows: Int, columns: Int, floor: T = 1e-12

@@ -1,11 +1,11 @@
-// Masked relative error: the metric scGPT logs beside its losses. It has no gradient.
+// Masked relative error: a metric without a gradient that scGPT logs with its losses.
 
 extension Reference {
     /// Mean relative error over the selected positions.
     ///
     ///     Σ_m |x − t| / (t + 1e-6) / M
     ///
-    /// A target of zero therefore contributes |x|·1e6: values in the millions are normal for data with zeros.
+    /// A target of zero therefore contributes |x|·1e6, so values in the millions are normal for data with zeros.
     ///
     /// Source: scGPT `masked_relative_error`.
     public enum MaskedRelativeError {

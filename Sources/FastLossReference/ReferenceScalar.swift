@@ -1,5 +1,5 @@
-// The one place where the reference touches libm: Swift's standard library has square roots but no
-// exponentials or logarithms.
+// The only use of libm in the reference: Swift's standard library has square roots, but no exponentials or
+// logarithms.
 
 #if canImport(Glibc)
     public import Glibc

@@ -43,7 +43,7 @@ extension Reference {
             public var threshold: T
             /// τ of the contrastive cell embedding.
             public var temperature: T
-            /// Whether the elastic cell similarity goes block by block: the same sums, faster.
+            /// Whether the elastic cell similarity is computed block by block, which is faster.
             public var blocksElastic = false
 
             /// A configuration; the defaults are upstream's where upstream has one.
@@ -205,7 +205,7 @@ extension Reference {
             return result
         }
 
-        /// One term's value; its scaled gradient goes into the slot of its input.
+        /// One term's value. Writes its scaled gradient to the slot of its input.
         @inlinable
         static func evaluate<T: ReferenceScalar>(
             _ term: Term, inputs: Inputs<T>, configuration: Configuration<T>, gradientScale: T,

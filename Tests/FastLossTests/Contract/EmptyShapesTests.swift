@@ -1,4 +1,4 @@
-// Shapes without elements, whatever their other sides: the result of nothing at once, and no scratch memory.
+// Shapes without elements: for any other side the result comes at once and needs no scratch memory.
 
 import FastLoss
 import Foundation

@@ -34,7 +34,7 @@ import Testing
         #expect(spectrum.singularValues == spectrum.singularValues.sorted(by: >))
     }
 
-    /// Every row of length 1: the squares sum to the number of rows, whatever the rows' size was.
+    /// All rows have length 1, so the squares sum to the number of rows for rows of any size.
     @Test(arguments: [Float(1), 1e18, 1e-18])
     func rowsAreNormalised(factor: Float) throws {
         var random = RandomInputs(seed: 5)

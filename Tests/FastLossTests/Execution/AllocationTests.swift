@@ -1,16 +1,15 @@
-// No call allocates after the first with its shape: shown by counting what reaches malloc and its siblings
-// from any thread of the process, whoever asks for it.
+// After the first call with a shape, no call allocates. The tests count the calls of malloc and its siblings from
+// every thread of the process.
 
 import CAllocationCounter
 import FastLoss
 import Testing
 
-/// Why nothing is counted in this process, or `nil`.
+/// The reason why allocations are not counted in this process, or `nil`.
 private let obstacle = allocation_counter_obstacle().map { String(cString: $0) }
 
-/// Serialised, because the counter sees the whole process. Other suites may still run beside it, so the
-/// fewest allocations of many tries count, until those suites have had the time to end: an allocation that the
-/// call itself makes is in every one of them.
+/// Serialised, because the counter sees the whole process. Other suites may run at the same time, so the smallest
+/// count of many tries decides: every try includes the allocations of the call itself.
 @Suite(
     .serialized,
     .enabled(if: obstacle == nil, "allocations are not counted: \(obstacle ?? "")"),
@@ -31,7 +30,7 @@ struct AllocationTests {
 
     @Test func `the counter counts what helpers allocate`() {
         let tasks = 64
-        // What is allocated in the tasks, in a place of each task's own.
+        // The tasks' allocations, one for each task.
         let made = UnsafeMutableBufferPointer<UnsafeMutableRawPointer>.allocate(capacity: tasks)
         allocation_counter_start()
         forEachTask(tasks, workers: 2, estimatedNanoseconds: .infinity) { task, _ in

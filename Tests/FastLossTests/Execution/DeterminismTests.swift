@@ -22,8 +22,7 @@ import Testing
         }
     }
 
-    /// Eight callers at once, as many as share the team's helpers and as must do without: same bits, and
-    /// nobody waits for ever.
+    /// Eight callers at the same time, more than the team can help, get the same bits. None waits for ever.
     @Test(.timeLimit(.minutes(5)), arguments: PublicCall.all)
     func `concurrent callers`(_ call: PublicCall) throws {
         let expected = try call.bits(Workspace(workers: 1))

@@ -1,5 +1,5 @@
-// Tasks and workers: each task once, whatever the number of workers, and no two at one place of scratch
-// memory.
+// Tasks and workers: each task runs exactly once for any number of workers, and no two workers share a place of
+// scratch memory.
 
 import Dispatch
 import FastLoss
@@ -73,14 +73,14 @@ import Testing
     }
 }
 
-/// What a loop pays that itself calls from several threads, where timings mean something.
+/// The speed of calls from several threads. Only optimised builds have meaningful timings.
 @Suite(
     .serialized,
     .enabled(if: !_isDebugAssertConfiguration(), "only an optimised build's timings mean something"))
 struct ConcurrentCallersTests {
-    /// Calls that four threads make at the same time, each asking for two workers, take no longer than one
-    /// thread takes for all of them alone: nobody gets in another's way. Twice that is allowed, because other
-    /// tests run beside this one, and the fastest of several tries counts on both sides.
+    /// Four threads call at the same time, each with two workers. Together they take no longer than one thread
+    /// that makes all the calls. Twice that is allowed, because other tests run at the same time. The fastest of
+    /// several tries counts on both sides.
     @Test func slowDownByNoMoreThanTheirShare() throws {
         let (callers, rounds) = (4, 40)
         let call = PublicCall.all.first { $0.name.hasPrefix("BernoulliNLL, gradient, overwrite, 203") }!

@@ -58,7 +58,7 @@ import Testing
         #expect(try subject.run(inputs, .mean).bits == zeros.bits)
     }
 
-    /// Large logits cost what they are wrong by, and right ones nothing; the gradient never leaves [−1, 1].
+    /// The loss of a large wrong logit is its size, that of a right one is 0. The gradient stays in [−1, 1].
     @Test func logitsOfAnySize() throws {
         let y: [Float] = [1e4, -1e4, .infinity, -.infinity, 1e30, -1e30]
         for (target, values): (Float, [Double]) in [
@@ -73,7 +73,7 @@ import Testing
         }
     }
 
-    /// The two forms agree for p = σ(y), as far as a Float p can say what y was.
+    /// The two forms agree for p = σ(y), up to the rounding of p to a Float.
     @Test func formsAgree() throws {
         let logits = MaskedInputs(
             predictions: [-3, -1, 0, 0.5, 2], targets: [0, 1, 1, 0, 1], mask: nil,
@@ -149,7 +149,7 @@ import Testing
             ulps: Tolerances.exponentialUlps, floor: 0)
     }
 
-    /// Below −253·ln 2 = −175.4 the exponential is zero, and so is what comes of it.
+    /// Below −253·ln 2 = −175.4 the exponential is zero, and so are loss and gradient.
     @Test func exponentialUnderflowsToZero() throws {
         let inputs = Self.column([-176, -200, -1e10], target: 0)
         let result = try MaskedSubject.logits.run(inputs, .sum, scale: 1e38)
@@ -158,15 +158,15 @@ import Testing
 
     // MARK: - Logits, one by one
 
-    /// Elements of one target, each a cell of its own.
+    /// Cells of one element, all with the same target.
     private static func column(_ predictions: [Float], target: Float) -> MaskedInputs {
         MaskedInputs(
             predictions: predictions, targets: predictions.map { _ in target }, mask: nil,
             shape: MatrixShape(rows: predictions.count, columns: 1))
     }
 
-    /// Every value and every gradient by itself, with no floor below which errors do not count: both signs,
-    /// both targets, and every exponent from where 1 + e is 2 to where e is subnormal.
+    /// Every single value and gradient, with no floor below which errors are ignored: both signs, both targets, and
+    /// every exponent from the one where 1 + e is 2 to the one where e is subnormal.
     @Test(arguments: [Float(0), 1])
     func everyLogitIsAccurate(target: Float) throws {
         let magnitudes = stride(from: Float(0x1p-30).bitPattern, through: Float(86).bitPattern, by: 40_009)
@@ -184,7 +184,7 @@ import Testing
         }
     }
 
-    /// scale·σ(w) is right wherever it is a normal number, though σ(w) is none; added to a gradient too.
+    /// scale·σ(w) is right wherever it is a normal number, even if σ(w) is not. So is its sum with a gradient.
     @Test(arguments: [Float(1e6), 1e30, -8e37, 1, 0.3, 1e-30], [Float(0), 1])
     func gradientIsRightWhereverItIsNormal(scale: Float, target: Float) throws {
         let logits = stride(from: Float(60), through: 172, by: 0.03125).map { target == 1 ? $0 : -$0 }
@@ -202,7 +202,7 @@ import Testing
         }
     }
 
-    /// Elements that no Float but a sum of them can say, alone and beside larger ones.
+    /// Elements that are too small for a Float, although their sum is not, alone and together with larger ones.
     @Test(arguments: [[Float(-95)], [-100], [-88, -110], [-95, -20], [-103.5, -95, -87, -87.5]])
     func tinyElementsAddUp(_ pattern: [Float]) throws {
         let shape = MatrixShape(rows: 64, columns: 1_201)

@@ -107,7 +107,7 @@ import Testing
         let allIgnored = inputs.labels.allSatisfy { $0 == -100 }
         for (reduction, name) in [(LossReduction.mean, "mean"), (.sum, "sum")] {
             let result = try Self.run(inputs, CrossEntropy(reduction: reduction, whenEmpty: .nan))
-            // Of nothing, PyTorch's sum is 0 and its mean NaN; here `.nan` is one rule for both. The gradient
+            // If all labels are ignored, PyTorch's sum is 0 and its mean NaN. Here `.nan` rules both. The gradient
             // is 0.
             let value = allIgnored ? .nan : try golden.truth(name)[0]
             expectWithinUlps(actual: Float(result.loss.value), oracle: value, floor: 0, name)
@@ -127,7 +127,7 @@ import Testing
         try expectTruth(.random(rows: 3, classes: 4_097))
     }
 
-    /// Equal terms: every rounding of their sum goes the same way.
+    /// Equal terms: all roundings of their sum go in the same direction.
     @Test(arguments: [Float(0.1), 0.7, -3.3])
     func equalTermsDoNotDrift(logit: Float) throws {
         try expectTruth(
@@ -276,7 +276,7 @@ import Testing
         #expect(try Self.run(other, CrossEntropy(ignoredLabel: 0)).gradient[2...] == [0, 0])
     }
 
-    // MARK: - Nothing selected
+    // MARK: - Empty selections
 
     @Test(arguments: [LossReduction.mean, .sum], [0, 3])
     func emptySelection(reduction: LossReduction, rows: Int) throws {

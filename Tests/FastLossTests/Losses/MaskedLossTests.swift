@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    /// Equal terms: every rounding of their sum goes the same way.
+    /// Equal terms: all roundings of their sum go in the same direction.
     @Test(arguments: MaskedSubject.all, [Float(0.1), 0.3, 0.7, 1])
     func equalTermsDoNotDrift(_ subject: MaskedSubject, prediction: Float) throws {
         let count = 9_000
@@ -119,7 +119,7 @@ import Testing
         #expect(!subject.hasGradient || result.gradient[17].isNaN)
     }
 
-    // MARK: - Nothing selected
+    // MARK: - Empty selections
 
     @Test(arguments: MaskedSubject.all, Aggregation.allCases)
     func emptySelectionIsAnErrorAndTouchesNothing(_ subject: MaskedSubject, aggregation: Aggregation) {
@@ -162,7 +162,7 @@ import Testing
         }
     }
 
-    /// One empty cell beside a full one: each by its own rule.
+    /// An empty cell and a full cell in one batch: each follows its own rule.
     @Test(arguments: MaskedSubject.losses, [Aggregation.meanPerCell, .sumPerCell])
     func oneEmptyCell(_ subject: MaskedSubject, aggregation: Aggregation) throws {
         var inputs = subject.inputs(rows: 2, columns: 20, selecting: nil)

@@ -5,7 +5,7 @@ import FastLoss
 import Testing
 
 @Suite struct MaskedRelativeErrorTests {
-    /// A target large enough that 10⁻⁶ beside it is below the last bit.
+    /// A target so large that adding 10⁻⁶ does not change it.
     @Test func smallIntegersAreExact() throws {
         let value = try MaskedRelativeError().value(
             predictions: [48, 32, 1, 40], targets: [32, 64, 32, 32], mask: [true, true, false, true])

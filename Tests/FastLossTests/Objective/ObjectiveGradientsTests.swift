@@ -45,7 +45,7 @@ import Testing
 
     @Test func gradientScaleMultipliesEveryGradientAndNoValue() throws {
         let plain = try batch.evaluate(objective)
-        // Powers of two are exact. 0 must leave zeros, whatever the gradient.
+        // Powers of two are exact. A factor of 0 must leave zeros.
         for scale: Float in [1024, -0.25, 0] {
             let scaled = try batch.evaluate(objective, gradientScale: scale)
             #expect(scaled.value == plain.value)
@@ -94,8 +94,7 @@ import Testing
 
     // MARK: - Absent and unused buffers
 
-    /// Every buffer by itself receives what it receives beside all others, and no buffer at all leaves the
-    /// value.
+    /// A buffer receives the same gradient alone as among all others. Without any buffer the value is the same.
     @Test func absentBuffersChangeNothing() throws {
         let all = try batch.evaluate(objective)
         for slot in ObjectiveSlot.allCases {

@@ -1,5 +1,5 @@
-// What is given to the total objective: each mistake with its message, and nothing written; what no term
-// reads is not read.
+// The inputs of the total objective: each mistake has its message and leaves outputs unchanged, and an input that no
+// term reads is not read.
 
 import FastLoss
 import Testing

@@ -18,7 +18,7 @@ import Testing
             ("scFormer", .scFormer(), .scFormer),
         ]
 
-    /// Every term, each with a weight of its own.
+    /// Every term, each with its own weight.
     static let everything = TotalObjective(
         weights: TermValues(
             maskedGene: 0.5, maskedGeneZero: 2, cellGene: 0.25, cellGeneZero: 3, generation: 1.5,
@@ -142,7 +142,7 @@ import Testing
 
     // MARK: - The fused pass and the single losses
 
-    /// Each term of the objective is to the last bit what its loss computes by itself.
+    /// Each term of the objective has the bits of its loss computed alone.
     @Test(arguments: [BernoulliNLL.Form.probabilities, .logits])
     func everyTermHasTheBitsOfItsLoss(_ form: BernoulliNLL.Form) throws {
         var objective = Self.everything
@@ -187,7 +187,7 @@ import Testing
 
     // MARK: - Masks
 
-    /// What is outside the mask has no effect, whatever it is; what is inside propagates.
+    /// Values outside the mask have no effect. NaN and infinity inside it propagate.
     @Test(arguments: [Float.nan, .infinity, -.infinity])
     func theMaskSelects(_ strange: Float) throws {
         let batch = ObjectiveBatch.random(cells: 6, tokens: 37, width: 5)

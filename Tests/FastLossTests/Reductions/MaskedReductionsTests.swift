@@ -7,7 +7,7 @@ import Testing
 @Suite struct MaskedReductionsTests {
     static let reductions: [LossReduction] = [.mean, .sum]
 
-    /// Below, at and above the rows of one task (32), and sizes that are multiples of nothing.
+    /// Below, at and above the rows of one task (32), and odd sizes.
     static let problems: [Problem] = [
         Problem(rows: 1, columns: 1, masks: 1), Problem(rows: 1, columns: 1201, masks: 3),
         Problem(rows: 2, columns: 7, masks: 17), Problem(rows: 31, columns: 65, masks: 1),
@@ -22,7 +22,7 @@ import Testing
             masks: try golden.int("maskCount"),
             values: try golden.floats("values"), selections: try golden.bools("masks"),
             outputGradient: try golden.floats("outputGradient"))
-        // PyTorch's sum of nothing is 0, its mean NaN.
+        // PyTorch's empty sum is 0, its empty mean NaN.
         let reductions = MaskedReductions(reduction: reduction, whenEmpty: reduction == .mean ? .nan : .zero)
         let (outputs, gradient) = reduction == .mean ? ("means", "meansGradient") : ("sums", "sumsGradient")
         expectAsAccurateAsNaive(

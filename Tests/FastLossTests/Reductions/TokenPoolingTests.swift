@@ -6,8 +6,7 @@ import Foundation
 import Testing
 
 @Suite struct TokenPoolingTests {
-    /// One token, one number, sizes around a cache line and around the strip of 512 columns, multiples of
-    /// nothing.
+    /// One token, one number, sizes around a cache line and around the strip of 512 columns, and odd sizes.
     static let shapes: [TokenShape] = [
         TokenShape(cells: 1, tokens: 1, width: 1), TokenShape(cells: 3, tokens: 1, width: 17),
         TokenShape(cells: 2, tokens: 1201, width: 1), TokenShape(cells: 5, tokens: 13, width: 15),
@@ -77,7 +76,7 @@ import Testing
         }
     }
 
-    /// There is no mask: a NaN state shows in its own number of its own cell, and in no other.
+    /// There is no mask. A NaN state affects only its own element of its own cell.
     @Test func notANumberStaysInItsPlace() throws {
         let shape = TokenShape(cells: 2, tokens: 3, width: 4)
         var states = Inputs(shape).states

@@ -5,7 +5,7 @@ import FastLossReference
 import Testing
 
 @Suite struct WeightedTokenPoolingTests {
-    /// One and several weightings; below, at and above the tokens of one product (64); multiples of nothing.
+    /// One and several weightings; below, at and above the tokens of one product (64); odd sizes.
     static let problems: [Problem] = [
         Problem(TokenShape(cells: 1, tokens: 1, width: 1), weightings: 1),
         Problem(TokenShape(cells: 5, tokens: 13, width: 7), weightings: 1),
@@ -531,7 +531,7 @@ extension WeightedTokenPoolingTests.Problem {
         return (0..<shape.cells).map { Array(values[$0 * size..<($0 + 1) * size]) }
     }
 
-    /// The accuracy rule for every result and cell by itself. Without `naive` the tolerance alone is allowed.
+    /// The accuracy rule for every single result and cell. Without `naive` only the tolerance is allowed.
     func expect(
         _ fast: Results<Float>, naive: Results<Float>?, truth: Results<Double>,
         scales: WeightedTokenPoolingTests.Scales, sourceLocation: SourceLocation = #_sourceLocation

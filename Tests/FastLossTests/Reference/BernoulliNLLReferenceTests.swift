@@ -80,7 +80,7 @@ import Testing
             Tolerances.oracle)
     }
 
-    /// The largest loss of one position: 23 log 2 at the clamp, where the logit form goes on growing.
+    /// The largest loss of one position is 23 log 2, at the clamp. The logit form goes on growing.
     @Test(arguments: [Float(0), 1])
     func clampBoundsTheLoss(target: Float) {
         let wrong: Double = target > 0 ? 0 : 1

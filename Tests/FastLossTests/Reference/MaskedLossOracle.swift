@@ -53,7 +53,7 @@ extension MaskedLossOracle<Double> {
             }, at: point, gradient: gradient, "perCell")
     }
 
-    /// f(x[mask], t[mask]) equals f(x, t, mask), to the last bit, and nothing outside has a gradient.
+    /// f(x[mask], t[mask]) has the bits of f(x, t, mask), and positions outside have gradient 0.
     func expectMaskLaw(at point: [Double], targets: [Double], mask: [Bool]) {
         func selected(_ elements: [Double]) -> [Double] { zip(elements, mask).filter(\.1).map(\.0) }
         for reduction in Reference.Reduction.allCases {

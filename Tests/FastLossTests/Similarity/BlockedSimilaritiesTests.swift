@@ -22,7 +22,7 @@ import Testing
     }
 
     private func parts(_ rows: Int) -> [Range<Int>] {
-        // 300..<600 is a part of its own where the batch is that large.
+        // 300..<600 is one of the parts if the batch is large enough.
         let cuts = [0, rows / 3, min(rows, 300), min(rows, 600), rows].sorted()
         return zip(cuts, cuts.dropFirst()).map { $0..<$1 }
     }

@@ -129,7 +129,7 @@ import Testing
         #expect(result == Result(loss: LossValue(value: 0.75, selectedCount: 1), gradient: [0, 0]))
     }
 
-    /// Cells without any dimension are similar to nothing.
+    /// Cells without dimensions have similarity 0.
     @Test func noColumns() throws {
         let result = try Self.run([], MatrixShape(rows: 300, columns: 0), threshold: 0.5)
         #expect(result == Result(loss: LossValue(value: 0.75, selectedCount: 300), gradient: []))

@@ -1,4 +1,4 @@
-// Comparisons for numerical tests: what is equal, how far apart, and a failure that shows where.
+// Comparisons for numerical tests: equality, distances, and failures that show where.
 
 import Synchronization
 import Testing
@@ -14,7 +14,7 @@ func ulpDistance(_ actual: Float, oracle: Double) -> Double {
     return abs(Double(actual) - oracle) / Double(rounded.ulp)
 }
 
-/// The Euclidean norm of `a` − `b`, where two NaNs or two equal infinities differ by nothing.
+/// The Euclidean norm of `a` − `b`, where two NaNs or two equal infinities have distance 0.
 func differenceNorm<A: BinaryFloatingPoint, B: BinaryFloatingPoint>(_ a: [A], _ b: [B]) -> Double {
     zip(a, b).map { pair in
         let (a, b) = (Double(pair.0), Double(pair.1))
@@ -91,7 +91,7 @@ func expectNormwise<A: BinaryFloatingPoint>(
         label, sourceLocation)
 }
 
-/// The same for every row by itself: rows of very different size do not hide each other's errors.
+/// The same for every single row, so that large rows do not hide errors of small ones.
 ///
 /// `scales` has one scale per row; without it, a row's scale is the norm of the oracle's row.
 func expectRowsNormwise<A: BinaryFloatingPoint>(

@@ -10,10 +10,10 @@ enum Exponents {
     /// mantissas do not repeat from one exponent to the next.
     static let sample = every4099thFloat(from: -.zero, through: -87.3)
 
-    /// The same of [−172, −87.3], where exp(x) is subnormal in Float, or nothing at all, and exp(x)·2¹²⁴ is not.
+    /// The same of [−172, −87.3], where exp(x) is subnormal or 0 in Float, but exp(x)·2¹²⁴ is normal.
     static let subnormal = every4099thFloat(from: -87.3, through: -172)
 
-    /// What makes the exponentials of ``subnormal`` normal: a scale that a gradient may have.
+    /// A gradient's scale that makes the exponentials of ``subnormal`` normal.
     static let largeScale: Float = 0x1p124
 
     private static func every4099thFloat(from first: Float, through last: Float) -> [Float] {

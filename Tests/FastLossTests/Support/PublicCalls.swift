@@ -1,5 +1,4 @@
-// Every verb of the library that takes a workspace, on inputs of its own: what the tests of allocations and
-// of determinism run through.
+// Every function of the library that takes a workspace, with inputs, for the tests of allocations and determinism.
 
 import FastLoss
 import Foundation

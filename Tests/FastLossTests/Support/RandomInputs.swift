@@ -51,7 +51,7 @@ struct RandomInputs {
         (0..<count).map { _ in Float(1 / (1 + exp(-3 * normal()))) }
     }
 
-    /// A mask that selects about this share; 0 and 1 select nothing and everything.
+    /// A mask that selects about this share of the elements: none for 0, all for 1.
     mutating func mask(_ count: Int, ratio: Double = 0.4) -> [Bool] {
         (0..<count).map { _ in uniform() < ratio }
     }

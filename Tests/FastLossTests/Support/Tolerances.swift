@@ -1,4 +1,4 @@
-// THE table of tolerances. Tests name an entry; no test writes a number of its own.
+// The table of tolerances. Tests name an entry instead of writing a number.
 
 /// A bound on the error of one number: |actual − expected| ≤ relative · |expected| + absolute.
 struct Tolerance: Sendable {
@@ -68,10 +68,10 @@ enum Tolerances {
 
     /// CCE's errors, relative: `bound`, which holds at upstream's temperature of 0.5 and down to 0.12, or more.
     ///
-    /// A similarity is a Float near 1 with an error of up to 2⁻²³; divided by the temperature, it is the
-    /// error of a logit and so, relatively, of a small loss and of its gradient. No product in Float escapes
-    /// that: at a temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is
-    /// 2.7e-6, and the naive loop's 4.1e-6.
+    /// A similarity is a Float near 1 with an error of up to 2⁻²³. Divided by the temperature, that is the error of a
+    /// logit, and the relative error of a small loss and of its gradient. Every product in Float has it: at a
+    /// temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is 2.7e-6, and the naive
+    /// loop's is 4.1e-6.
     static func contrastive(_ bound: Double, temperature: Float) -> Double {
         max(bound, 0x1p-23 / Double(temperature))
     }
