@@ -1,26 +1,32 @@
-// The driver of blocked similarities: computes a similarity matrix block by block and forms the gradients of its operands.
+// The driver of blocked similarities: computes a similarity matrix block by block and forms the gradients of
+// its operands.
 
 import CFastLossKernels
 
-/// A pass over S = N_left·N_rightᵀ, whose blocks an epilogue turns into its results and into factors G in place.
+/// A pass over S = N_left·N_rightᵀ, whose blocks an epilogue turns into its results and into factors G in
+/// place.
 ///
-/// The pass decides which blocks are computed, in which order and by which workers. For the sides that have a gradient it forms
+/// The pass decides which blocks are computed, in which order and by which workers. For the sides that have a
+/// gradient it forms
 ///
 ///     dN_left = G·N_right,   dN_right = Gᵀ·N_left
 ///
-/// and carries dN back through the normalisation. Only the epilogue knows what the numbers mean. No result depends on the number
-/// of workers: a task writes to its own memory, and each sum has one order.
+/// and carries dN back through the normalisation. Only the epilogue knows what the numbers mean. No result
+/// depends on the number of workers: a task writes to its own memory, and each sum has one order.
 ///
-/// The two sides may be parts of a larger batch, with any numbers of rows. A pass with one side computes half of the symmetric
-/// matrix of that side with itself. G is symmetric then, and the gradient of the side is G·N.
+/// The two sides may be parts of a larger batch, with any numbers of rows. A pass with one side computes half
+/// of the symmetric matrix of that side with itself. G is symmetric then, and the gradient of the side is
+/// G·N.
 package struct BlockedSimilarities {
     /// Which blocks there are, and in which order.
     package enum Schedule {
-        /// Strips of whole rows. The workers share the memory of one slab of them. Without gradients each worker has the memory of
-        /// one strip instead: workers that write where others have written wait for each other's caches.
+        /// Strips of whole rows. The workers share the memory of one slab of them. Without gradients each
+        /// worker has the memory of one strip instead: workers that write where others have written wait for
+        /// each other's caches.
         case strips(RowStrips)
-        /// The square tiles of a symmetric matrix. Each worker has the memory of one tile. With `inRounds` the tiles come in
-        /// rounds that share no rows, which gradients need. Without, they come in any order.
+        /// The square tiles of a symmetric matrix. Each worker has the memory of one tile. With `inRounds`
+        /// the tiles come in rounds that share no rows, which gradients need. Without, they come in any
+        /// order.
         case tiles(TilePairs, inRounds: Bool)
     }
 
@@ -39,7 +45,8 @@ package struct BlockedSimilarities {
     /// Plans a pass over two sides of D columns each, D > 0.
     ///
     /// - Parameters:
-    ///   - right: nil for the similarities of one side with itself, which need a schedule for symmetric matrices.
+    ///   - right: nil for the similarities of one side with itself, which need a schedule for symmetric
+    ///     matrices.
     ///   - schedule: a schedule for the sides' numbers of rows.
     package init(
         _ left: SimilaritySide, _ right: SimilaritySide? = nil, schedule: Schedule,
@@ -134,8 +141,8 @@ extension BlockedSimilarities {
                 leftGradient.carryBack(rows, through: leftOperands[worker].rows, worker: worker)
             }
 
-            // Of one product, even if a task forms two: workers that fetch each other's slabs gain less than they compute.
-            // Measured: the article Tuning.
+            // Of one product, even if a task forms two: workers that fetch each other's slabs gain less than
+            // they compute. Measured: the article Tuning.
             let cost = strips.nanoseconds(slab, depth: shape.columns)
             let first = visited
             execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in

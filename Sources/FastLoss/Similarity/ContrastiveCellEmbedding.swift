@@ -17,21 +17,22 @@ import CFastLossKernels
 ///     dA = (softmax of each row of A − I) / B;   dN₁ = dA·N₂ / τ;   dN₂ = dAᵀ·N₁ / τ
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖ on both sides
 ///
-/// The softmax runs over rows of A alone, so the loss is not symmetric in its arguments. NaN and infinite embeddings propagate.
-/// A batch without rows is an empty selection.
+/// The softmax runs over rows of A alone, so the loss is not symmetric in its arguments. NaN and infinite
+/// embeddings propagate. A batch without rows is an empty selection.
 ///
-/// A row shorter than 10⁻⁸ is divided by 10⁻⁸: N_i = E_i/10⁻⁸. Its gradient is dE_i = (dN_i − u_i(N_i·dN_i)) / 10⁻⁸ with
-/// u_i = E_i/‖E_i‖. It projects as if the norm had not been raised, as PyTorch's `cosine_similarity` does. A zero row has
-/// N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
+/// A row shorter than 10⁻⁸ is divided by 10⁻⁸: N_i = E_i/10⁻⁸. Its gradient is dE_i = (dN_i − u_i(N_i·dN_i))
+/// / 10⁻⁸ with u_i = E_i/‖E_i‖. It projects as if the norm had not been raised, as PyTorch's
+/// `cosine_similarity` does. A zero row has N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
 ///
-/// The B×B matrix is never stored. A slab of 256 whole rows is multiplied, its rows become their loss and their probabilities,
-/// and the slab is multiplied into both gradients. That is 6·B²·D flops for value and gradients (2·B²·D for the value
-/// alone); nothing is computed twice. Scratch memory is about (3·D + 256)·B floats, D rounded up to whole cache lines and B to
-/// whole panels of 32 rows. Gradients that accumulate need another D·B, and 64·D for each worker. Up to 128 rows each worker
-/// has its own 3·D·B. The value alone needs 64·B for each worker instead of 256·B.
+/// The B×B matrix is never stored. A slab of 256 whole rows is multiplied, its rows become their loss and
+/// their probabilities, and the slab is multiplied into both gradients. That is 6·B²·D flops for value and
+/// gradients (2·B²·D for the value alone); nothing is computed twice. Scratch memory is about (3·D + 256)·B
+/// floats, D rounded up to whole cache lines and B to whole panels of 32 rows. Gradients that accumulate need
+/// another D·B, and 64·D for each worker. Up to 128 rows each worker has its own 3·D·B. The value alone needs
+/// 64·B for each worker instead of 256·B.
 ///
-/// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao & Chen 2021). In the
-/// total objective it has the weight 10.
+/// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao &
+/// Chen 2021). In the total objective it has the weight 10.
 public struct ContrastiveCellEmbedding: Sendable {
     /// τ, above 0. Upstream uses 0.5.
     public var temperature: Float
@@ -55,8 +56,8 @@ public struct ContrastiveCellEmbedding: Sendable {
     ///   - second: B·D values; row i encodes the same cell as row i of `first`.
     ///   - shape: B rows (cells) of D columns.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the temperature is not above 0, or if there are no
-    ///   rows and ``whenEmpty`` is `.error`.
+    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the temperature is not above
+    ///   0, or if there are no rows and ``whenEmpty`` is `.error`.
     public func value(
         first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -199,8 +200,9 @@ extension ContrastiveCellEmbedding {
 /// The cross-entropy of each row of A = S/τ against the cell itself; the row becomes softmax(A) − I, times
 /// ``probabilityScale``. Blocks have whole rows.
 package struct ContrastiveEpilogue: SimilarityEpilogue {
-    /// The factor that probabilities and dN carry until the gradient's factor, which is applied in double, divides by it. A
-    /// probability may be subnormal in Float although its gradient is not. Sums of 2²⁷ scaled probabilities are finite.
+    /// The factor that probabilities and dN carry until the gradient's factor, which is applied in double,
+    /// divides by it. A probability may be subnormal in Float although its gradient is not. Sums of 2²⁷
+    /// scaled probabilities are finite.
     package static let probabilityScale: Float = 0x1p100
 
     let inverseTemperature: Float

@@ -6,11 +6,12 @@ import CFastLossKernels
 ///
 ///     S_ij = N_i·N_j,   N = E / max(‖E‖₂, 10⁻¹²) row by row
 ///
-/// The result is exactly symmetric. Rows are normalised before they are multiplied, so |S_ij| exceeds 1 by rounding errors at
-/// most. A zero row has similarity 0 with every row, itself included. A row that holds NaN gives NaN in its row and column.
+/// The result is exactly symmetric. Rows are normalised before they are multiplied, so |S_ij| exceeds 1 by
+/// rounding errors at most. A zero row has similarity 0 with every row, itself included. A row that holds NaN
+/// gives NaN in its row and column.
 ///
-/// Half of the products are computed (B²·D flops) and mirrored. Scratch memory is about B·(D + 48) floats, and a tile and 32·D
-/// floats for each worker.
+/// Half of the products are computed (B²·D flops) and mirrored. Scratch memory is about B·(D + 48) floats,
+/// and a tile and 32·D floats for each worker.
 ///
 /// Source: `cell_emb_normed @ cell_emb_normed.T` in scGPT's `TransformerModel`.
 public struct CosineSimilarity: Sendable {
@@ -93,7 +94,8 @@ extension CosineSimilarity {
 
 /// Copies blocks and their mirror images into the whole symmetric matrix.
 ///
-/// Blocks are computed in scratch memory, not in the matrix itself, whose rows may share few sets of the caches.
+/// Blocks are computed in scratch memory, not in the matrix itself, whose rows may share few sets of the
+/// caches.
 private struct MatrixEpilogue: SimilarityEpilogue {
     let matrix: UnsafeMutablePointer<Float>
     let rows: Int

@@ -1,32 +1,35 @@
-// Elastic cell similarity (ECS, ESC): the loss, and the epilogue that computes it from blocks of similarities.
+// Elastic cell similarity (ECS, ESC): the loss, and the epilogue that computes it from blocks of
+// similarities.
 
 import CFastLossKernels
 
-/// Elastic cell similarity of B cell embeddings (scGPT: ECS; scFormer: ESC): pushes similar cells together and dissimilar
-/// ones apart.
+/// Elastic cell similarity of B cell embeddings (scGPT: ECS; scFormer: ESC): pushes similar cells together
+/// and dissimilar ones apart.
 ///
 ///     N = E / max(‖E‖₂, 10⁻¹²) row by row,   S = N·Nᵀ,   C = relu(S) with C_ii = 0
 ///     L = Σ_ij [1 − (C_ij − β)²] / B²
 ///     G_ij = −(2/B²)(C_ij − β) for i ≠ j and S_ij > 0, else 0;   dN = 2·G·N
 ///     dE_i = (dN_i − N_i(N_i·dN_i)) / ‖E_i‖
 ///
-/// The denominator counts the diagonal, as upstream does: the diagonal and every pair without a positive similarity contribute
-/// 1 − β². A row shorter than 10⁻¹² is divided by 10⁻¹², and dE_i = dN_i / 10⁻¹²: the raised norm is a constant, as in
-/// PyTorch's `normalize`. A zero row has no positive similarity, so its gradient is 0. With B = 1 the loss is 1 − β² and the
-/// gradient 0. NaN and infinite embeddings propagate. A batch without rows is an empty selection.
+/// The denominator counts the diagonal, as upstream does: the diagonal and every pair without a positive
+/// similarity contribute 1 − β². A row shorter than 10⁻¹² is divided by 10⁻¹², and dE_i = dN_i / 10⁻¹²: the
+/// raised norm is a constant, as in PyTorch's `normalize`. A zero row has no positive similarity, so its
+/// gradient is 0. With B = 1 the loss is 1 − β² and the gradient 0. NaN and infinite embeddings propagate. A
+/// batch without rows is an empty selection.
 ///
 /// Half of the B×B matrix is computed: 3·B²·D flops for value and gradient, B²·D for the value alone.
 ///
-/// - Up to 1,024 rows the gradient needs the matrix in scratch memory, which takes about B·(2·D + B) floats: 8 MiB at most for
-///   D = 512. Up to 128 rows each worker has its own 2·B·D of them. A gradient that accumulates needs another 64·D for
-///   each worker. The value alone needs 64·B for each worker instead of the matrix.
-/// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and into factors
-///   while it is in cache, and multiplied into the gradients of its rows and of its columns. Scratch memory is about
-///   B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B = 16,384, D = 512. A gradient that
-///   accumulates needs another B·D.
+/// - Up to 1,024 rows the gradient needs the matrix in scratch memory, which takes about B·(2·D + B) floats:
+///   8 MiB at most for D = 512. Up to 128 rows each worker has its own 2·B·D of them. A gradient that
+///   accumulates needs another 64·D for each worker. The value alone needs 64·B for each worker instead of
+///   the matrix.
+/// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and
+///   into factors while it is in cache, and multiplied into the gradients of its rows and of its columns.
+///   Scratch memory is about B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B =
+///   16,384, D = 512. A gradient that accumulates needs another B·D.
 ///
-/// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the total objective
-/// it has the weight 10.
+/// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the
+/// total objective it has the weight 10.
 public struct ElasticCellSimilarity: Sendable {
     /// β, in [−1, 1]. Upstream: 0.3 by constructor, 0.8 for integration; scFormer 0.5 or 0.85.
     public var threshold: Float
@@ -49,8 +52,8 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - embeddings: B·D values, row-major.
     ///   - shape: B rows (cells) of D columns.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the threshold is out of range, or if there are no
-    ///   rows and ``whenEmpty`` is `.error`.
+    /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the threshold is out of
+    ///   range, or if there are no rows and ``whenEmpty`` is `.error`.
     public func value(
         embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -143,11 +146,11 @@ extension ElasticCellSimilarity {
             way = .similarities(similarities, sums: try layout.add(similarities.blocks, of: Double.self))
         }
 
-        /// Up to 1,024 rows the whole matrix of factors (4 MiB) stays in the last-level cache. Its strips are independent tasks,
-        /// whereas workers on tiles would wait at the end of each round.
+        /// Up to 1,024 rows the whole matrix of factors (4 MiB) stays in the last-level cache. Its strips are
+        /// independent tasks, whereas workers on tiles would wait at the end of each round.
         ///
-        /// Beyond, tiles keep the memory proportional to B. A tile of 256 × 256 floats (272 KiB) stays in the second-level cache
-        /// between its three products. Measured: the article Tuning.
+        /// Beyond, tiles keep the memory proportional to B. A tile of 256 × 256 floats (272 KiB) stays in the
+        /// second-level cache between its three products. Measured: the article Tuning.
         private static func schedule(rows: Int) -> BlockedSimilarities.Schedule {
             rows <= 1024
                 ? .strips(RowStrips(upperTriangleOf: rows))
@@ -179,7 +182,8 @@ extension ElasticCellSimilarity {
         _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
         gradient output: GradientOutput?
     ) -> SimilaritySide {
-        // dL/dN_i = −4/B² · Σ_j (C_ij − β)·N_j: a factor 2 is the square's, the other stems from the pairs (i, j) and (j, i).
+        // dL/dN_i = −4/B² · Σ_j (C_ij − β)·N_j: a factor 2 is the square's, the other stems from the pairs
+        // (i, j) and (j, i).
         SimilaritySide(
             embeddings: embeddings, shape: shape, floor: normFloor, firstRow: firstRow,
             gradient: output.map { ($0, -4 * $0.scale / (Double(batch) * Double(batch))) })
@@ -188,7 +192,8 @@ extension ElasticCellSimilarity {
 
 // MARK: - Epilogue
 
-/// Sums (C_ij − β)² over a block and its mirror image. Element (i, j) becomes C_ij − β if S_ij > 0 and i ≠ j, else 0.
+/// Sums (C_ij − β)² over a block and its mirror image. Element (i, j) becomes C_ij − β if S_ij > 0 and i ≠ j,
+/// else 0.
 package struct ElasticEpilogue: SimilarityEpilogue {
     let threshold: Float
     /// One for each block.

@@ -1,6 +1,7 @@
 // The checks of embeddings and their gradients that ECS, CCE and the similarity matrix share.
 
-/// Throws unless a gradient has the size of its embeddings, a usable scale, and memory that the embeddings do not use.
+/// Throws unless a gradient has the size of its embeddings, a usable scale, and memory that the embeddings do
+/// not use.
 func checkGradient(
     _ gradient: GradientOutput, of embeddings: Span<Float>, named name: String
 ) throws(LossError) {

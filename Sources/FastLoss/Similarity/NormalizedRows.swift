@@ -4,8 +4,8 @@ import CFastLossKernels
 
 /// The normalised rows N = E / max(‖E‖, floor) of B×D embeddings, in scratch memory.
 ///
-/// Norms are accumulated in double, and each element is scaled in double and rounded once. So rows whose squares would overflow or
-/// vanish in float keep their direction.
+/// Norms are accumulated in double, and each element is scaled in double and rounded once. So rows whose
+/// squares would overflow or vanish in float keep their direction.
 package struct NormalizedRows {
     /// The rule for short rows.
     package struct Floor {
@@ -13,8 +13,8 @@ package struct NormalizedRows {
         package enum Gradient {
             /// The raised norm is a constant: dE = dN / floor (PyTorch's `normalize`).
             case constantNorm
-            /// The direction is projected out as for any other row: dE = (dN − u(N·dN)) / floor with u = E/‖E‖ (PyTorch's
-            /// `cosine_similarity`, whose gradient ignores the clamp of the norm).
+            /// The direction is projected out as for any other row: dE = (dN − u(N·dN)) / floor with u =
+            /// E/‖E‖ (PyTorch's `cosine_similarity`, whose gradient ignores the clamp of the norm).
             case unclampedDirection
         }
 

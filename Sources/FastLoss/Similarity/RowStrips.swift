@@ -6,10 +6,11 @@ package struct RowStrips {
     package enum Coverage {
         /// All of them.
         case everything
-        /// All of them. Each also stands for its mirror image: the matrix is a part of a larger symmetric matrix, off the diagonal.
+        /// All of them. Each also stands for its mirror image: the matrix is a part of a larger symmetric
+        /// matrix, off the diagonal.
         case everythingMirrored
-        /// Those of the upper triangle of a symmetric matrix. Each also stands for its mirror image, except in the diagonal blocks,
-        /// which are computed in full. A strip starts with its diagonal block.
+        /// Those of the upper triangle of a symmetric matrix. Each also stands for its mirror image, except
+        /// in the diagonal blocks, which are computed in full. A strip starts with its diagonal block.
         case upperTriangle
     }
 

@@ -12,8 +12,8 @@ package struct SimilarityBlock {
     let rows: Range<Int>
     /// The block's columns, numbered as the rows of the right operand.
     let columns: Range<Int>
-    /// The column in which the block's first row meets itself, counted from the block's first column. The next row meets itself
-    /// one column further on. The column may lie outside the block.
+    /// The column in which the block's first row meets itself, counted from the block's first column. The
+    /// next row meets itself one column further on. The column may lie outside the block.
     let diagonal: Int
     /// How many of the last columns also stand for their mirror image, which is not computed.
     let mirroredColumns: Int
@@ -39,9 +39,11 @@ package struct SimilarityBlock {
 
 /// A computation on the blocks of a similarity matrix. It accepts them in any order.
 ///
-/// An epilogue knows nothing of the driver. Several workers call it at the same time, with different blocks. It writes its
-/// results to memory that belongs to the block's number or to its rows, and they are read in that order after the pass.
+/// An epilogue knows nothing of the driver. Several workers call it at the same time, with different blocks.
+/// It writes its results to memory that belongs to the block's number or to its rows, and they are read in
+/// that order after the pass.
 package protocol SimilarityEpilogue {
-    /// Visits a block. If the pass forms gradients, the epilogue replaces each element (i, j) by a multiple of ∂L/∂S_ij.
+    /// Visits a block. If the pass forms gradients, the epilogue replaces each element (i, j) by a multiple
+    /// of ∂L/∂S_ij.
     func visit(_ block: SimilarityBlock)
 }

@@ -23,7 +23,8 @@ struct SimilarityOperand {
         if let panels { TileProducts.pack(rows.block(range), from: range.lowerBound, into: panels) }
     }
 
-    /// Writes S = N_left·N_rightᵀ, where N_right are rows of `other`. If `other` keeps panels, `right` starts with one.
+    /// Writes S = N_left·N_rightᵀ, where N_right are rows of `other`. If `other` keeps panels, `right` starts
+    /// with one.
     ///
     /// - Parameter scratch: memory for one panel, needed if `other` keeps none.
     func similarities(
@@ -37,10 +38,11 @@ struct SimilarityOperand {
     }
 }
 
-/// The operand of one side for each worker. All workers make one operand together, or each makes a copy when it first asks.
+/// The operand of one side for each worker. All workers make one operand together, or each makes a copy when
+/// it first asks.
 ///
-/// Copies are for small batches. Every worker needs all rows. A worker normalises 64 of them in less time than it would wait for
-/// other workers and fetch the rows from their caches. Measured: the article Tuning.
+/// Copies are for small batches. Every worker needs all rows. A worker normalises 64 of them in less time
+/// than it would wait for other workers and fetch the rows from their caches. Measured: the article Tuning.
 struct WorkerOperands {
     /// Rows of one task: one panel, and some microseconds of work at D = 512.
     private static let rowsPerTask = TileProducts.panelRows
@@ -62,7 +64,8 @@ struct WorkerOperands {
         fileprivate let isMade: ScratchArray<CacheLine>
 
         /// - Parameters:
-        ///   - keepsPanels: whether the rows are also kept packed. It pays for rows that are multiplied some hundred times.
+        ///   - keepsPanels: whether the rows are also kept packed. It pays for rows that are multiplied some
+        ///     hundred times.
         ///   - workers: how many workers ask for the operand. Each has its own copy if the batch is small.
         init(
             _ side: SimilaritySide, keepsPanels: Bool, workers: Int, in layout: inout ScratchLayout

@@ -2,12 +2,12 @@
 
 /// The pairs of row blocks of a symmetric matrix, each once, in rounds whose pairs share no block.
 ///
-/// A tile (I, J) of S = N·Nᵀ contributes to the rows of I and, transposed, to those of J. In a round every block occurs at most
-/// once, so the workers of a round never write the same rows. The rounds follow each other, so each row's sum has one order
-/// for any number of workers.
+/// A tile (I, J) of S = N·Nᵀ contributes to the rows of I and, transposed, to those of J. In a round every
+/// block occurs at most once, so the workers of a round never write the same rows. The rounds follow each
+/// other, so each row's sum has one order for any number of workers.
 ///
-/// The pairs are those of a round-robin tournament (the circle method): each block meets each other block once. A block
-/// without an opponent takes its diagonal tile.
+/// The pairs are those of a round-robin tournament (the circle method): each block meets each other block
+/// once. A block without an opponent takes its diagonal tile.
 package struct TilePairs {
     /// Rows of a matrix.
     package let rows: Int
@@ -24,16 +24,19 @@ package struct TilePairs {
     /// How many blocks there are.
     package var blocks: Int { blockRows == 0 ? 0 : (rows + blockRows - 1) / blockRows }
 
-    /// Players of the tournament. An odd number of blocks gets one more, whose opponent takes its diagonal tile.
+    /// Players of the tournament. An odd number of blocks gets one more, whose opponent takes its diagonal
+    /// tile.
     private var players: Int { blocks + blocks % 2 }
 
-    /// If the number of blocks is even, every block always has an opponent, and the diagonal tiles are the first round.
+    /// If the number of blocks is even, every block always has an opponent, and the diagonal tiles are the
+    /// first round.
     private var diagonalRounds: Int { blocks % 2 == 0 ? 1 : 0 }
 
     /// How many rounds there are.
     package var rounds: Int { blocks == 0 ? 0 : players - 1 + diagonalRounds }
 
-    /// How many pairs a round has. Every block takes part in round 0 exactly once: each row's sum starts there.
+    /// How many pairs a round has. Every block takes part in round 0 exactly once: each row's sum starts
+    /// there.
     package func pairs(inRound round: Int) -> Int {
         round < diagonalRounds ? blocks : players / 2
     }

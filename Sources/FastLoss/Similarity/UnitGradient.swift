@@ -4,8 +4,9 @@ import CFastLossKernels
 
 /// dN of one side of a similarity matrix: the memory in which it is formed, and its conversion to dE.
 ///
-/// If the output is overwritten, dN is formed in the output itself. If the output accumulates, dN is formed in scratch memory: of
-/// all rows, or, if a worker completes some rows before it turns to others, of so many rows for each worker.
+/// If the output is overwritten, dN is formed in the output itself. If the output accumulates, dN is formed
+/// in scratch memory: of all rows, or, if a worker completes some rows before it turns to others, of so many
+/// rows for each worker.
 struct UnitGradient {
     /// The output and the scratch memory of dN.
     struct Scratch {
@@ -18,8 +19,8 @@ struct UnitGradient {
 
         /// Nil if the side has no gradient, or one without elements.
         ///
-        /// - Parameter rowsAtATime: the most rows that a worker forms before it carries them back. Nil if all rows are formed
-        ///   first.
+        /// - Parameter rowsAtATime: the most rows that a worker forms before it carries them back. Nil if all
+        ///   rows are formed first.
         init?(
             _ side: SimilaritySide, rowsAtATime: Int?, workers: Int, in layout: inout ScratchLayout
         ) throws(LossError) {
