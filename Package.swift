@@ -15,8 +15,8 @@ let package = Package(
     products: [
         .library(name: "FastLoss", targets: ["FastLoss"]),
         .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
-        // What C and C++ programs link: libfastloss.so, behind Sources/FastLossC/include/fastloss.h.
-        .library(name: "fastloss", type: .dynamic, targets: ["FastLossC"]),
+        // The library of C and C++ programs. scripts/install installs it as libfastloss.so, with fastloss.h.
+        .library(name: "FastLossC", type: .dynamic, targets: ["FastLossC"]),
         .executable(name: "Benchmarks", targets: ["Benchmarks"]),
     ],
     dependencies: [
@@ -45,21 +45,11 @@ let package = Package(
             dependencies: ["FastLoss", "CLAPACKE"],
             swiftSettings: swiftSettings
         ),
-        // The C interface: its header with the little that has to be C, and the Swift functions that
-        // implement it.
-        .target(
-            name: "CFastLoss",
-            path: "Sources/FastLossC",
-            exclude: ["Swift", "fastloss.pc.in"],
-            sources: ["C"],
-            publicHeadersPath: "include"
-        ),
+        // The C interface: its headers, and the Swift functions that implement them.
+        .target(name: "CFastLoss", exclude: ["packaging"]),
         .target(
             name: "FastLossC",
             dependencies: ["FastLoss", "CFastLoss", "CFastLossThreads"],
-            path: "Sources/FastLossC",
-            exclude: ["C", "include", "fastloss.pc.in"],
-            sources: ["Swift"],
             swiftSettings: swiftSettings
         ),
         .target(name: "FastLossReference", swiftSettings: swiftSettings),

@@ -38,7 +38,7 @@ def find() -> pathlib.Path:
     if not BUNDLED.is_file():
         raise ImportError(
             f"this installation of fastloss has no {BUNDLED}. Install a wheel made by scripts/build-wheel, "
-            f"or set {PATH_VARIABLE} to a libfastloss.so, as `swift build --product fastloss` makes it"
+            f"or set {PATH_VARIABLE} to the libFastLossC.so of `swift build --product FastLossC`"
         )
     return BUNDLED
 
