@@ -1,11 +1,11 @@
-// One call from C: its matrices are checked and, where they have gaps, packed; what the losses take are
-// spans.
+// One call from C: checks the matrices, packs those with gaps between their rows, and hands spans to the
+// losses.
 
 import CFastLoss
 import FastLoss
 
-/// A matrix or array that a call has taken, by its place in the call's list. ``Call/span(_:)`` gives its elements while
-/// ``Call/run(_:)`` computes.
+/// A checked matrix or array of a call, by its index in the call's list. ``Call/span(_:)`` returns its
+/// elements.
 struct Taken<Element: BitwiseCopyable> {
     fileprivate let index: Int
     fileprivate let count: Int
@@ -13,9 +13,9 @@ struct Taken<Element: BitwiseCopyable> {
 
 /// The matrices of one call.
 ///
-/// First all inputs are taken, then all outputs: each output is compared with everything before it. Then
-/// `run` packs what has gaps, computes the loss, and unpacks the outputs that have gaps; nothing is written
-/// to those where the loss fails.
+/// Take all inputs first, then all outputs: each output is checked for overlap with everything taken before.
+/// Then ``run(_:)`` packs the matrices with gaps, computes, and unpacks the outputs with gaps. If the loss
+/// fails, it does not unpack.
 struct Call: ~Copyable {
     private let handle: WorkspaceHandle
 
@@ -26,14 +26,14 @@ struct Call: ~Copyable {
 
 // MARK: - Shapes in memory
 
-/// The sides and strides of a matrix, or of token states, as they came from C.
+/// The sides and strides of a matrix or of token states, from C and unchecked.
 struct Strides {
     var blocks = 1
     var blockStride = 0
     var rows: Int
     var columns: Int
     var rowStride: Int
-    /// Whose strides they are, in messages.
+    /// The name of the matrix in messages.
     let name: String
     private let isTokenStates: Bool
 
@@ -46,7 +46,7 @@ struct Strides {
         isTokenStates = false
     }
 
-    /// An array without gaps.
+    /// A contiguous array.
     init(count: Int64, of name: String) {
         self.init(rows: count, columns: 1, stride: 1, of: name)
     }
@@ -71,22 +71,21 @@ struct Strides {
 }
 
 extension Strides {
-    /// Addresses have at most 57 bits: what reaches further is no true size, and sums of smaller ones cannot
-    /// overflow.
+    /// The size of the largest address space. Sums of smaller sizes cannot overflow.
     private static let mostBytes = 1 << 57
 
-    /// The number of elements, if the sides are possible.
+    /// The number of elements. Throws if the sides are invalid.
     fileprivate func checkedCount() throws(CallError) -> Int {
         let (allRows, overflow) = blocks.multipliedReportingOverflow(by: rows)
         let (count, pastEnd) = allRows.multipliedReportingOverflow(by: columns)
         guard blocks >= 0, rows >= 0, columns >= 0, !overflow, !pastEnd, count <= Self.mostBytes else {
-            // Token states are named as the Swift API does: with the tokens of all cells as rows.
+            // The message counts the tokens of all cells as rows.
             throw .loss(.invalidShape(rows: isTokenStates && !overflow ? allRows : rows, columns: columns))
         }
         return count
     }
 
-    /// The layout of elements of `size` bytes, if the strides step over what they have to.
+    /// The layout of elements of `size` bytes. Throws if a stride is too small.
     fileprivate func layout(at base: UInt, count: Int, size: Int) throws(CallError) -> RowLayout {
         guard rowStride >= columns else {
             throw .invalidStride(
@@ -120,14 +119,14 @@ extension Strides {
 // MARK: - Taking matrices and arrays
 
 extension Call {
-    /// Takes something that is read.
+    /// Takes an input.
     func input<Element: BitwiseCopyable>(
         _ pointer: UnsafePointer<Element>?, _ strides: Strides
     ) throws(CallError) -> Taken<Element> {
         try take(UnsafeRawPointer(pointer), strides, role: .input)
     }
 
-    /// Takes token states of which only the first token of each cell is read.
+    /// Takes token states and reads only the first token of each cell.
     func firstTokens(
         _ pointer: UnsafePointer<Float>?, _ strides: Strides
     ) throws(CallError) -> Taken<Float> {
@@ -135,7 +134,7 @@ extension Call {
         return try take(UnsafeRawPointer(pointer), strides.firstTokens, role: .input)
     }
 
-    /// Takes something that is written, or added to: it may share memory with nothing that was taken before.
+    /// Takes an output. Throws if it shares memory with anything taken before.
     func output<Element: BitwiseCopyable>(
         _ pointer: UnsafeMutablePointer<Element>?, _ strides: Strides, update: GradientUpdate = .overwrite
     ) throws(CallError) -> Taken<Element> {
@@ -170,27 +169,46 @@ extension Call {
 // MARK: - Running
 
 extension Call {
-    /// Packs, plans, computes, unpacks.
+    /// Packs, plans, computes and unpacks.
     func run<P: Plan>(
         _ plan: (inout ScratchLayout) throws(LossError) -> P
     ) throws(CallError) -> P.Result {
-        try lifting { () throws(LossError) in
-            try handle.pack()
-            var layout = handle.layout
-            let plan = try plan(&layout)
-            let result = try plan.run(on: handle.reserve(layout, for: plan.name))
-            handle.unpack()
-            return result
+        do throws(LossError) {
+            return try compute(plan)
+        } catch {
+            throw .loss(error)
         }
+    }
+
+    /// Packs, plans, computes and unpacks; errors belong to the total objective.
+    func runObjective<P: Plan>(
+        _ plan: (inout ScratchLayout) throws(LossError) -> P
+    ) throws(CallError) -> P.Result {
+        do throws(LossError) {
+            return try compute(plan)
+        } catch {
+            throw .objective(error)
+        }
+    }
+
+    private func compute<P: Plan>(
+        _ plan: (inout ScratchLayout) throws(LossError) -> P
+    ) throws(LossError) -> P.Result {
+        try handle.pack()
+        var layout = handle.layout
+        let plan = try plan(&layout)
+        let result = try plan.run(on: handle.reserve(layout, for: plan.name))
+        handle.unpack()
+        return result
     }
 }
 
 extension WorkspaceHandle {
-    /// Gives every matrix with gaps a place in scratch memory and copies what is read there.
+    /// Reserves scratch memory for every matrix with gaps, and copies the inputs into it.
     fileprivate func pack() throws(LossError) {
         var layout = self.layout
         var isNeeded = false
-        for index in 0..<operandCount where self[index].isToBePacked {
+        for index in 0..<operandCount where self[index].needsPacking {
             self[index].scratch = try layout.add(self[index].layout.byteCount, of: UInt8.self)
             isNeeded = true
         }
@@ -203,9 +221,9 @@ extension WorkspaceHandle {
         }
     }
 
-    /// Copies the outputs with gaps to where they belong.
+    /// Copies the outputs with gaps from scratch memory to their rows.
     fileprivate func unpack() {
-        for index in 0..<operandCount where self[index].isToBePacked && self[index].role.isWritten {
+        for index in 0..<operandCount where self[index].needsPacking && self[index].role.isWritten {
             self[index].copy(.unpack, workers: workers)
         }
     }
@@ -214,39 +232,34 @@ extension WorkspaceHandle {
 // MARK: - Elements
 
 extension Call {
-    /// The elements, one after the other; valid until the call is over.
+    /// The elements, contiguous. Valid until the end of the call.
     func buffer<Element>(_ taken: Taken<Element>) -> UnsafeMutableBufferPointer<Element> {
         let memory = handle[taken.index].contiguous
         return UnsafeMutableBufferPointer(
             start: memory?.assumingMemoryBound(to: Element.self), count: taken.count)
     }
 
-    /// The elements of something that is read.
+    /// The elements of an input.
     ///
-    /// The span's lifetime is that of this value, whose workspace holds what is packed; the rest is C's to
-    /// keep.
+    /// The span lives as long as this call: the workspace holds packed matrices, and the caller holds the
+    /// others.
     @_lifetime(borrow self)
     func span<Element>(_ taken: Taken<Element>) -> Span<Element> {
         unsafe _overrideLifetime(Span(_unsafeElements: UnsafeBufferPointer(buffer(taken))), borrowing: self)
     }
 
-    /// The elements of something that may be absent.
+    /// The elements of an optional input.
     @_lifetime(borrow self)
-    func optionalSpan<Element>(_ taken: Taken<Element>?) -> Span<Element>? {
+    func span<Element>(_ taken: Taken<Element>?) -> Span<Element>? {
         guard let taken else { return nil }
-        return span(taken)
+        let elements: Span<Element> = span(taken)
+        return elements
     }
 
-    /// The elements of something that is written.
+    /// The elements of an optional output.
     @_lifetime(borrow self)
-    func mutableSpan<Element>(_ taken: Taken<Element>) -> MutableSpan<Element> {
-        unsafe _overrideLifetime(MutableSpan(_unsafeElements: buffer(taken)), borrowing: self)
-    }
-
-    /// The elements of something that is written, if it is wanted.
-    @_lifetime(borrow self)
-    func optionalMutableSpan<Element>(_ taken: Taken<Element>?) -> MutableSpan<Element>? {
+    func mutableSpan<Element>(_ taken: Taken<Element>?) -> MutableSpan<Element>? {
         guard let taken else { return nil }
-        return mutableSpan(taken)
+        return unsafe _overrideLifetime(MutableSpan(_unsafeElements: buffer(taken)), borrowing: self)
     }
 }

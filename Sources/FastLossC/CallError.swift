@@ -1,13 +1,16 @@
-// What a call from C can end with: FastLoss's own errors, and those that only C can make; each with its
-// status and its message.
+// The errors of calls from C, with their statuses and messages: those of the Swift API and those of C alone.
 
 import CFastLoss
 import FastLoss
 
 /// Why a call failed.
 enum CallError: Error {
-    /// What the Swift API throws.
+    /// An error of the Swift API.
     case loss(LossError)
+    /// An error of the Swift API in the total objective.
+    case objective(LossError)
+    case missingInput(term: Int, input: String)
+    case weight(term: Int, Float)
     case nullPointer(argument: String, elements: Int?)
     case misalignedPointer(argument: String, address: UInt, alignment: Int)
     case invalidStride(Stride, of: String, stride: Int, least: Int)
@@ -21,7 +24,7 @@ enum CallError: Error {
     case workers(Int64)
     case workspaceBusy
 
-    /// What a stride steps over.
+    /// The unit that a stride steps over.
     enum Stride {
         case rows
         case tokens
@@ -32,25 +35,32 @@ enum CallError: Error {
 extension CallError {
     var status: fastloss_status {
         switch self {
-        case .loss(let error): error.status
+        case .loss(let error), .objective(let error): error.status
+        case .missingInput: fastloss_status(FASTLOSS_ERROR_MISSING_INPUT)
         case .nullPointer: fastloss_status(FASTLOSS_ERROR_NULL_POINTER)
         case .misalignedPointer: fastloss_status(FASTLOSS_ERROR_MISALIGNED_POINTER)
         case .invalidStride, .strideOfMatrix: fastloss_status(FASTLOSS_ERROR_INVALID_STRIDE)
         case .invalidEnumeration, .invalidUpdate, .unknownTerms:
             fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
         case .structSize, .unknownFields, .reservedField: fastloss_status(FASTLOSS_ERROR_INVALID_STRUCT)
-        case .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
+        case .weight, .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
         case .workspaceBusy: fastloss_status(FASTLOSS_ERROR_WORKSPACE_BUSY)
         }
     }
 }
 
 extension CallError {
-    /// What `fastloss_last_error` says.
+    /// The message for `fastloss_last_error`. It names parameters, members and constants as the headers do.
     var message: Message {
         switch self {
         case .loss(let error):
-            error.message
+            error.message(naming: .function)
+        case .objective(let error):
+            error.message(naming: .objective)
+        case .missingInput(let term, let input):
+            "the term \(nameOfTerm(term)) is enabled, but \(input) is NULL"
+        case .weight(let term, let weight):
+            "the weight of \(nameOfTerm(term)) is \(weight), but it must be finite"
         case .nullPointer(let argument, nil):
             "\(argument) is NULL"
         case .nullPointer(let argument, let elements?):
@@ -62,29 +72,25 @@ extension CallError {
         case .invalidStride(.tokens, let name, let stride, let least):
             "the token stride of \(name) is \(stride), but it must be at least \(least), the number of columns"
         case .invalidStride(.cells, let name, let stride, let least):
-            "the cell stride of \(name) is \(stride), but it must be at least \(least), what the tokens of a cell take"
+            "the cell stride of \(name) is \(stride), but it must be at least \(least), the extent of a cell"
         case .strideOfMatrix(let gradient, let stride):
-            "\(gradient).cell_stride is \(stride), but it must be 0: only token states have one"
+            "\(gradient).cell_stride is \(stride), but it must be 0 for a matrix"
         case .invalidEnumeration(let name, let value):
-            "\(name) is \(value), which is none of its values"
+            "\(name) is \(value), which is not a constant of its enumeration"
         case .invalidUpdate(let gradient, let value):
-            "\(gradient).update is \(value), which is none of its values"
+            "\(gradient).update is \(value), which is not a constant of its enumeration"
         case .unknownTerms(let bits):
-            "objective.terms has the bits \(bits, radix: 2), but only the lowest \(FASTLOSS_TERM_COUNT) are terms"
+            "objective.terms has bits \(bits, radix: 2), but only the lowest \(FASTLOSS_TERM_COUNT) are terms"
         case .structSize(let type, let size, let expected):
-            """
-            the size of \(type) is \(size), but it must be \(expected): start with the initialiser of fastloss.h
-            """
+            "\(type).size is \(size), but it must be \(expected); the initialiser in the header sets it"
         case .unknownFields(let type, let size, let expected):
-            """
-            \(type) has \(size) bytes, of which this library knows \(expected); what it does not know must be 0
-            """
+            "\(type) has \(size) bytes, but those after the \(expected) that this library knows must be 0"
         case .reservedField(let name, let value):
             "\(name) is \(value), but it must be 0"
         case .workers(let workers):
             "workers is \(workers), but it must be between 0 and \(Workspace.mostWorkers)"
         case .workspaceBusy:
-            "the workspace is in use by another call; make one for each thread"
+            "another call is using the workspace; use one workspace per thread"
         }
     }
 }
@@ -111,18 +117,13 @@ extension LossError {
     }
 }
 
-/// Runs a call of the Swift API, whose errors become those of the C interface.
-func lifting<Result: ~Copyable>(_ body: () throws(LossError) -> Result) throws(CallError) -> Result {
-    do throws(LossError) { return try body() } catch { throw .loss(error) }
-}
-
-/// Keeps the message of an error for `fastloss_last_error`, if there is memory for it, and returns its status.
+/// Stores the error's message for `fastloss_last_error`, if memory is available, and returns its status.
 func fail(_ error: CallError) -> fastloss_status {
     ThreadState.current?.keep(error.message)
     return error.status
 }
 
-/// The status of a call that needs no workspace.
+/// The status of a call without a workspace.
 func status(of body: () throws(CallError) -> Void) -> fastloss_status {
     do throws(CallError) {
         try body()
@@ -139,34 +140,7 @@ public func fastloss_last_error() -> UnsafePointer<CChar>? {
     ThreadState.existing?.message ?? staticText("")
 }
 
-@c @implementation
-public func fastloss_status_name(_ status: fastloss_status) -> UnsafePointer<CChar>? {
-    switch Int(status) {
-    case FASTLOSS_OK: staticText("FASTLOSS_OK")
-    case FASTLOSS_ERROR_SHAPE_MISMATCH: staticText("FASTLOSS_ERROR_SHAPE_MISMATCH")
-    case FASTLOSS_ERROR_INVALID_SHAPE: staticText("FASTLOSS_ERROR_INVALID_SHAPE")
-    case FASTLOSS_ERROR_DIMENSION_TOO_LARGE: staticText("FASTLOSS_ERROR_DIMENSION_TOO_LARGE")
-    case FASTLOSS_ERROR_INVALID_PARAMETER: staticText("FASTLOSS_ERROR_INVALID_PARAMETER")
-    case FASTLOSS_ERROR_EMPTY_SELECTION: staticText("FASTLOSS_ERROR_EMPTY_SELECTION")
-    case FASTLOSS_ERROR_LABEL_OUT_OF_RANGE: staticText("FASTLOSS_ERROR_LABEL_OUT_OF_RANGE")
-    case FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE: staticText("FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE")
-    case FASTLOSS_ERROR_OVERLAPPING_BUFFERS: staticText("FASTLOSS_ERROR_OVERLAPPING_BUFFERS")
-    case FASTLOSS_ERROR_MISSING_INPUT: staticText("FASTLOSS_ERROR_MISSING_INPUT")
-    case FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT: staticText("FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT")
-    case FASTLOSS_ERROR_NOT_FINITE: staticText("FASTLOSS_ERROR_NOT_FINITE")
-    case FASTLOSS_ERROR_FACTORIZATION_FAILED: staticText("FASTLOSS_ERROR_FACTORIZATION_FAILED")
-    case FASTLOSS_ERROR_OUT_OF_MEMORY: staticText("FASTLOSS_ERROR_OUT_OF_MEMORY")
-    case FASTLOSS_ERROR_NULL_POINTER: staticText("FASTLOSS_ERROR_NULL_POINTER")
-    case FASTLOSS_ERROR_MISALIGNED_POINTER: staticText("FASTLOSS_ERROR_MISALIGNED_POINTER")
-    case FASTLOSS_ERROR_INVALID_STRIDE: staticText("FASTLOSS_ERROR_INVALID_STRIDE")
-    case FASTLOSS_ERROR_INVALID_ENUMERATION: staticText("FASTLOSS_ERROR_INVALID_ENUMERATION")
-    case FASTLOSS_ERROR_INVALID_STRUCT: staticText("FASTLOSS_ERROR_INVALID_STRUCT")
-    case FASTLOSS_ERROR_WORKSPACE_BUSY: staticText("FASTLOSS_ERROR_WORKSPACE_BUSY")
-    default: staticText("unknown status")
-    }
-}
-
-/// A literal as C has it: it ends with 0 and lives as long as the library.
+/// A literal as a C string, which ends with 0 and lives as long as the library.
 func staticText(_ text: StaticString) -> UnsafePointer<CChar> {
     UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
 }

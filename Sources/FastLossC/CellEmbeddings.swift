@@ -1,5 +1,5 @@
-// The losses of cell embeddings for C: elastic cell similarity, contrastive cell embedding, and the
-// similarities themselves.
+// The losses of cell embeddings in the C interface: elastic cell similarity, contrastive cell embedding, and
+// the cosine similarities.
 
 import CFastLoss
 import FastLoss
@@ -46,9 +46,9 @@ public func fastloss_contrastive_cell_embedding(
         let second = try call.input(
             second, Strides(rows: rows, columns: columns, stride: secondStride, of: "second"))
         let firstGradient = try call.gradient(
-            firstGradient, rows: rows, columns: columns, named: "firstGradient")
+            firstGradient, rows: rows, columns: columns, named: "first_gradient")
         let secondGradient = try call.gradient(
-            secondGradient, rows: rows, columns: columns, named: "secondGradient")
+            secondGradient, rows: rows, columns: columns, named: "second_gradient")
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in

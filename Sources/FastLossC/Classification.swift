@@ -1,4 +1,4 @@
-// Cross-entropy, gradient reversal and the domain-adversarial loss for C.
+// Cross-entropy, gradient reversal and the domain-adversarial loss of the C interface.
 
 import CFastLoss
 import FastLoss
@@ -68,9 +68,9 @@ public func fastloss_domain_adversarial(
             logits, Strides(rows: rows, columns: classes, stride: logitsStride, of: "logits"))
         let labels = try call.input(labels, Strides(count: rows, of: "labels"))
         let discriminator = try call.gradient(
-            discriminatorGradient, rows: rows, columns: classes, named: "discriminatorGradient")
+            discriminatorGradient, rows: rows, columns: classes, named: "discriminator_gradient")
         let embedding = try call.gradient(
-            embeddingGradient, rows: rows, columns: classes, named: "embeddingGradient")
+            embeddingGradient, rows: rows, columns: classes, named: "embedding_gradient")
 
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in

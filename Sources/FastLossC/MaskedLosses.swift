@@ -1,63 +1,104 @@
-// The masked value losses for C: mean squared error, Bernoulli likelihood from probabilities and logits,
-// relative error, of all cells together and cell by cell.
+// The masked losses of the C interface, over all cells and per cell. Generated.swift has the functions, which
+// call `evaluate` and `evaluatePerCell` here.
 
 import CFastLoss
 import FastLoss
 
-/// What every masked loss is given.
-private struct MaskedArguments {
-    let rows: Int64
-    let columns: Int64
-    let predictions: (UnsafePointer<Float>?, stride: Int64)
-    let targets: (UnsafePointer<Float>?, stride: Int64)
-    let mask: (UnsafePointer<Bool>?, stride: Int64)
-    let options: UnsafePointer<fastloss_masked_options>?
+/// The loss of each function, by the function's name in C without its prefix.
+enum MaskedMetrics {
+    static func masked_mse(_ options: MaskedOptions) -> MaskedMSE {
+        MaskedMSE(reduction: options.reduction, whenEmpty: options.whenEmpty)
+    }
+
+    static func bernoulli_nll(_ options: MaskedOptions) -> BernoulliNLL {
+        BernoulliNLL(from: .probabilities, reduction: options.reduction, whenEmpty: options.whenEmpty)
+    }
+
+    static func bernoulli_nll_logits(_ options: MaskedOptions) -> BernoulliNLL {
+        BernoulliNLL(from: .logits, reduction: options.reduction, whenEmpty: options.whenEmpty)
+    }
+
+    static func masked_relative_error(_ options: MaskedOptions) -> MaskedRelativeError {
+        MaskedRelativeError(reduction: options.reduction, whenEmpty: options.whenEmpty)
+    }
+}
+
+// MARK: - Arguments
+
+/// The options of a masked loss or reduction.
+struct MaskedOptions {
+    let reduction: LossReduction
+    let whenEmpty: EmptySelectionRule
+
+    init(_ pointer: UnsafePointer<fastloss_masked_options>?) throws(CallError) {
+        let options = try fastloss_masked_options.read(pointer)
+        reduction = try LossReduction(options.reduction)
+        whenEmpty = try EmptySelectionRule(options.when_empty)
+    }
+}
+
+/// The parameters that all masked losses share.
+struct MaskedArguments {
+    private let rows: Int64
+    private let columns: Int64
+    private let predictions: (UnsafePointer<Float>?, stride: Int64)
+    private let targets: (UnsafePointer<Float>?, stride: Int64)
+    private let mask: (UnsafePointer<Bool>?, stride: Int64)
+    fileprivate let options: UnsafePointer<fastloss_masked_options>?
+
+    init(
+        _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
+        _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
+        _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?
+    ) {
+        self.rows = rows
+        self.columns = columns
+        self.predictions = (predictions, predictionsStride)
+        self.targets = (targets, targetsStride)
+        self.mask = (mask, maskStride)
+        self.options = options
+    }
 
     /// The matrices of a call.
-    struct Inputs {
+    fileprivate struct Inputs {
         let shape: MatrixShape
         let predictions: Taken<Float>
         let targets: Taken<Float>
         let mask: Taken<Bool>?
+        let gradient: TakenGradient?
     }
 
-    func take(_ call: borrowing Call) throws(CallError) -> Inputs {
+    fileprivate func take(
+        _ call: borrowing Call, _ gradient: UnsafePointer<fastloss_gradient>?
+    ) throws(CallError) -> Inputs {
         Inputs(
             shape: MatrixShape(rows: Int(clamping: rows), columns: Int(clamping: columns)),
             predictions: try call.input(predictions.0, strides(predictions.stride, of: "predictions")),
             targets: try call.input(targets.0, strides(targets.stride, of: "targets")),
-            mask: mask.0 == nil ? nil : try call.input(mask.0, strides(mask.stride, of: "mask")))
+            mask: mask.0 == nil ? nil : try call.input(mask.0, strides(mask.stride, of: "mask")),
+            gradient: try call.gradient(gradient, rows: rows, columns: columns))
     }
 
     private func strides(_ stride: Int64, of name: String) -> Strides {
         Strides(rows: rows, columns: columns, stride: stride, of: name)
     }
-
-    /// How to reduce.
-    func settings() throws(CallError) -> (reduction: LossReduction, whenEmpty: EmptySelectionRule) {
-        let options = try fastloss_masked_options.read(options)
-        return (try LossReduction(options.reduction), try EmptySelectionRule(options.when_empty))
-    }
 }
 
-// MARK: - All cells together
+// MARK: - All cells
 
-private func evaluate(
+func evaluate(
     _ arguments: MaskedArguments, _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ loss: UnsafeMutablePointer<fastloss_loss_value>?,
-    _ make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
+    _ loss: UnsafeMutablePointer<fastloss_loss_value>?, _ make: (MaskedOptions) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
-        let settings = try arguments.settings()
-        let inputs = try arguments.take(call)
-        let gradient = try call.gradient(gradient, rows: arguments.rows, columns: arguments.columns)
-        let metric = make(settings.reduction, settings.whenEmpty)
+        let metric = make(try MaskedOptions(arguments.options))
+        let inputs = try arguments.take(call, gradient)
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in
                 try metric.plan(
                     predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                    mask: call.optionalSpan(inputs.mask), into: call.output(gradient), in: &layout)
+                    mask: call.span(inputs.mask), into: call.output(inputs.gradient), in: &layout)
             })
     }
 }
@@ -68,165 +109,38 @@ extension fastloss_loss_value {
     }
 }
 
-// MARK: - Cell by cell
+// MARK: - Per cell
 
-/// What a per-cell loss writes beside its gradient.
-private struct PerCellResults {
-    let values: UnsafeMutablePointer<Float>?
-    let selectedCount: UnsafeMutablePointer<Int64>?
+/// The results of a per-cell loss except its gradient.
+struct PerCellResults {
+    private let values: UnsafeMutablePointer<Float>?
+    fileprivate let selectedCount: UnsafeMutablePointer<Int64>?
 
-    /// The values' place among the matrices of a call.
-    func take(_ call: borrowing Call, rows: Int64) throws(CallError) -> Taken<Float> {
+    init(_ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?) {
+        self.values = values
+        self.selectedCount = selectedCount
+    }
+
+    fileprivate func take(_ call: borrowing Call, rows: Int) throws(CallError) -> Taken<Float> {
         if let selectedCount { try checkAlignment(UnsafePointer(selectedCount), "selected_count") }
-        return try call.output(values, Strides(count: rows, of: "values"))
+        return try call.output(values, Strides(count: Int64(rows), of: "values"))
     }
 }
 
-private func evaluatePerCell(
+func evaluatePerCell(
     _ arguments: MaskedArguments, _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ results: PerCellResults, _ make: (LossReduction, EmptySelectionRule) -> some MaskedMetric
+    _ results: PerCellResults, _ make: (MaskedOptions) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
-        let settings = try arguments.settings()
-        let inputs = try arguments.take(call)
-        let gradient = try call.gradient(gradient, rows: arguments.rows, columns: arguments.columns)
-        let values = try results.take(call, rows: arguments.rows)
-        let metric = make(settings.reduction, settings.whenEmpty)
+        let metric = make(try MaskedOptions(arguments.options))
+        let inputs = try arguments.take(call, gradient)
+        let values = try results.take(call, rows: inputs.shape.rows)
         let selected = try call.run { (layout) throws(LossError) in
             try metric.planPerCell(
                 predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: call.buffer(values),
-                into: call.output(gradient), in: &layout)
+                mask: call.span(inputs.mask), shape: inputs.shape, values: call.buffer(values),
+                into: call.output(inputs.gradient), in: &layout)
         }
         results.selectedCount?.pointee = Int64(selected)
     }
-}
-
-// MARK: - Exported
-
-@c @implementation
-public func fastloss_masked_mse(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ loss: UnsafeMutablePointer<fastloss_loss_value>?
-) -> fastloss_status {
-    evaluate(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, loss
-    ) { MaskedMSE(reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_masked_mse_per_cell(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
-) -> fastloss_status {
-    evaluatePerCell(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, PerCellResults(values: values, selectedCount: selectedCount)
-    ) { MaskedMSE(reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_bernoulli_nll(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ loss: UnsafeMutablePointer<fastloss_loss_value>?
-) -> fastloss_status {
-    evaluate(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, loss
-    ) { BernoulliNLL(from: .probabilities, reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_bernoulli_nll_per_cell(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
-) -> fastloss_status {
-    evaluatePerCell(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, PerCellResults(values: values, selectedCount: selectedCount)
-    ) { BernoulliNLL(from: .probabilities, reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_bernoulli_nll_logits(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ loss: UnsafeMutablePointer<fastloss_loss_value>?
-) -> fastloss_status {
-    evaluate(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, loss
-    ) { BernoulliNLL(from: .logits, reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_bernoulli_nll_logits_per_cell(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ gradient: UnsafePointer<fastloss_gradient>?, _ workspace: OpaquePointer?,
-    _ values: UnsafeMutablePointer<Float>?, _ selectedCount: UnsafeMutablePointer<Int64>?
-) -> fastloss_status {
-    evaluatePerCell(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        gradient, workspace, PerCellResults(values: values, selectedCount: selectedCount)
-    ) { BernoulliNLL(from: .logits, reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_masked_relative_error(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ workspace: OpaquePointer?, _ loss: UnsafeMutablePointer<fastloss_loss_value>?
-) -> fastloss_status {
-    evaluate(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        nil, workspace, loss
-    ) { MaskedRelativeError(reduction: $0, whenEmpty: $1) }
-}
-
-@c @implementation
-public func fastloss_masked_relative_error_per_cell(
-    _ rows: Int64, _ columns: Int64, _ predictions: UnsafePointer<Float>?, _ predictionsStride: Int64,
-    _ targets: UnsafePointer<Float>?, _ targetsStride: Int64, _ mask: UnsafePointer<Bool>?,
-    _ maskStride: Int64, _ options: UnsafePointer<fastloss_masked_options>?,
-    _ workspace: OpaquePointer?, _ values: UnsafeMutablePointer<Float>?,
-    _ selectedCount: UnsafeMutablePointer<Int64>?
-) -> fastloss_status {
-    evaluatePerCell(
-        MaskedArguments(
-            rows: rows, columns: columns, predictions: (predictions, predictionsStride),
-            targets: (targets, targetsStride), mask: (mask, maskStride), options: options),
-        nil, workspace, PerCellResults(values: values, selectedCount: selectedCount)
-    ) { MaskedRelativeError(reduction: $0, whenEmpty: $1) }
 }

@@ -1,4 +1,4 @@
-// The objective's structs: their defaults, what they mean in Swift, and the presets.
+// The objective of the C interface: its conversion to and from the Swift API's, and the presets.
 
 import CFastLoss
 import FastLoss
@@ -6,7 +6,7 @@ import FastLoss
 // MARK: - Terms
 
 extension ObjectiveTerm {
-    /// The terms in the order of their numbers in C.
+    /// The terms in the order of their constants in C.
     static var numbered: InlineArray<9, ObjectiveTerm> {
         [
             .maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation, .cellType, .contrastive,
@@ -39,7 +39,7 @@ public func fastloss_term_name(_ term: fastloss_term) -> UnsafePointer<CChar>? {
 
 // MARK: - Arrays over the terms
 
-/// A C array over the terms, which Swift sees as a tuple.
+/// The elements of a C array over the terms. Swift imports it as a tuple.
 func withTerms<Value, Tuple, Result>(
     of tuple: inout Tuple, as type: Value.Type, _ body: (UnsafeMutableBufferPointer<Value>) -> Result
 ) -> Result {
@@ -47,7 +47,7 @@ func withTerms<Value, Tuple, Result>(
 }
 
 extension TermValues {
-    /// Writes the values at the places of their terms; what has none is left as it is.
+    /// Writes each value at its term's index. Other elements keep their values.
     func write(to places: UnsafeMutableBufferPointer<Value>) {
         let terms = ObjectiveTerm.numbered
         for number in terms.indices {
@@ -69,9 +69,9 @@ extension TermValues {
 extension fastloss_objective: SizedStruct {
     static var firstSize: Int { 128 }
     static var name: String { "fastloss_objective" }
-    static var defaults: Self { Self(TotalObjective(weights: TermValues())) }
+    mutating func setDefaults() { self = Self(TotalObjective(weights: TermValues())) }
 
-    /// The struct that says the same.
+    /// The objective in C.
     init(_ objective: TotalObjective) {
         self.init()
         size = Self.firstSize
@@ -92,7 +92,7 @@ extension fastloss_objective: SizedStruct {
         batch_lambda = objective.domainAdversarial.reversal.lambda
     }
 
-    /// The objective that the struct describes.
+    /// The objective in Swift.
     func objective() throws(CallError) -> TotalObjective {
         guard terms >> UInt32(FASTLOSS_TERM_COUNT) == 0 else { throw .unknownTerms(bits: terms) }
         var weights = weights
@@ -103,6 +103,10 @@ extension fastloss_objective: SizedStruct {
                 values[numbered[number]] = places[number]
             }
             return values
+        }
+        for number in ObjectiveTerm.numbered.indices {
+            guard let weight = values[ObjectiveTerm.numbered[number]], !weight.isFinite else { continue }
+            throw .weight(term: number, weight)
         }
         return TotalObjective(
             weights: values,
@@ -135,9 +139,7 @@ extension BernoulliNLL.Form {
         default: throw .invalidEnumeration(name: "nonzero_form", value: form)
         }
     }
-}
 
-extension BernoulliNLL.Form {
     fileprivate var inC: fastloss_nonzero_form {
         switch self {
         case .probabilities: fastloss_nonzero_form(FASTLOSS_NONZERO_PROBABILITIES)
@@ -168,7 +170,7 @@ extension LossReduction {
 // MARK: - Changing an objective
 
 extension fastloss_objective {
-    /// Writes to the caller's struct what the caller's version of it has room for.
+    /// Changes the caller's struct.
     fileprivate static func update(
         _ pointer: UnsafeMutablePointer<fastloss_objective>?,
         _ change: (inout fastloss_objective) throws(CallError) -> Void
@@ -178,11 +180,7 @@ extension fastloss_objective {
             var value = try read(pointer)
             let size = value.size
             try change(&value)
-            value.size = size
-            withUnsafeBytes(of: value) {
-                UnsafeMutableRawPointer(pointer).copyMemory(
-                    from: $0.baseAddress!, byteCount: min(size, $0.count))
-            }
+            value.write(to: pointer, size: size)
         }
     }
 }

@@ -1,4 +1,4 @@
-// Masked reductions and the pooling of token states without weights, for C.
+// The masked reductions and unweighted token pooling of the C interface.
 
 import CFastLoss
 import FastLoss
@@ -7,10 +7,8 @@ import FastLoss
 
 extension MaskedReductions {
     fileprivate init(_ options: UnsafePointer<fastloss_masked_options>?) throws(CallError) {
-        let options = try fastloss_masked_options.read(options)
-        self.init(
-            reduction: try LossReduction(options.reduction),
-            whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try MaskedOptions(options)
+        self.init(reduction: options.reduction, whenEmpty: options.whenEmpty)
     }
 }
 
@@ -49,7 +47,7 @@ public func fastloss_masked_reductions_gradient(
         let reductions = try MaskedReductions(options)
         let outputGradient = try call.input(
             outputGradient,
-            Strides(rows: rows, columns: maskCount, stride: outputGradientStride, of: "outputGradient"))
+            Strides(rows: rows, columns: maskCount, stride: outputGradientStride, of: "output_gradient"))
         let masks = try call.input(
             masks, Strides(rows: maskCount, columns: columns, stride: masksStride, of: "masks"))
         let gradient = try required(try call.gradient(gradient, rows: rows, columns: columns), "gradient")
@@ -75,7 +73,7 @@ extension TokenPooling {
 }
 
 extension TokenShape {
-    /// The sides as they came from C; the call that uses the shape checks them.
+    /// The sides from C, unchecked. The call that uses the shape checks them.
     init(_ cells: Int64, _ tokens: Int64, _ width: Int64) {
         self.init(cells: Int(clamping: cells), tokens: Int(clamping: tokens), width: Int(clamping: width))
     }
@@ -93,7 +91,7 @@ public func fastloss_token_pooling(
         let strides = Strides(shape, tokenStride: tokenStride, cellStride: cellStride, of: "states")
         let taken: Taken<Float>
         if pooling == .cls && tokens > 1 {
-            // Of states with gaps only what is read has to be packed.
+            // Pack the first tokens only.
             taken = try call.firstTokens(states, strides)
             shape.tokens = 1
         } else {
@@ -120,7 +118,7 @@ public func fastloss_token_pooling_gradient(
         let shape = TokenShape(cells, tokens, width)
         let embeddingGradient = try call.input(
             embeddingGradient,
-            Strides(rows: cells, columns: width, stride: embeddingGradientStride, of: "embeddingGradient"))
+            Strides(rows: cells, columns: width, stride: embeddingGradientStride, of: "embedding_gradient"))
         let gradient = try call.gradient(gradient, shape)
         try call.run { (layout) throws(LossError) in
             try TokenPooling.GradientPlan(

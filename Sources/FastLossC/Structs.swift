@@ -1,15 +1,15 @@
-// Reading what C hands over by pointer: structs that grow, enumerations, places for results.
+// Reads the structs and enumerations of C, and checks pointers to results.
 
 import CFastLoss
 import FastLoss
 
-/// A pointer that may not be NULL.
+/// The pointer. Throws if it is NULL.
 func required<Pointer>(_ pointer: Pointer?, _ argument: String) throws(CallError) -> Pointer {
     guard let pointer else { throw .nullPointer(argument: argument, elements: nil) }
     return pointer
 }
 
-/// A place for one result, which may not be NULL and has to be aligned.
+/// The pointer to a result. Throws if it is NULL or misaligned.
 func place<Value>(
     _ pointer: UnsafeMutablePointer<Value>?, _ argument: String
 ) throws(CallError) -> UnsafeMutablePointer<Value> {
@@ -28,22 +28,35 @@ func checkAlignment<Value>(_ pointer: UnsafePointer<Value>, _ argument: String) 
 
 // MARK: - Structs that begin with their size
 
-/// A struct of the header that begins with its size and may get more fields.
+/// A struct of the headers that begins with its size and may get more members.
 protocol SizedStruct {
-    /// What every field means that a caller's struct does not have.
-    static var defaults: Self { get }
-    /// The size in the first version of the header: no struct is smaller.
+    /// All members zero.
+    init()
+    var size: Int { get set }
+    /// Sets the members whose default is not zero.
+    mutating func setDefaults()
+    /// The size in the first version of the header. No caller's struct is smaller.
     static var firstSize: Int { get }
-    /// Its name in messages.
+    /// The name in messages.
     static var name: String { get }
 }
 
-/// Above it a size is no size but whatever lay in memory.
+/// A larger size is uninitialised memory.
 private let largestStruct = 1 << 16
 
 extension SizedStruct {
-    /// What the caller's struct says, in this library's version of it: the defaults for NULL and for fields
-    /// that the caller does not know.
+    mutating func setDefaults() {}
+
+    /// The default of every member.
+    static var defaults: Self {
+        var value = Self()
+        value.size = firstSize
+        value.setDefaults()
+        return value
+    }
+
+    /// The caller's struct in this library's version. NULL, and members that the caller's version lacks, give
+    /// the defaults.
     static func read(_ pointer: UnsafePointer<Self>?) throws(CallError) -> Self {
         var value = defaults
         guard let pointer else { return value }
@@ -55,11 +68,11 @@ extension SizedStruct {
         return value
     }
 
-    /// The size that a caller's struct says it has, if there is such a version.
+    /// The size of the caller's struct. Throws if no version has it, or if an unknown member is not zero.
     static func checkedSize(_ pointer: UnsafePointer<Self>) throws(CallError) -> Int {
         try checkAlignment(pointer, name)
         let known = MemoryLayout<Self>.size
-        // Every struct is read from its start, so its size is there whatever version it is of.
+        // The size is the first member in every version.
         let size = UnsafeRawPointer(pointer).load(as: Int.self)
         guard (firstSize...largestStruct).contains(size) else {
             throw .structSize(type: name, size: size, expected: known)
@@ -72,66 +85,53 @@ extension SizedStruct {
     }
 }
 
+extension SizedStruct {
+    /// Writes to the caller's struct, whose version has `size` bytes.
+    func write(to pointer: UnsafeMutablePointer<Self>, size: Int) {
+        var value = self
+        value.size = size
+        withUnsafeBytes(of: value) {
+            UnsafeMutableRawPointer(pointer).copyMemory(from: $0.baseAddress!, byteCount: min(size, $0.count))
+        }
+    }
+}
+
 extension fastloss_gradient: SizedStruct {
     static var firstSize: Int { 40 }
     static var name: String { "fastloss_gradient" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, data: nil, stride: 0, cell_stride: 0, scale: 1,
-            update: fastloss_update(FASTLOSS_UPDATE_OVERWRITE))
-    }
+    mutating func setDefaults() { scale = 1 }
 }
 
 extension fastloss_masked_options: SizedStruct {
     static var firstSize: Int { 16 }
     static var name: String { "fastloss_masked_options" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, reduction: fastloss_reduction(FASTLOSS_REDUCTION_MEAN),
-            when_empty: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR))
-    }
 }
 
 extension fastloss_cross_entropy_options: SizedStruct {
     static var firstSize: Int { 24 }
     static var name: String { "fastloss_cross_entropy_options" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, reduction: fastloss_reduction(FASTLOSS_REDUCTION_MEAN),
-            when_empty: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR), ignored_label: FASTLOSS_IGNORED_LABEL,
-            reserved: 0)
-    }
+    mutating func setDefaults() { ignored_label = FASTLOSS_IGNORED_LABEL }
 }
 
 extension fastloss_domain_adversarial_options: SizedStruct {
     static var firstSize: Int { 24 }
     static var name: String { "fastloss_domain_adversarial_options" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, reduction: fastloss_reduction(FASTLOSS_REDUCTION_MEAN),
-            when_empty: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR), ignored_label: FASTLOSS_IGNORED_LABEL,
-            lambda: GradientReversal().lambda)
+    mutating func setDefaults() {
+        ignored_label = FASTLOSS_IGNORED_LABEL
+        lambda = GradientReversal().lambda
     }
 }
 
 extension fastloss_elastic_options: SizedStruct {
     static var firstSize: Int { 16 }
     static var name: String { "fastloss_elastic_options" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, threshold: ElasticCellSimilarity().threshold,
-            when_empty: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR))
-    }
+    mutating func setDefaults() { threshold = ElasticCellSimilarity().threshold }
 }
 
 extension fastloss_contrastive_options: SizedStruct {
     static var firstSize: Int { 16 }
     static var name: String { "fastloss_contrastive_options" }
-    static var defaults: Self {
-        Self(
-            size: firstSize, temperature: ContrastiveCellEmbedding().temperature,
-            when_empty: fastloss_empty_rule(FASTLOSS_EMPTY_ERROR))
-    }
+    mutating func setDefaults() { temperature = ContrastiveCellEmbedding().temperature }
 }
 
 // MARK: - Enumerations
@@ -169,7 +169,7 @@ extension GradientUpdate {
 
 // MARK: - Gradients
 
-/// A gradient's place among the matrices of a call, with its factor.
+/// A gradient among the matrices of a call, with its factor.
 struct TakenGradient {
     let memory: Taken<Float>
     let name: String
@@ -178,7 +178,7 @@ struct TakenGradient {
 }
 
 extension Call {
-    /// The gradient of a matrix; nil where none is wanted.
+    /// The gradient of a matrix; nil for NULL.
     func gradient(
         _ pointer: UnsafePointer<fastloss_gradient>?, rows: Int64, columns: Int64,
         named name: String = "gradient"
@@ -211,19 +211,19 @@ extension Call {
             update: update)
     }
 
-    /// The gradient as the plans take it; nil where none is wanted.
+    /// The gradient for the plans; nil if there is none.
     func output(_ gradient: TakenGradient?) -> GradientOutput? {
         gradient.map { output($0) }
     }
 
-    /// The gradient as the plans take it.
+    /// The gradient for the plans.
     ///
-    /// - Parameter lambda: that of a gradient reversal, if the gradient is beyond one.
+    /// - Parameter lambda: The factor of the gradient reversal before this gradient, if there is one.
     func output(_ gradient: TakenGradient, reversedBy lambda: Float? = nil) -> GradientOutput {
         GradientOutput(
             buffer(gradient.memory), named: gradient.name,
             scale: -Double(lambda ?? -1) * Double(gradient.scale),
-            named: lambda == nil || !gradient.scale.isFinite ? "gradientScale" : "lambda · gradientScale",
+            named: lambda == nil || !gradient.scale.isFinite ? "scale" : "lambda * scale",
             update: gradient.update)
     }
 }

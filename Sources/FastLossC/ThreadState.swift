@@ -1,11 +1,11 @@
-// What the C interface keeps for each thread: the message of its last error, and its own workspace.
+// The state of a thread: the message of its last error, and its workspace.
 
 import CFastLossThreads
 import FastLoss
 
-/// The state of one thread, made when the thread first needs it and freed when the thread ends.
+/// The state of one thread. Its first use creates it, and the end of the thread frees it.
 struct ThreadState {
-    /// The thread's block of memory, which begins as zeros.
+    /// The thread's memory, initially zero.
     private struct Block {
         var workspace: UnsafeMutableRawPointer?
         var message: InlineArray<1024, CChar>
@@ -13,10 +13,10 @@ struct ThreadState {
 
     private let block: UnsafeMutablePointer<Block>
 
-    /// This thread's state, if it has one.
+    /// This thread's state; nil before its first use.
     static var existing: ThreadState? { ThreadState(fastloss_thread_memory()) }
 
-    /// This thread's state; nil where there is no memory for it.
+    /// This thread's state; nil if no memory is available.
     static var current: ThreadState? {
         existing
             ?? ThreadState(
@@ -30,18 +30,18 @@ struct ThreadState {
         block = memory.assumingMemoryBound(to: Block.self)
     }
 
-    /// The message that was kept last; empty before the first.
+    /// The last message; empty before the first.
     var message: UnsafePointer<CChar> { UnsafePointer(text) }
 
     func keep(_ message: Message) { message.write(to: text) }
 
     private var text: UnsafeMutablePointer<CChar> {
-        // The capacity of a message and the 0 at its end.
+        // A message of any length fits, with its terminating 0.
         UnsafeMutableRawPointer(block).advanced(by: MemoryLayout<UnsafeMutableRawPointer?>.size)
             .assumingMemoryBound(to: CChar.self)
     }
 
-    /// The workspace of calls that are given none.
+    /// The workspace of calls with a NULL workspace.
     func workspace() throws(CallError) -> WorkspaceHandle {
         if let workspace = block.pointee.workspace { return WorkspaceHandle(workspace) }
         let handle = try WorkspaceHandle(workers: Workspace.defaultWorkers)

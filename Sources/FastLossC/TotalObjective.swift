@@ -1,4 +1,4 @@
-// The total objective for C: its inputs and gradients as matrices of one call, and its result.
+// The total objective of the C interface: its inputs, gradients and result.
 
 import CFastLoss
 import FastLoss
@@ -8,14 +8,9 @@ import FastLoss
 extension fastloss_objective_inputs: SizedStruct {
     static var firstSize: Int { 240 }
     static var name: String { "fastloss_objective_inputs" }
-    static var defaults: Self {
-        var inputs = Self()
-        inputs.size = firstSize
-        return inputs
-    }
 }
 
-/// The objective's inputs among the matrices of a call; nil where one was not given.
+/// The objective's inputs among the matrices of a call; nil for absent ones.
 private struct TakenInputs {
     let shape: MatrixShape
     let width: Int
@@ -35,7 +30,7 @@ private struct TakenInputs {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         shape = MatrixShape(rows: Int(clamping: cells), columns: Int(clamping: genes))
         self.width = Int(clamping: width)
-        // Without value terms nobody looks at the targets.
+        // The targets may be absent if no value term is enabled.
         if let targets = try call.optional(inputs.targets, cells, genes, "targets") {
             self.targets = targets
         } else {
@@ -46,21 +41,21 @@ private struct TakenInputs {
             mask.data == nil
             ? nil
             : try call.input(mask.data, Strides(rows: cells, columns: genes, stride: mask.stride, of: "mask"))
-        genePredictions = try call.optional(inputs.gene_predictions, cells, genes, "genePredictions")
-        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "geneNonzero")
-        cellPredictions = try call.optional(inputs.cell_predictions, cells, genes, "cellPredictions")
-        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cellNonzero")
+        genePredictions = try call.optional(inputs.gene_predictions, cells, genes, "gene_predictions")
+        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "gene_nonzero")
+        cellPredictions = try call.optional(inputs.cell_predictions, cells, genes, "cell_predictions")
+        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cell_nonzero")
         generatedPredictions = try call.optional(
-            inputs.generated_predictions, cells, genes, "generatedPredictions")
-        cellEmbedding = try call.optional(inputs.cell_embedding, cells, width, "cellEmbedding")
+            inputs.generated_predictions, cells, genes, "generated_predictions")
+        cellEmbedding = try call.optional(inputs.cell_embedding, cells, width, "cell_embedding")
         secondCellEmbedding = try call.optional(
-            inputs.second_cell_embedding, cells, width, "secondCellEmbedding")
+            inputs.second_cell_embedding, cells, width, "second_cell_embedding")
         cellTypes = try TakenClassification(
             inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count,
-            ("cellTypes.logits", "cellTypes.labels"), call)
+            ("cell_type_logits", "cell_type_labels"), call)
         batches = try TakenClassification(
             inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count,
-            ("batches.logits", "batches.labels"), call)
+            ("batch_logits", "batch_labels"), call)
     }
 }
 
@@ -70,7 +65,7 @@ private struct TakenClassification {
     let labels: Taken<Int32>
     let classes: Int
 
-    /// Nil where neither was given; one without the other is an error.
+    /// Nil if both are absent. Throws if one is.
     init?(
         _ logits: fastloss_view, _ labels: UnsafePointer<Int32>?, _ cells: Int64, _ classes: Int64,
         _ names: (logits: String, labels: String), _ call: borrowing Call
@@ -90,7 +85,7 @@ private struct TakenClassification {
 }
 
 extension Call {
-    /// An input that may be absent.
+    /// An input; nil if it is absent.
     fileprivate func optional(
         _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String
     ) throws(CallError) -> Taken<Float>? {
@@ -98,7 +93,7 @@ extension Call {
         return try input(view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name))
     }
 
-    /// An output that may be absent.
+    /// An output; nil if it is absent. Throws if the input that it belongs to is absent.
     fileprivate func optional(
         _ view: fastloss_mutable_view, _ rows: Int64, _ columns: Int64, _ name: String,
         input: Bool, update: GradientUpdate
@@ -111,16 +106,16 @@ extension Call {
 }
 
 extension TakenInputs {
-    /// The inputs as the objective takes them.
+    /// The inputs for the objective.
     @_lifetime(borrow call)
     func spans(_ call: borrowing Call) -> ObjectiveInputs {
         ObjectiveInputs(
-            shape: shape, targets: call.span(targets), mask: call.optionalSpan(mask),
-            genePredictions: call.optionalSpan(genePredictions), geneNonzero: call.optionalSpan(geneNonzero),
-            cellPredictions: call.optionalSpan(cellPredictions), cellNonzero: call.optionalSpan(cellNonzero),
-            generatedPredictions: call.optionalSpan(generatedPredictions), width: width,
-            cellEmbedding: call.optionalSpan(cellEmbedding),
-            secondCellEmbedding: call.optionalSpan(secondCellEmbedding), cellTypes: cellTypes?.spans(call),
+            shape: shape, targets: call.span(targets), mask: call.span(mask),
+            genePredictions: call.span(genePredictions), geneNonzero: call.span(geneNonzero),
+            cellPredictions: call.span(cellPredictions), cellNonzero: call.span(cellNonzero),
+            generatedPredictions: call.span(generatedPredictions), width: width,
+            cellEmbedding: call.span(cellEmbedding),
+            secondCellEmbedding: call.span(secondCellEmbedding), cellTypes: cellTypes?.spans(call),
             batches: batches?.spans(call))
     }
 }
@@ -130,15 +125,10 @@ extension TakenInputs {
 extension fastloss_objective_gradients: SizedStruct {
     static var firstSize: Int { 176 }
     static var name: String { "fastloss_objective_gradients" }
-    static var defaults: Self {
-        var gradients = Self()
-        gradients.size = firstSize
-        gradients.scale = 1
-        return gradients
-    }
+    mutating func setDefaults() { scale = 1 }
 }
 
-/// The objective's gradients among the matrices of a call; nil where one is not wanted.
+/// The objective's gradients among the matrices of a call; nil for absent ones.
 private struct TakenGradients {
     let scale: Float
     let update: GradientUpdate
@@ -161,60 +151,84 @@ private struct TakenGradients {
         update = try GradientUpdate(gradients.update, of: "gradients")
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         genePredictions = try call.optional(
-            gradients.gene_predictions, cells, genes, "gradients.genePredictions",
+            gradients.gene_predictions, cells, genes, "gradients.gene_predictions",
             input: taken.genePredictions != nil, update: update)
         geneNonzero = try call.optional(
-            gradients.gene_nonzero, cells, genes, "gradients.geneNonzero", input: taken.geneNonzero != nil,
+            gradients.gene_nonzero, cells, genes, "gradients.gene_nonzero", input: taken.geneNonzero != nil,
             update: update)
         cellPredictions = try call.optional(
-            gradients.cell_predictions, cells, genes, "gradients.cellPredictions",
+            gradients.cell_predictions, cells, genes, "gradients.cell_predictions",
             input: taken.cellPredictions != nil, update: update)
         cellNonzero = try call.optional(
-            gradients.cell_nonzero, cells, genes, "gradients.cellNonzero", input: taken.cellNonzero != nil,
+            gradients.cell_nonzero, cells, genes, "gradients.cell_nonzero", input: taken.cellNonzero != nil,
             update: update)
         generatedPredictions = try call.optional(
-            gradients.generated_predictions, cells, genes, "gradients.generatedPredictions",
+            gradients.generated_predictions, cells, genes, "gradients.generated_predictions",
             input: taken.generatedPredictions != nil, update: update)
         cellEmbedding = try call.optional(
-            gradients.cell_embedding, cells, width, "gradients.cellEmbedding",
+            gradients.cell_embedding, cells, width, "gradients.cell_embedding",
             input: taken.cellEmbedding != nil, update: update)
         secondCellEmbedding = try call.optional(
-            gradients.second_cell_embedding, cells, width, "gradients.secondCellEmbedding",
+            gradients.second_cell_embedding, cells, width, "gradients.second_cell_embedding",
             input: taken.secondCellEmbedding != nil, update: update)
         cellTypeLogits = try call.optional(
-            gradients.cell_type_logits, cells, inputs.cell_type_count, "gradients.cellTypeLogits",
+            gradients.cell_type_logits, cells, inputs.cell_type_count, "gradients.cell_type_logits",
             input: taken.cellTypes != nil, update: update)
         batchLogits = try call.optional(
-            gradients.batch_logits, cells, inputs.batch_count, "gradients.batchLogits",
+            gradients.batch_logits, cells, inputs.batch_count, "gradients.batch_logits",
             input: taken.batches != nil, update: update)
         reversedBatchLogits = try call.optional(
-            gradients.reversed_batch_logits, cells, inputs.batch_count, "gradients.reversedBatchLogits",
+            gradients.reversed_batch_logits, cells, inputs.batch_count, "gradients.reversed_batch_logits",
             input: taken.batches != nil, update: update)
     }
 
-    /// The gradients as the objective takes them.
+    /// The gradients for the objective.
     @_lifetime(borrow call)
     func spans(_ call: borrowing Call) -> ObjectiveGradients {
         ObjectiveGradients(
-            genePredictions: call.optionalMutableSpan(genePredictions),
-            geneNonzero: call.optionalMutableSpan(geneNonzero),
-            cellPredictions: call.optionalMutableSpan(cellPredictions),
-            cellNonzero: call.optionalMutableSpan(cellNonzero),
-            generatedPredictions: call.optionalMutableSpan(generatedPredictions),
-            cellEmbedding: call.optionalMutableSpan(cellEmbedding),
-            secondCellEmbedding: call.optionalMutableSpan(secondCellEmbedding),
-            cellTypeLogits: call.optionalMutableSpan(cellTypeLogits),
-            batchLogits: call.optionalMutableSpan(batchLogits),
-            reversedBatchLogits: call.optionalMutableSpan(reversedBatchLogits))
+            genePredictions: call.mutableSpan(genePredictions),
+            geneNonzero: call.mutableSpan(geneNonzero),
+            cellPredictions: call.mutableSpan(cellPredictions),
+            cellNonzero: call.mutableSpan(cellNonzero),
+            generatedPredictions: call.mutableSpan(generatedPredictions),
+            cellEmbedding: call.mutableSpan(cellEmbedding),
+            secondCellEmbedding: call.mutableSpan(secondCellEmbedding),
+            cellTypeLogits: call.mutableSpan(cellTypeLogits),
+            batchLogits: call.mutableSpan(batchLogits),
+            reversedBatchLogits: call.mutableSpan(reversedBatchLogits))
     }
 }
 
-extension TotalObjective {
-    /// A term that reads the targets, if one is on.
-    fileprivate var firstValueTerm: ObjectiveTerm? {
-        let terms = ObjectiveTerm.valueTerms
-        for index in terms.indices where weights[terms[index]] != nil { return terms[index] }
-        return nil
+// MARK: - Required inputs
+
+extension fastloss_objective_inputs {
+    /// Throws if an enabled term's input is absent.
+    fileprivate func checkInputs(of objective: TotalObjective) throws(CallError) {
+        let terms = ObjectiveTerm.numbered
+        for number in terms.indices where objective.weights[terms[number]] != nil {
+            if let input = missingInput(of: terms[number]) {
+                throw .missingInput(term: number, input: input)
+            }
+        }
+    }
+
+    /// The name of the first input that the term requires and that is absent.
+    private func missingInput(of term: ObjectiveTerm) -> String? {
+        func missing(_ view: fastloss_view, _ name: String) -> String? { view.data == nil ? name : nil }
+        let targets = cells > 0 && genes > 0 ? missing(targets, "targets") : nil
+        return switch term {
+        case .maskedGene: targets ?? missing(gene_predictions, "gene_predictions")
+        case .maskedGeneZero: targets ?? missing(gene_nonzero, "gene_nonzero")
+        case .cellGene: targets ?? missing(cell_predictions, "cell_predictions")
+        case .cellGeneZero: targets ?? missing(cell_nonzero, "cell_nonzero")
+        case .generation: targets ?? missing(generated_predictions, "generated_predictions")
+        case .cellType: missing(cell_type_logits, "cell_type_logits")
+        case .contrastive:
+            missing(cell_embedding, "cell_embedding")
+                ?? missing(second_cell_embedding, "second_cell_embedding")
+        case .elastic: missing(cell_embedding, "cell_embedding")
+        case .batch: missing(batch_logits, "batch_logits")
+        }
     }
 }
 
@@ -223,11 +237,6 @@ extension TotalObjective {
 extension fastloss_objective_value: SizedStruct {
     static var firstSize: Int { 424 }
     static var name: String { "fastloss_objective_value" }
-    static var defaults: Self {
-        var value = Self()
-        value.size = firstSize
-        return value
-    }
 
     fileprivate init(_ value: ObjectiveValue, of objective: TotalObjective) {
         self = Self.defaults
@@ -240,14 +249,6 @@ extension fastloss_objective_value: SizedStruct {
         withTerms(of: &logged, as: Double.self) { value.logged.write(to: $0) }
     }
 
-    /// Writes the result to the caller's struct, as far as that goes in the caller's version of it.
-    fileprivate func write(to pointer: UnsafeMutablePointer<fastloss_objective_value>, size: Int) {
-        var value = self
-        value.size = size
-        withUnsafeBytes(of: value) {
-            UnsafeMutableRawPointer(pointer).copyMemory(from: $0.baseAddress!, byteCount: min(size, $0.count))
-        }
-    }
 }
 
 @c @implementation
@@ -262,15 +263,12 @@ public func fastloss_total_objective(
         let size = try fastloss_objective_value.checkedSize(place)
         let inputs = try fastloss_objective_inputs.read(required(inputs, "inputs"))
         let taken = try TakenInputs(inputs, call)
-        let hasValues = inputs.cells > 0 && inputs.genes > 0
-        if let term = objective.firstValueTerm, inputs.targets.data == nil, hasValues {
-            throw .loss(.missingInput(term: term.rawValue, argument: "targets"))
-        }
         let takenGradients: TakenGradients? =
             gradients == nil
             ? nil
             : try TakenGradients(fastloss_objective_gradients.read(gradients), of: inputs, taken, call)
-        let result = try call.run { (layout) throws(LossError) in
+        try inputs.checkInputs(of: objective)
+        let result = try call.runObjective { (layout) throws(LossError) in
             let spans = taken.spans(call)
             guard let takenGradients else { return try objective.plan(spans, in: &layout) }
             var gradients = takenGradients.spans(call)

@@ -1,4 +1,4 @@
-// Which library this is and what it computes with.
+// The version of the library, and the description of the process.
 
 import CFastLoss
 import FastLoss
@@ -35,7 +35,7 @@ public func fastloss_describe(_ buffer: UnsafeMutablePointer<CChar>?, _ capacity
 }
 
 extension InstructionSet {
-    /// The name, as FASTLOSS_ISA takes it.
+    /// The name in FASTLOSS_ISA.
     fileprivate var text: UnsafePointer<CChar> {
         switch self {
         case .baseline: staticText("baseline")
@@ -44,12 +44,12 @@ extension InstructionSet {
         }
     }
 
-    /// What FASTLOSS_ISA asks for, if it is set.
+    /// The value of FASTLOSS_ISA, if it is set.
     fileprivate static var requestedText: UnsafePointer<CChar>? { UnsafePointer(getenv("FASTLOSS_ISA")) }
 }
 
-/// A JSON object (RFC 8259) on its way into a caller's buffer, as snprintf writes: what does not fit is counted. No memory is
-/// allocated.
+/// Writes a JSON object (RFC 8259) to a buffer as snprintf does: counts all bytes and drops those that do not
+/// fit. Allocates no memory.
 private struct JSONObject {
     private let buffer: UnsafeMutablePointer<CChar>?
     private let capacity: Int
@@ -77,7 +77,7 @@ private struct JSONObject {
         }
     }
 
-    /// Ends the object and the text, and returns the text's length.
+    /// Ends the object and returns the length of the text.
     mutating func end() -> Int {
         append("}")
         if let buffer { buffer[min(length, capacity - 1)] = 0 }

@@ -1,4 +1,4 @@
-// The weighted pooling of token states for C, with and without normalisation.
+// The weighted token pooling of the C interface, with and without normalization.
 
 import CFastLoss
 import FastLoss
@@ -7,8 +7,7 @@ import FastLoss
 private struct WeightedShape {
     let tokens: TokenShape
     let weightings: Int
-    /// B·K, the number of sums, as C counts it; sums of no possible number are found by whoever takes a
-    /// matrix of them.
+    /// B·K, the number of sums. The call that takes a matrix of them checks its size.
     let sums: Int64
 
     init(_ cells: Int64, _ tokens: Int64, _ width: Int64, _ weightings: Int64) throws(CallError) {
@@ -47,7 +46,7 @@ extension Call {
             pointer, Strides(shape.tokens, tokenStride: tokenStride, cellStride: cellStride, of: "states"))
     }
 
-    /// The place of the B·K sums.
+    /// The output of B·K rows of D columns.
     fileprivate func embeddings(
         _ pointer: UnsafeMutablePointer<Float>?, _ shape: WeightedShape, _ stride: Int64
     ) throws(CallError) -> Taken<Float> {
@@ -56,7 +55,7 @@ extension Call {
             Strides(rows: shape.sums, columns: Int64(shape.tokens.width), stride: stride, of: "embeddings"))
     }
 
-    /// The place of the weights' gradient.
+    /// The gradient of the weights.
     fileprivate func weightsGradient(
         _ pointer: UnsafePointer<fastloss_gradient>?, _ shape: WeightedShape
     ) throws(CallError) -> TakenGradient {
@@ -97,7 +96,7 @@ public func fastloss_weighted_token_pooling_states_gradient(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let shape = try WeightedShape(cells, tokens, width, weightings)
-        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embedding_gradient")
         let weights = try call.weights(weights, shape, weightsStride)
         let gradient = try call.gradient(gradient, shape.tokens)
         try call.run { (layout) throws(LossError) in
@@ -118,7 +117,7 @@ public func fastloss_weighted_token_pooling_weights_gradient(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let shape = try WeightedShape(cells, tokens, width, weightings)
-        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embedding_gradient")
         let states = try call.states(states, shape, statesTokenStride, statesCellStride)
         let gradient = try call.weightsGradient(gradient, shape)
         try call.run { (layout) throws(LossError) in
@@ -130,7 +129,7 @@ public func fastloss_weighted_token_pooling_weights_gradient(
     }
 }
 
-// MARK: - Normalised sums
+// MARK: - Normalized sums
 
 @c @implementation
 public func fastloss_normalized_weighted_token_pooling(
@@ -166,7 +165,7 @@ public func fastloss_normalized_weighted_token_pooling_states_gradient(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let shape = try WeightedShape(cells, tokens, width, weightings)
-        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embedding_gradient")
         let embeddings = try call.sums(embeddings, shape, embeddingsStride, "embeddings")
         let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
         let weights = try call.weights(weights, shape, weightsStride)
@@ -190,7 +189,7 @@ public func fastloss_normalized_weighted_token_pooling_weights_gradient(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let shape = try WeightedShape(cells, tokens, width, weightings)
-        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embeddingGradient")
+        let upstream = try call.sums(embeddingGradient, shape, embeddingGradientStride, "embedding_gradient")
         let embeddings = try call.sums(embeddings, shape, embeddingsStride, "embeddings")
         let norms = try call.input(norms, Strides(count: shape.sums, of: "norms"))
         let states = try call.states(states, shape, statesTokenStride, statesCellStride)

@@ -1,4 +1,4 @@
-// The workspace behind the opaque pointer that C holds.
+// The workspace behind C's opaque pointer.
 
 import CFastLoss
 import FastLoss
@@ -12,14 +12,15 @@ import Synchronization
     import Darwin
 #endif
 
-/// The workspace behind a pointer: memory of the C library, whose allocator says where there is none.
+/// A workspace in memory from malloc, which reports failure.
 struct WorkspaceHandle {
     private struct State: ~Copyable {
         let workers: Int
         var scratch = ScratchMemory()
-        /// What packed matrices lie in. Memory of its own: it is filled before the scratch memory of a loss is laid out.
+        /// The packed matrices. Separate from `scratch`: it is filled before a loss lays out its scratch
+        /// memory.
         var packing = ScratchMemory()
-        /// The matrices of the call that is going on. Kept here, because the list is too large to hand around.
+        /// The matrices of the current call. The list is too large to pass around.
         var operands = InlineArray<23, Operand?>(repeating: nil)
         var operandCount = 0
         let isBusy = Atomic(false)
@@ -40,12 +41,12 @@ struct WorkspaceHandle {
         state.initialize(to: State(workers: workers))
     }
 
-    /// The workspace behind a pointer that C has.
+    /// The workspace behind a pointer.
     init(_ pointer: UnsafeMutableRawPointer) {
         state = pointer.assumingMemoryBound(to: State.self)
     }
 
-    /// The workspace behind a pointer that C gave; the thread's own for NULL.
+    /// The workspace behind a pointer from C; the thread's own for NULL.
     init(given pointer: OpaquePointer?) throws(CallError) {
         if let pointer {
             self.init(UnsafeMutableRawPointer(pointer))
@@ -65,10 +66,10 @@ struct WorkspaceHandle {
 
     var workers: Int { state.pointee.workers }
 
-    /// Bytes of scratch memory that are held now.
+    /// The bytes of scratch memory.
     var byteCount: Int { state.pointee.scratch.byteCount + state.pointee.packing.byteCount }
 
-    /// Takes the workspace for a call, or tells that another call has it.
+    /// Acquires the workspace for a call. Returns false if another call has it.
     func acquire() -> Bool {
         state.pointee.isBusy.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
     }
@@ -84,13 +85,13 @@ struct WorkspaceHandle {
 extension WorkspaceHandle {
     var operandCount: Int { state.pointee.operandCount }
 
-    /// Operand number `index` of those that were appended.
+    /// The operand at `index`.
     subscript(index: Int) -> Operand {
         get { state.pointee.operands[index]! }
         nonmutating set { state.pointee.operands[index] = newValue }
     }
 
-    /// Returns the operand's number.
+    /// Appends an operand and returns its index.
     func append(_ operand: Operand) -> Int {
         let number = state.pointee.operandCount
         state.pointee.operands[number] = operand
@@ -104,18 +105,18 @@ extension WorkspaceHandle {
 extension WorkspaceHandle {
     var layout: ScratchLayout { ScratchLayout(workers: workers) }
 
-    /// Memory for the scratch arrays of a plan.
+    /// Reserves memory for the scratch arrays of a plan.
     func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
         try state.pointee.scratch.reserve(layout, for: call)
     }
 
-    /// Memory for packed matrices.
+    /// Reserves memory for packed matrices.
     func reservePacking(_ layout: ScratchLayout) throws(LossError) -> Execution {
         try state.pointee.packing.reserve(layout, for: "packing matrices with gaps between their rows")
     }
 }
 
-/// Runs one call of the C interface on the workspace that it was given.
+/// Runs one call of the C interface on its workspace.
 func call(
     _ workspace: OpaquePointer?, _ body: (borrowing Call) throws(CallError) -> Void
 ) -> fastloss_status {

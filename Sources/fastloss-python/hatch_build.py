@@ -1,5 +1,4 @@
-"""Makes the wheel one for this platform: it carries a native library, though no module compiled for one
-Python."""
+"""Tags the wheel for this platform and any Python: it has a native library, but no extension module."""
 
 import pathlib
 import sysconfig
@@ -13,7 +12,7 @@ class PlatformWheel(BuildHookInterface):
         library = pathlib.Path(self.root) / "src" / "fastloss" / "_lib" / "libfastloss.so"
         if version != "editable" and not library.is_file():
             raise FileNotFoundError(
-                f"{library} is not there: scripts/build-wheel puts it there and builds the wheel"
+                f"{library} is missing; build the wheel with scripts/build-wheel, which adds it"
             )
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

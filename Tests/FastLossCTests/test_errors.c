@@ -115,9 +115,8 @@ static void test_pointers(void) {
 
 static void test_shapes_and_strides(void) {
     now_testing("shapes and strides");
-    const char *impossible =
-        "a shape of -1 rows and 3 columns is not possible: sides must be at least 0 and their "
-        "product must fit an Int";
+    const char *impossible = "a shape of -1 rows and 3 columns is invalid: both must be at least 0, and the "
+                             "matrix must fit the address space";
     FAILS(mse(-1, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_SHAPE, impossible);
     CHECK(mse(2, -3, 3, 3, 3) == FASTLOSS_ERROR_INVALID_SHAPE);
     CHECK(mse(INT64_MAX, 2, 2, 2, 2) == FASTLOSS_ERROR_INVALID_SHAPE);
@@ -142,7 +141,7 @@ static void test_shapes_and_strides(void) {
     gradient.cell_stride = 6;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_STRIDE,
-        "gradient.cell_stride is 6, but it must be 0: only token states have one");
+        "gradient.cell_stride is 6, but it must be 0 for a matrix");
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_AVERAGE, 2, 2, 2, x, 1, 4, out, 2, NULL),
         FASTLOSS_ERROR_INVALID_STRIDE,
@@ -150,22 +149,21 @@ static void test_shapes_and_strides(void) {
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 2, 2, x, 2, 3, out, 2, NULL),
         FASTLOSS_ERROR_INVALID_STRIDE,
-        "the cell stride of states is 3, but it must be at least 4, what the tokens of a cell take");
+        "the cell stride of states is 3, but it must be at least 4, the extent of a cell");
     FAILS(
         fastloss_cosine_similarity(2, 3, x, 3, out, 1, NULL), FASTLOSS_ERROR_INVALID_STRIDE,
         "the stride of similarities is 1, but it must be at least 2, the number of columns");
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_AVERAGE, 2, 0, 2, NULL, 2, 0, out, 2, NULL),
-        FASTLOSS_ERROR_INVALID_PARAMETER, "shape.tokens is 0.0, but it must be at least 1");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0.0, but it must be at least 1");
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 0, 2, NULL, 2, 0, out, 2, NULL),
-        FASTLOSS_ERROR_INVALID_PARAMETER, "shape.tokens is 0.0, but it must be at least 1");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0.0, but it must be at least 1");
     FAILS(
         fastloss_weighted_token_pooling(1, 2, 3, -1, x, 3, 6, t, 2, out, 3, NULL),
         FASTLOSS_ERROR_INVALID_SHAPE,
-        "a shape of 1 rows and -1 columns is not possible: sides must be at least 0 and their product must "
-        "fit an "
-        "Int");
+        "a shape of 1 rows and -1 columns is invalid: both must be at least 0, and the matrix must fit the "
+        "address space");
     // No element, and yet a side that BLAS cannot take.
     FAILS(
         fastloss_elastic_cell_similarity(INT64_C(1) << 31, 0, NULL, 0, NULL, NULL, NULL, &loss),
@@ -196,11 +194,11 @@ static void test_overlap(void) {
     second.data = out + 4;
     FAILS(
         fastloss_contrastive_cell_embedding(2, 3, x, 3, t, 3, NULL, &gradient, &second, NULL, &loss),
-        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output secondGradient shares memory with firstGradient");
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output second_gradient shares memory with first_gradient");
     FAILS(
         fastloss_domain_adversarial(2, 3, x, 3, labels, NULL, &gradient, &gradient, NULL, &loss),
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
-        "output embeddingGradient shares memory with discriminatorGradient");
+        "output embedding_gradient shares memory with discriminator_gradient");
     FAILS(
         fastloss_cosine_similarity(2, 3, x, 3, x + 4, 2, NULL), FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
         "output similarities shares memory with embeddings");
@@ -261,21 +259,21 @@ static void test_enumerations(void) {
     options.reduction = 2;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "reduction is 2, which is none of its values");
+        "reduction is 2, which is not a constant of its enumeration");
     options.when_empty = -1;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "when_empty is -1, which is none of its values");
+        "when_empty is -1, which is not a constant of its enumeration");
     gradient.update = 9;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "gradient.update is 9, which is none of its values");
+        "gradient.update is 9, which is not a constant of its enumeration");
     FAILS(
         fastloss_token_pooling(2, 1, 1, 3, x, 3, 3, out, 3, NULL), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "pooling is 2, which is none of its values");
+        "pooling is 2, which is not a constant of its enumeration");
     FAILS(
         fastloss_token_pooling_gradient(-1, 1, 1, 3, x, 3, &gradient, NULL),
-        FASTLOSS_ERROR_INVALID_ENUMERATION, "pooling is -1, which is none of its values");
+        FASTLOSS_ERROR_INVALID_ENUMERATION, "pooling is -1, which is not a constant of its enumeration");
 }
 
 static void test_values(void) {
@@ -283,30 +281,27 @@ static void test_values(void) {
     for (int i = 0; i < 8; i++) m[i] = false;
     FAILS(
         mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedMSE has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get a "
-        "value "
-        "instead)");
+        "masked_mse: no element is selected; set when_empty to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN to "
+        "get a value instead");
     m[0] = m[1] = m[2] = false;
     FAILS(
         fastloss_masked_mse_per_cell(2, 3, x, 3, t, 3, m, 3, NULL, &gradient, NULL, out + 32, NULL),
         FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedMSE has nothing to average in row 0: no element is selected (choose whenEmpty: .zero or .nan "
-        "to get "
-        "a value instead)");
+        "masked_mse: no element is selected in row 0; set when_empty to FASTLOSS_EMPTY_ZERO or "
+        "FASTLOSS_EMPTY_NAN to get a value instead");
     gradient.scale = INFINITY;
-    FAILS(
-        mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_PARAMETER, "gradientScale is inf, but it must be finite");
+    FAILS(mse(2, 3, 3, 3, 3), FASTLOSS_ERROR_INVALID_PARAMETER, "scale is inf, but it must be finite");
     FAILS(
         fastloss_gradient_reversal(2, 3, x, 3, NAN, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
         "lambda is nan, but it must be finite");
     gradient.scale = NAN;
     FAILS(
         fastloss_gradient_reversal(2, 3, x, 3, 1, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
-        "gradientScale is nan, but it must be finite");
+        "scale is nan, but it must be finite");
     gradient.scale = 1e30f;
     FAILS(
         fastloss_gradient_reversal(2, 3, x, 3, 1e30f, &gradient, NULL), FASTLOSS_ERROR_INVALID_PARAMETER,
-        "lambda · gradientScale is -1.0000000300949327e+60, but it must be at most 3.4e38 in magnitude");
+        "lambda * scale is -1.0000000300949327e+60, but it must be at most 3.4e38 in magnitude");
     labels[1] = 3;
     FAILS(
         fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),
@@ -321,9 +316,8 @@ static void test_values(void) {
     FAILS(
         fastloss_cross_entropy(2, 3, x, 3, labels, NULL, &gradient, NULL, &loss),
         FASTLOSS_ERROR_EMPTY_SELECTION,
-        "CrossEntropy has nothing to average: no element is selected (choose whenEmpty: .zero or .nan to get "
-        "a value "
-        "instead)");
+        "cross_entropy: no element is selected; set when_empty to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN "
+        "to get a value instead");
     fastloss_domain_adversarial_options reversal = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
     reversal.lambda = -INFINITY;
     FAILS(
@@ -337,9 +331,8 @@ static void test_values(void) {
     FAILS(
         fastloss_elastic_cell_similarity(0, 3, NULL, 3, NULL, NULL, NULL, &loss),
         FASTLOSS_ERROR_EMPTY_SELECTION,
-        "ElasticCellSimilarity has nothing to average: no element is selected (choose whenEmpty: .zero or "
-        ".nan to "
-        "get a value instead)");
+        "elastic_cell_similarity: no element is selected; set when_empty to FASTLOSS_EMPTY_ZERO or "
+        "FASTLOSS_EMPTY_NAN to get a value instead");
     fastloss_contrastive_options contrastive = FASTLOSS_CONTRASTIVE_OPTIONS;
     contrastive.temperature = 0;
     FAILS(
@@ -348,18 +341,16 @@ static void test_values(void) {
     m[3] = m[4] = m[5] = false;
     FAILS(
         fastloss_masked_reductions(2, 3, 2, x, 3, m, 3, NULL, out, 2, NULL), FASTLOSS_ERROR_EMPTY_SELECTION,
-        "MaskedReductions.masks has nothing to average in row 1: no element is selected (choose whenEmpty: "
-        ".zero or "
-        ".nan to get a value instead)");
+        "masked_reductions.masks: no element is selected in row 1; set when_empty to FASTLOSS_EMPTY_ZERO or "
+        "FASTLOSS_EMPTY_NAN to get a value instead");
 
     // The one error after which outputs are unspecified.
     p[4] = 1.5f;
     CHECK_FAILS(
         fastloss_bernoulli_nll(2, 3, p, 3, t, 3, m, 3, NULL, &gradient, NULL, &loss),
         FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE,
-        "probability 1.5 at element 4 of predictions is not in [0, 1]; output buffers of this call hold "
-        "unspecified "
-        "values (use the logit form for logits)");
+        "probability 1.5 at element 4 of predictions is not in [0, 1]; all outputs hold unspecified values; "
+        "for logits, use the logit form");
     CHECK(loss.value == 42);
     reset();
     p[5] = NAN;
@@ -425,52 +416,62 @@ static void test_objective(void) {
     inputs.gene_predictions.data = NULL;
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT,
-        "a buffer was given for gradients.genePredictions, but not the input that it is the gradient of");
+        "gradients.gene_predictions has a buffer, but its input is NULL");
     inputs.gene_predictions.data = NULL;
     gradients.gene_predictions.data = NULL;
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term mse is on, but genePredictions was not given");
+        FASTLOSS_ERROR_MISSING_INPUT,
+        "the term FASTLOSS_TERM_MASKED_GENE is enabled, but gene_predictions is NULL");
     inputs.targets.data = NULL;
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term mse is on, but targets was not given");
+        FASTLOSS_ERROR_MISSING_INPUT, "the term FASTLOSS_TERM_MASKED_GENE is enabled, but targets is NULL");
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 10));
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_MISSING_INPUT,
-        "the objective's term cce is on, but secondCellEmbedding was not given");
+        "the term FASTLOSS_TERM_CONTRASTIVE is enabled, but second_cell_embedding is NULL");
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_BATCH, 1));
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_MISSING_INPUT, "the objective's term dab is on, but batches was not given");
+        FASTLOSS_ERROR_MISSING_INPUT, "the term FASTLOSS_TERM_BATCH is enabled, but batch_logits is NULL");
     inputs.batch_logits.data = x;
     inputs.batch_logits.stride = inputs.batch_count = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_NULL_POINTER, "batches.labels is NULL, but it must have 2 elements");
+    OBJECTIVE_FAILS(FASTLOSS_ERROR_NULL_POINTER, "batch_labels is NULL, but it must have 2 elements");
     inputs.cell_type_labels = labels;
     inputs.cell_type_count = 2;
     inputs.cell_type_logits.stride = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_NULL_POINTER, "cellTypes.logits is NULL, but it must have 4 elements");
+    OBJECTIVE_FAILS(FASTLOSS_ERROR_NULL_POINTER, "cell_type_logits is NULL, but it must have 4 elements");
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, NAN));
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_PARAMETER, "weights.elastic is nan, but it must be finite");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_PARAMETER,
+        "the weight of FASTLOSS_TERM_ELASTIC is nan, but it must be finite");
     gradients.scale = INFINITY;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_PARAMETER, "gradientScale is inf, but it must be finite");
+    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_PARAMETER, "scale is inf, but it must be finite");
     gradients.update = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "gradients.update is 2, which is none of its values");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "gradients.update is 2, which is not a constant of its enumeration");
     objective.terms |= FASTLOSS_TERM_BIT(FASTLOSS_TERM_COUNT);
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "objective.terms has the bits 1010000001, but only the lowest 9 are terms");
+        "objective.terms has bits 1010000001, but only the lowest 9 are terms");
     objective.nonzero_form = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "nonzero_form is 2, which is none of its values");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_ENUMERATION, "nonzero_form is 2, which is not a constant of its enumeration");
     objective.batch_reduction = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "batch_reduction is 2, which is none of its values");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "batch_reduction is 2, which is not a constant of its enumeration");
     objective.mask_when_empty = 3;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_ENUMERATION, "mask_when_empty is 3, which is none of its values");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "mask_when_empty is 3, which is not a constant of its enumeration");
     gradients.cell_embedding.data = out + 2;
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
-        "output gradients.cellEmbedding shares memory with gradients.genePredictions");
+        "output gradients.cell_embedding shares memory with gradients.gene_predictions");
     gradients.cell_embedding.stride = 2;
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_INVALID_STRIDE,
-        "the stride of gradients.cellEmbedding is 2, but it must be at least 3, the number of columns");
+        "the stride of gradients.cell_embedding is 2, but it must be at least 3, the number of columns");
     inputs.cells = -2;
     CHECK(
         fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value)
@@ -478,13 +479,14 @@ static void test_objective(void) {
     reset_objective();
     CHECK_FAILS(
         fastloss_objective_enable(&objective, FASTLOSS_TERM_COUNT, 1), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "term is 9, which is none of its values");
+        "term is 9, which is not a constant of its enumeration");
     CHECK_FAILS(
         fastloss_objective_disable(&objective, -1), FASTLOSS_ERROR_INVALID_ENUMERATION,
-        "term is -1, which is none of its values");
-    // The threshold is that of the loss, and comes with its message.
+        "term is -1, which is not a constant of its enumeration");
+    // The loss checks the threshold; the message names the member of the objective.
     objective.elastic_threshold = 2;
-    OBJECTIVE_FAILS(FASTLOSS_ERROR_INVALID_PARAMETER, "threshold is 2.0, but it must be between -1 and 1");
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_PARAMETER, "elastic_threshold is 2.0, but it must be between -1 and 1");
 }
 
 void test_errors(void) {

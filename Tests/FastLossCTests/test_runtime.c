@@ -128,7 +128,7 @@ static void test_out_of_memory(void) {
         workspace);
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
     CHECK(status == FASTLOSS_ERROR_OUT_OF_MEMORY);
-    CHECK(strstr(fastloss_last_error(), "MaskedReductions could not allocate ") != NULL);
+    CHECK(strstr(fastloss_last_error(), "masked_reductions could not allocate ") != NULL);
     CHECK(fastloss_workspace_byte_count(workspace) == 0);
     float embeddings[4] = {1, 2, 3, 4};
     fastloss_loss_value loss;

@@ -26,13 +26,12 @@ static void test_options(void) {
     newer.unknown = 1;
     CHECK_FAILS(
         mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT,
-        "fastloss_masked_options has 24 bytes, of which this library knows 16; what it does not know must be "
-        "0");
+        "fastloss_masked_options has 24 bytes, but those after the 16 that this library knows must be 0");
     // Of a struct that says it ends before, the rest is not looked at.
     newer.known.size = sizeof newer.known;
     CHECK_OK(mse(&newer.known));
-    static const char *too_small = "the size of fastloss_masked_options is 15, but it must be 16: start with "
-                                   "the initialiser of fastloss.h";
+    static const char *too_small =
+        "fastloss_masked_options.size is 15, but it must be 16; the initialiser in the header sets it";
     newer.known.size = 15;
     CHECK_FAILS(mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT, too_small);
     newer.known.size = 0;

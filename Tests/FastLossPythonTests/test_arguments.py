@@ -69,7 +69,7 @@ def immutable(array: Any, gap: int) -> Any:
 def test_read_only_arrays_are_not_written(call: Call, name: str, gap: int) -> None:
     array = immutable(call.outputs[name], gap)
     assert not array.flags.writeable and array.flags.c_contiguous == (gap == 0)
-    assert "is read-only; expected an array to write to" in refused(call, name, array)
+    assert "is read-only; expected a writable array" in refused(call, name, array)
     assert (array == 7).all()
 
 
@@ -105,7 +105,7 @@ def test_outputs_in_a_subclass(call: Call, name: str, tmp_path: pathlib.Path) ->
         pass
 
     array = call.outputs[name].copy()
-    assert "Own, whose own way of being written to" in refused(call, name, array.view(Own))
+    assert "Own, which may override assignment" in refused(call, name, array.view(Own))
     # A memmap's memory is the file's.
     file = np.memmap(tmp_path / "gradient", dtype=np.float32, mode="w+", shape=array.shape)
     call.given(name, file).run()
@@ -120,7 +120,7 @@ def test_a_gradient_needs_its_input() -> None:
     only = {"targets": call.inputs["targets"], "gene_predictions": call.inputs["gene_predictions"]}
     array = immutable(call.outputs["gradient_of_cell_embedding"], 0)
     with pytest.raises(
-        fastloss.FastLossError, match="gradients has the key 'cell_embedding', but cell_embedding was not"
+        fastloss.FastLossError, match="gradients has the key 'cell_embedding', but cell_embedding is missing"
     ):
         fastloss.TotalObjective.perturbation().evaluate(**only, gradients={"cell_embedding": array})
     with pytest.raises(fastloss.InvalidParameterError, match="gradients is a list; expected a mapping"):

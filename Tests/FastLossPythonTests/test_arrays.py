@@ -137,7 +137,7 @@ def test_objective_says_what_is_missing_or_wrong(inputs: Any) -> None:
     predictions, targets, mask = inputs
     objective = fastloss.TotalObjective.multi_omics()
     with pytest.raises(
-        fastloss.FastLossError, match="the term 'mvc' is on, but cell_predictions was not given"
+        fastloss.FastLossError, match="the term 'mvc' is enabled, but cell_predictions is missing"
     ):
         objective.evaluate(targets=targets, mask=mask, gene_predictions=predictions)
     with pytest.raises(fastloss.InvalidParameterError, match="weights has the term 'mlm'"):
@@ -163,3 +163,75 @@ def test_scformer_with_its_options() -> None:
     smaller = fastloss.TotalObjective.scformer(gepc=False, dab_weight=2.0, when_empty="nan")
     assert smaller.weights == {"mse": 1, "nzlp": 1, "ecs": 10, "dab": 2} and smaller.when_empty == "nan"
     assert "ecs" not in fastloss.TotalObjective.integration(ecs_threshold=0).weights
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters", "weights"),
+    [
+        ("integration", {}, {"mse": 1, "nzlp": 1, "mvc": 1, "mvc_nzlp": 1, "ecs": 10, "dab": 1}),
+        ("integration", {"explicit_zero_prob": False}, {"mse": 1, "mvc": 1, "ecs": 10, "dab": 1}),
+        ("integration", {"gepc": False, "dab_weight": 0.1}, {"mse": 1, "nzlp": 1, "ecs": 10, "dab": 0.1}),
+        ("annotation", {}, {"cls": 1}),
+        ("perturbation", {}, {"mse": 1}),
+        ("multi_omics", {}, {"mse": 1, "mvc": 1, "dab": 1}),
+        ("generative_pretraining", {}, {"mse": 1, "mvc": 1, "gen": 1}),
+        ("generative_pretraining", {"from_cell_embedding": False}, {"mse": 1, "mvc": 1}),
+        ("masked_pretraining", {}, {"mse": 1, "cls": 1, "cce": 10, "mvc": 1}),
+        (
+            "scformer",
+            {"cell_types": True},
+            {"mse": 1, "nzlp": 1, "mvc": 1, "mvc_nzlp": 1, "ecs": 10, "dab": 1, "cls": 1},
+        ),
+    ],
+)
+def test_presets(preset: str, parameters: dict[str, Any], weights: dict[str, float]) -> None:
+    """The library's numbers, and the caller's as they are."""
+    objective = getattr(fastloss.TotalObjective, preset)(**parameters, lambd=0.25)
+    assert objective.weights == weights and objective.lambd == 0.25
+    assert objective.elastic_threshold == (0.5 if preset == "scformer" else 0.8)
+    assert objective.contrastive_temperature == 0.5 and objective.when_empty == "error"
+
+
+def message(kind: type[Exception], call: Any) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_messages_of_the_library_have_the_names_of_python(inputs: Any) -> None:
+    predictions, targets, _ = inputs
+    empty = np.zeros_like(predictions, dtype=np.bool_)
+    assert (
+        message(fastloss.EmptySelectionError, lambda: fastloss.masked_mse(predictions, targets, empty))
+        == 'masked_mse: no element is selected; set when_empty to "zero" or "nan" to get a value instead'
+    )
+    large, reversed_gradient = predictions[:1].copy(), np.empty_like(predictions[:1])
+    assert (
+        message(fastloss.OverlapError, lambda: fastloss.gradient_reversal(large, large))
+        == "output reversed_gradient shares memory with gradient"
+    )
+    states = np.ones((2, 0, 3), dtype=np.float32)
+    assert (
+        message(fastloss.InvalidParameterError, lambda: fastloss.token_pooling(states))
+        == "tokens is 0.0, but it must be at least 1"
+    )
+    assert fastloss.gradient_reversal(large, reversed_gradient, lambd=0.0) is None
+    square = np.ones((3, 3), dtype=np.float32)
+    assert (
+        message(fastloss.OverlapError, lambda: fastloss.cosine_similarity(square, out=square))
+        == "output out shares memory with embeddings"
+    )
+    assert (
+        message(
+            fastloss.OverlapError,
+            lambda: fastloss.TotalObjective.perturbation().evaluate(
+                targets=targets, gene_predictions=predictions, gradients={"gene_predictions": predictions}
+            ),
+        )
+        == "output gradients['gene_predictions'] shares memory with gene_predictions"
+    )
+    objective = fastloss.TotalObjective({"ecs": 1.0}, elastic_threshold=2.0)
+    assert (
+        message(fastloss.InvalidParameterError, lambda: objective.evaluate(cell_embedding=predictions))
+        == "elastic_threshold is 2.0, but it must be between -1 and 1"
+    )

@@ -150,7 +150,7 @@ def test_what_is_missing_or_does_not_fit(step: dict[str, Any]) -> None:
     inputs = [step["target_values"], step["masked_positions"], step["batch_labels"]]
     for name in ("mlm_output", "mlm_zero_probs", "mvc_output", "mvc_zero_probs", "cell_emb", "dab_output"):
         outputs = {key: value for key, value in step["outputs"].items() if key != name}
-        with pytest.raises(fastloss.FastLossError, match=f"outputs has no '{name}', which is needed"):
+        with pytest.raises(fastloss.FastLossError, match=f"outputs has no '{name}', which is required"):
             fastloss.torch.integration_loss(outputs, *inputs)
     with pytest.raises(fastloss.ShapeError, match=r"cell_emb has the shape \(3, 16\); expected 11 rows"):
         fastloss.torch.integration_loss({**step["outputs"], "cell_emb": torch.zeros(3, WIDTH)}, *inputs)

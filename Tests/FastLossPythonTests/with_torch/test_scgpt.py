@@ -144,7 +144,7 @@ def test_modules_that_have_imported_the_functions(scgpt: types.ModuleType) -> No
             "scgpt.model.model.TransformerModel.forward",
             "scgpt.model.multiomic_model.MultiOmicTransformerModel.forward",
         }
-        with pytest.raises(RuntimeError, match="patched already"):
+        with pytest.raises(RuntimeError, match="already patched"):
             fastloss.patch_scgpt()
         patch.undo()
         assert trainer.masked_mse_loss is own[1] and patch.replaced == []

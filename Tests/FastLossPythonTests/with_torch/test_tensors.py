@@ -129,7 +129,7 @@ WRONG: list[tuple[str, Callable[[Tensor], Any], str]] = [
         quietly(
             lambda tensor: torch.nested.nested_tensor([tensor.detach().reshape(-1)] * 2, layout=torch.jagged)
         ),
-        "NestedTensor, a tensor subclass that does not take",
+        "NestedTensor, a tensor subclass without support",
     ),
     (
         "masked",
@@ -138,7 +138,7 @@ WRONG: list[tuple[str, Callable[[Tensor], Any], str]] = [
                 tensor.detach().clone(), torch.ones_like(tensor, dtype=torch.bool)
             )
         ),
-        "MaskedTensor, a tensor subclass that does not take",
+        "MaskedTensor, a tensor subclass without support",
     ),
 ]
 
@@ -158,7 +158,7 @@ def test_none(loss: Loss, index: int, name: str) -> None:
     elif name in OUTPUTS:
         arguments = loss.arguments()
         arguments[index] = None
-        with pytest.raises(fastloss.FastLossError, match=f"outputs has no '{name}', which is needed"):
+        with pytest.raises(fastloss.FastLossError, match=f"outputs has no '{name}', which is required"):
             loss.function(*arguments)
     elif not name.endswith("labels"):
         refused(loss, index, name, None)

@@ -1,7 +1,7 @@
 """FastLoss: the training losses of scGPT and scFormer on the CPU, value and gradient in one pass.
 
-- On NumPy arrays: the functions of this module; :mod:`fastloss.losses` says what holds for all of them.
-- For PyTorch: :mod:`fastloss.torch`, under scGPT's own names, and :func:`patch_scgpt`.
+- For NumPy arrays: the functions of this module. :mod:`fastloss.losses` has the rules for all of them.
+- For PyTorch: :mod:`fastloss.torch`, with scGPT's names, and :func:`patch_scgpt`.
 """
 
 from ._library import describe, get_workers, library_version, set_workers

@@ -1,4 +1,4 @@
-"""What an array has to be before its address is given away: type, element type, shape and strides."""
+"""Checks type, element type, shape and strides of arrays before the library reads their memory."""
 
 from ctypes import addressof, c_char
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ INT = np.dtype(np.int32)
 
 
 class Matrix(NamedTuple):
-    """A matrix in the terms of the C interface."""
+    """A matrix of the C interface."""
 
     rows: int
     columns: int
@@ -27,7 +27,7 @@ class Matrix(NamedTuple):
 
 
 class States(NamedTuple):
-    """Token states (B, L, D) in the terms of the C interface."""
+    """Token states (B, L, D) of the C interface."""
 
     cells: int
     tokens: int
@@ -39,7 +39,7 @@ class States(NamedTuple):
 
 def address(array: npt.NDArray[Any]) -> int:
     try:
-        # A third of what NumPy's own attributes cost, but only for what is writable and contiguous.
+        # Three times as fast as NumPy's attributes, but only for writable and contiguous arrays.
         return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
     except (BufferError, TypeError, ValueError):
         location: int = array.__array_interface__["data"][0]
@@ -47,35 +47,35 @@ def address(array: npt.NDArray[Any]) -> int:
 
 
 def plain(name: str, array: object, dtype: np.dtype[Any], writable: bool = False) -> npt.NDArray[Any]:
-    """The array, once it is known to be one of this element type, and where it is written, to allow that.
+    """The array as a plain numpy.ndarray. Raises for other element types, and for read-only outputs.
 
-    Every array of the caller's passes through here, in whatever shape it comes.
+    Every array from the caller passes through this function.
     """
     found = array if type(array) is np.ndarray else unwrapped(name, array, dtype, writable)
     if found.dtype is not dtype and found.dtype != dtype:
-        raise ArrayError(f"{name} has elements of {found.dtype}; expected {dtype}: nothing is converted")
+        raise ArrayError(f"{name} has elements of {found.dtype}; expected {dtype}")
     if writable and not found.flags.writeable:
-        raise ArrayError(f"{name} is read-only; expected an array to write to")
+        raise ArrayError(f"{name} is read-only; expected a writable array")
     return found
 
 
 def unwrapped(name: str, array: object, dtype: np.dtype[Any], writable: bool) -> npt.NDArray[Any]:
-    """The plain array in the memory of a subclass's instance: of a memmap, a matrix, a view of AnnData's.
+    """The plain array of an instance of a subclass: a memmap, a matrix, a view of AnnData.
 
-    Not of a masked array: what it hides would count. And to be written to only of a memmap: others may have
-    their own way of that, as AnnData's views, which copy first.
+    Raises for a masked array, because its hidden elements would count. Outputs may only be memmaps: other
+    subclasses may override assignment, as the views of AnnData do, which copy first.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise ArrayError(
-            f"{name} is a numpy.ma.{type(array).__name__}, and what it hides would not be left out; expected "
-            f"a plain array: pass its .data, and say what counts by mask=, as ~numpy.ma.getmaskarray does"
+            f"{name} is a numpy.ma.{type(array).__name__}, whose hidden elements would count; expected a "
+            f"plain array: pass its .data, and ~numpy.ma.getmaskarray of it as mask="
         )
     if not isinstance(array, np.ndarray):
         raise ArrayError(f"{name} is {kind_of(array)}; expected a numpy.ndarray of {dtype}")
     if writable and not isinstance(array, np.memmap):
         raise ArrayError(
-            f"{name} is {kind_of(array)}, whose own way of being written to would be passed over; expected a "
-            f"numpy.ndarray to write to: numpy.asarray gives the one beneath"
+            f"{name} is {kind_of(array)}, which may override assignment; expected a numpy.ndarray, for "
+            f"example from numpy.asarray"
         )
     return array.view(np.ndarray)
 
@@ -87,7 +87,7 @@ def matrix(
     like: Matrix | None = None,
     writable: bool = False,
 ) -> Matrix:
-    """A matrix of 2 dimensions, or a vector as one row. Rows may lie apart, elements of a row may not."""
+    """A matrix of 2 dimensions, or a vector as one row. Only rows may have gaps between them."""
     array = plain(name, array, dtype, writable)
     if array.ndim == 2:
         rows, columns = array.shape
@@ -104,41 +104,42 @@ def matrix(
     contiguous_rows = element_bytes == dtype.itemsize or columns <= 1
     if not contiguous_rows or row_bytes % dtype.itemsize or row_bytes < columns * dtype.itemsize:
         raise ArrayError(
-            f"{name} has strides of {array.strides} bytes; expected rows whose elements follow each other, "
-            f"the rows in order: numpy.ascontiguousarray makes such a copy"
+            f"{name} has strides of {array.strides} bytes; expected contiguous rows in ascending order, for "
+            f"example from numpy.ascontiguousarray"
         )
     return Matrix(rows, columns, address(array), row_bytes // dtype.itemsize)
 
 
 def output(name: str, array: object, like: Matrix | None = None) -> Matrix:
-    """A matrix that is written to."""
+    """A matrix to write to."""
     return matrix(name, array, FLOAT, like, writable=True)
 
 
 def block(
     name: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any], writable: bool = False
 ) -> int:
-    """The address of an array of just this shape, whose elements follow each other.
+    """The address of a contiguous array of exactly this shape.
 
-    Of the caller's own array: a reshaped one could be a copy, whose memory is gone when the library reads it.
+    Never reshapes the array: that could copy it, and the copy would be freed before the library reads it.
     """
     array = plain(name, array, dtype, writable)
     if array.shape != shape:
         raise ShapeError(f"{name} has the shape {array.shape}; expected {shape}")
     if not array.flags.c_contiguous:
         raise ArrayError(
-            f"{name} has gaps between its elements; numpy.ascontiguousarray makes a copy without"
+            f"{name} has gaps between its elements; expected a contiguous array, for example from "
+            f"numpy.ascontiguousarray"
         )
     return address(array)
 
 
 def labels(name: str, array: object, count: int) -> int:
-    """The address of labels; int32, because that is what the library reads."""
+    """The address of contiguous int32 labels."""
     return block(name, array, (count,), INT)
 
 
 def states(name: str, array: object, writable: bool = False) -> States:
-    """Token states of 3 dimensions; cells and tokens may lie apart."""
+    """Token states of 3 dimensions. Cells and tokens may have gaps between them."""
     array = plain(name, array, FLOAT, writable)
     if array.ndim != 3:
         raise ShapeError(f"{name} has {array.ndim} dimensions; expected 3: cells, tokens, width")
@@ -149,8 +150,8 @@ def states(name: str, array: object, writable: bool = False) -> States:
         contiguous = element_bytes == size or width <= 1
         if not contiguous or cell_bytes % size or token_bytes % size or token_bytes < 0 or cell_bytes < 0:
             raise ArrayError(
-                f"{name} has strides of {array.strides} bytes; expected the columns of a token to follow "
-                f"each other: numpy.ascontiguousarray makes such a copy"
+                f"{name} has strides of {array.strides} bytes; expected contiguous columns and ascending "
+                f"tokens and cells, for example from numpy.ascontiguousarray"
             )
         return States(cells, tokens, width, address(array), token_bytes // size, cell_bytes // size)
     return States(cells, tokens, width, address(array), width, tokens * width)

@@ -1,18 +1,25 @@
-"""Finds and loads libfastloss, and turns its statuses into exceptions."""
+"""Finds and loads libfastloss, and raises its errors as exceptions.
+
+ctypes instead of a compiled extension: one wheel serves every version of Python and of torch, and a call
+costs a microsecond or two. ctypes releases the GIL for the time of each call.
+"""
 
 import ctypes
 import functools
 import json
 import os
 import pathlib
+import re
 import threading
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
 
 from . import _abi
 from ._parameters import integer
 from .errors import BY_STATUS, FastLossError, InvalidParameterError
 
 __all__ = [
+    "TERM_NAMES",
     "describe",
     "fail",
     "get_workers",
@@ -20,10 +27,11 @@ __all__ = [
     "library_version",
     "masked_options",
     "set_workers",
+    "sized",
     "workspace",
 ]
 
-#: Names a library to load instead of the bundled one: a fresh build, while developing.
+#: The environment variable with the path of another library, for example of a development build.
 PATH_VARIABLE = "FASTLOSS_LIBRARY"
 BUNDLED = pathlib.Path(__file__).parent / "_lib" / "libfastloss.so"
 
@@ -33,12 +41,12 @@ def find() -> pathlib.Path:
     if chosen:
         path = pathlib.Path(chosen)
         if not path.is_file():
-            raise ImportError(f"{PATH_VARIABLE} names {chosen!r}, which is not a file")
+            raise ImportError(f"{PATH_VARIABLE} is {chosen!r}, which is not a file")
         return path
     if not BUNDLED.is_file():
         raise ImportError(
-            f"this installation of fastloss has no {BUNDLED}. Install a wheel made by scripts/build-wheel, "
-            f"or set {PATH_VARIABLE} to the libFastLossC.so of `swift build --product FastLossC`"
+            f"this installation of fastloss has no {BUNDLED}. Install a wheel from scripts/build-wheel, or "
+            f"set {PATH_VARIABLE} to the libFastLossC.so of `swift build --product FastLossC`"
         )
     return BUNDLED
 
@@ -46,28 +54,61 @@ def find() -> pathlib.Path:
 def load() -> ctypes.CDLL:
     path = find()
     try:
-        # RTLD_LOCAL: the OpenBLAS beneath it must not answer for the one that NumPy or SciPy bundles, or they
-        # for it.
+        # RTLD_LOCAL keeps its OpenBLAS apart from those of NumPy and SciPy.
         loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
     except OSError as error:
         raise ImportError(f"{path} cannot be loaded: {error}") from error
-    try:
-        _abi.declare(loaded)
-    except AttributeError as error:
-        raise ImportError(f"{path} is not a libfastloss that this package knows: {error}") from error
+    for name, (result, arguments) in _abi.FUNCTIONS.items():
+        try:
+            function = getattr(loaded, name)
+        except AttributeError as error:
+            raise ImportError(f"{path} is not a libfastloss that this package supports: {error}") from error
+        function.restype, function.argtypes = result, arguments
     version = loaded.fastloss_abi_version()
     if version != _abi.ABI_VERSION:
         raise ImportError(f"{path} has ABI {version}; this package needs ABI {_abi.ABI_VERSION}")
     return loaded
 
 
-#: The loaded library. A call releases the GIL for as long as it takes.
+#: The loaded library.
 library = load()
 
+#: scGPT's names of the terms, in the order of `fastloss_term`.
+TERM_NAMES: tuple[str, ...] = tuple(
+    library.fastloss_term_name(term).decode() for term in range(_abi.TERM_COUNT)
+)
 
-def fail(status: int) -> NoReturn:
-    """Raises what the status stands for, with the library's own sentence."""
-    message = library.fastloss_last_error().decode()
+AnyStructure = TypeVar("AnyStructure", bound=ctypes.Structure)
+
+
+def sized(structure: type[AnyStructure], *values: Any, **members: Any) -> AnyStructure:
+    """A struct that begins with its size. Members without a value are 0."""
+    return structure(ctypes.sizeof(structure), *values, **members)
+
+
+#: The Python names of parameters and values that have another name in C.
+NAMES = {
+    "FASTLOSS_EMPTY_NAN": '"nan"',
+    "FASTLOSS_EMPTY_ZERO": '"zero"',
+    "batch_lambda": "lambd",
+    "lambda": "lambd",
+    "reversed": "reversed_gradient",
+    "scale": "gradient_scale",
+    "similarities": "out",
+    "states": "token_states",
+}
+
+
+def fail(status: int, names: Mapping[str, str] = NAMES) -> NoReturn:
+    """Raises the exception of a status, with the library's message in Python's names."""
+
+    def renamed(match: re.Match[str]) -> str:
+        name = match[0]
+        if name.startswith("gradients."):
+            return f"gradients[{name.removeprefix('gradients.')!r}]"
+        return names.get(name, name)
+
+    message = re.sub(r"[A-Za-z_][\w.]*", renamed, library.fastloss_last_error().decode())
     raise BY_STATUS.get(status, FastLossError)(message, status)
 
 
@@ -78,7 +119,7 @@ def library_version() -> str:
 
 
 def describe() -> dict[str, Any]:
-    """What this process computes with: instruction set, workers, the BLAS in use and its processor core."""
+    """Describes the process: instruction set, workers, the loaded BLAS and its processor core."""
     length = library.fastloss_describe(None, 0)
     buffer = ctypes.create_string_buffer(length + 1)
     library.fastloss_describe(buffer, len(buffer))
@@ -90,7 +131,7 @@ def describe() -> dict[str, Any]:
 
 
 class Workspace:
-    """Scratch memory and a number of workers; freed with the last reference to it."""
+    """Scratch memory and a number of workers. The last reference frees it."""
 
     def __init__(self, workers: int) -> None:
         handle = ctypes.c_void_p()
@@ -99,7 +140,7 @@ class Workspace:
             fail(status)
         self.workers = workers
         self.handle = handle.value
-        # Bound here: at the interpreter's end the module may be gone before this object is.
+        # At interpreter exit, the module may be deleted before this object.
         self.destroy = library.fastloss_workspace_destroy
 
     def __del__(self) -> None:
@@ -108,7 +149,7 @@ class Workspace:
 
 
 class ThreadState(threading.local):
-    """The calling thread's workspace, where a number of workers has been chosen; it goes with the thread."""
+    """The calling thread's workspace after `set_workers`. The end of the thread frees it."""
 
     workspace: Workspace | None = None
 
@@ -118,13 +159,12 @@ chosen_workers = 0
 
 
 def set_workers(workers: int | None) -> None:
-    """Sets how many threads a call may use, for the whole process and from the next call on.
+    """Sets the number of threads per call for the whole process, from the next call on.
 
-    None is the default: the environment variable FASTLOSS_THREADS, or else the number of processors that the
-    process may use. Results do not depend on it.
+    None restores the default: the environment variable FASTLOSS_THREADS, or the number of processors
+    available to the process. Results do not depend on it.
 
-    Raises InvalidParameterError for what is no number from 1 to the library's limit, 4096; the earlier choice
-    stays then.
+    Raises InvalidParameterError unless the number is from 1 to 4096. The earlier setting then stays.
     """
     global chosen_workers
     if workers is None:
@@ -133,19 +173,19 @@ def set_workers(workers: int | None) -> None:
     count = integer("workers", workers, bits=64)
     if count < 1:
         raise InvalidParameterError(f"workers is {count}; expected at least 1, or None")
-    # The workspace is made before the choice is kept: the library says how many are too many.
+    # Create the workspace first: the library checks the upper limit.
     state.workspace = Workspace(count)
     chosen_workers = count
 
 
 def get_workers() -> int:
-    """How many threads a call of this thread may use."""
+    """The number of threads that a call of this thread may use."""
     count: int = library.fastloss_workspace_workers(workspace())
     return count
 
 
 def workspace() -> int | None:
-    """The handle to pass on; None stands for the calling thread's own workspace, which the library keeps."""
+    """The workspace to pass to the library. None is the library's own workspace of the calling thread."""
     if chosen_workers == 0:
         return None
     own = state.workspace
@@ -156,8 +196,8 @@ def workspace() -> int | None:
 
 @functools.cache
 def masked_options(reduction: int, when_empty: int) -> int:
-    """The address of one of the six, which are kept for good."""
-    options = _abi.sized(_abi.MaskedOptions, reduction, when_empty)
+    """The address of the options. All six combinations are kept for the life of the process."""
+    options = sized(_abi.MaskedOptions, reduction, when_empty)
     kept.append(options)
     return ctypes.addressof(options)
 

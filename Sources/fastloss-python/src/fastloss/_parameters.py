@@ -1,8 +1,7 @@
-"""What a parameter has to be before ctypes gets it.
+"""Checks parameters before they reach ctypes.
 
-ctypes cuts off the bits of an integer that do not fit, makes infinity of a number that no float32 can hold,
-and takes a truth value for a number, all without a word. So every parameter passes through one of these
-functions.
+ctypes silently truncates integers, converts numbers beyond float32 to infinity, and takes truth values for
+numbers. Every parameter passes through one of these functions instead.
 """
 
 from collections.abc import Mapping
@@ -11,25 +10,42 @@ from typing import Any
 
 import numpy as np
 
+from . import _abi
 from .errors import InvalidParameterError
 
-__all__ = ["chosen", "flag", "integer", "kind_of", "mapping", "real", "shown"]
+__all__ = [
+    "EMPTY_RULES",
+    "POOLINGS",
+    "REDUCTIONS",
+    "chosen",
+    "flag",
+    "integer",
+    "kind_of",
+    "mapping",
+    "real",
+    "shown",
+]
 
-#: The largest number that a float32 can hold.
+#: The words for the constants of the C interface.
+REDUCTIONS = {"mean": _abi.REDUCTION_MEAN, "sum": _abi.REDUCTION_SUM}
+EMPTY_RULES = {"error": _abi.EMPTY_ERROR, "zero": _abi.EMPTY_ZERO, "nan": _abi.EMPTY_NAN}
+POOLINGS = {"cls": _abi.POOLING_CLS, "avg-pool": _abi.POOLING_AVERAGE}
+
+#: The largest finite float32.
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: itself where it is short, else its type."""
+    """The value in an error message: its representation if it is short, otherwise its type."""
     try:
         text = repr(value)
-    except Exception:  # Also that of an int with more digits than Python prints.
+    except Exception:  # For example an int with too many digits to print.
         text = ""
     return text if 0 < len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def kind_of(value: object) -> str:
-    """What came in the place of an array: what it is, not what it holds."""
+    """The type of an argument that is not an array."""
     if value is None:
         return "None"
     kind = type(value)
@@ -38,7 +54,7 @@ def kind_of(value: object) -> str:
 
 
 def real(name: str, value: Any) -> float:
-    """A finite number that a float32 can hold."""
+    """A finite number within the range of float32."""
     if type(value) is float:
         number = value
     elif isinstance(value, bool) or not isinstance(value, Real):
@@ -50,23 +66,25 @@ def real(name: str, value: Any) -> float:
             number = float("inf")
     if -FLOAT_MAX <= number <= FLOAT_MAX:
         return number
-    raise InvalidParameterError(f"{name} is {shown(value)}; expected a finite number that a float32 can hold")
+    raise InvalidParameterError(
+        f"{name} is {shown(value)}; expected a finite number within the range of float32"
+    )
 
 
 def integer(name: str, value: Any, bits: int = 32) -> int:
-    """An integer that so many bits can hold, one of them for the sign."""
+    """A signed integer of at most `bits` bits."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidParameterError(f"{name} is {shown(value)}; expected an integer")
     number = int(value)
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         raise InvalidParameterError(
-            f"{name} is {shown(number)}; expected a number that an int{bits} can hold"
+            f"{name} is {shown(number)}; expected a number within the range of int{bits}"
         )
     return number
 
 
 def flag(name: str, value: Any) -> bool:
-    """A truth value, and nothing that merely counts as one."""
+    """True or False; other truthy and falsy values are errors."""
     if value is True or value is False:
         return value
     if isinstance(value, np.bool_):
@@ -75,7 +93,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def chosen(name: str, value: Any, values: dict[str, int]) -> int:
-    """The number of one of a few words."""
+    """The constant of a word."""
     try:
         return values[value]
     except (KeyError, TypeError):
@@ -85,7 +103,7 @@ def chosen(name: str, value: Any, values: dict[str, int]) -> int:
 
 
 def mapping(name: str, value: Any, content: str) -> Mapping[Any, Any]:
-    """A dictionary or something like it."""
+    """A mapping, for example a dict."""
     if isinstance(value, Mapping):
         return value
     raise InvalidParameterError(f"{name} is {shown(value)}; expected a mapping of {content}")

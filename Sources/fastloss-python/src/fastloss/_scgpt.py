@@ -1,9 +1,8 @@
-"""Puts FastLoss's losses in the place of scGPT's own, and takes them away again.
+"""Replaces scGPT's losses by those of FastLoss, and restores them.
 
-scGPT's functions have the same names and signatures here, so they are replaced where they are defined and
-wherever a module of scGPT has imported them. ECS and CCE are part of the models' `forward`: that is wrapped,
-called with both switched off, and they are computed from the cell embedding it returns. Nothing else of scGPT
-changes.
+The functions of scGPT's loss module are replaced in that module and in every module of scGPT that has
+imported them. ECS and CCE are part of the models' `forward`. A wrapper calls it with both disabled and
+computes them from the returned cell embedding. Nothing else of scGPT changes.
 """
 
 import functools
@@ -17,8 +16,7 @@ from typing import Any
 __all__ = ["ScGPTPatch", "patch_scgpt"]
 
 FUNCTIONS = ("masked_mse_loss", "criterion_neg_log_bernoulli", "masked_relative_error")
-#: The models that return the cell embedding beside ECS and CCE. TransformerGenerator keeps it to itself, so
-#: that it stays as it is.
+#: The models that return the cell embedding. TransformerGenerator does not, so it keeps its losses.
 MODELS = {
     "scgpt.model.model": "TransformerModel",
     "scgpt.model.multiomic_model": "MultiOmicTransformerModel",
@@ -26,14 +24,14 @@ MODELS = {
 
 
 class ScGPTPatch:
-    """What :func:`patch_scgpt` has replaced; `undo()`, or leaving a `with` block, puts it back."""
+    """The replacements of :func:`patch_scgpt`. `undo()` or leaving a `with` block restores the originals."""
 
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
 
     @property
     def replaced(self) -> list[str]:
-        """What is replaced at present, as "scgpt.loss.masked_mse_loss"."""
+        """The names of the current replacements, for example "scgpt.loss.masked_mse_loss"."""
         return [f"{name_of(owner)}.{name}" for owner, name, _ in self._originals]
 
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
@@ -41,7 +39,7 @@ class ScGPTPatch:
         setattr(owner, name, replacement)
 
     def undo(self) -> None:
-        """Puts everything back as it was. Does nothing the second time."""
+        """Restores the originals. A second call does nothing."""
         while self._originals:
             owner, name, original = self._originals.pop()
             setattr(owner, name, original)
@@ -60,30 +58,28 @@ def name_of(owner: Any) -> str:
 
 
 def patch_scgpt() -> ScGPTPatch:
-    """Makes scGPT compute its losses with FastLoss, in this process.
+    """Replaces scGPT's losses by those of FastLoss, in this process:
 
-    Replaced are
+    - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` in ``scgpt.loss`` and
+      in every module of scGPT that has imported them (``scgpt.trainer``);
+    - ECS and CCE in ``forward`` of ``TransformerModel`` and ``MultiOmicTransformerModel``. The model keeps
+      its CCE in training if ``torch.distributed`` is initialized, because it then gathers the embeddings of
+      all processes.
 
-    - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` of ``scgpt.loss``,
-      and the same functions in every module of scGPT that has imported them (``scgpt.trainer``);
-    - ``forward`` of ``TransformerModel`` and ``MultiOmicTransformerModel``: its ECS, and its CCE unless
-      ``torch.distributed`` is initialised and the model trains, because upstream gathers the embeddings of
-      all processes then.
+    Call this before a script runs ``from scgpt.loss import …``: the script would keep the originals. The
+    losses then require float32 on the CPU; see :mod:`fastloss.torch`.
 
-    A script that has run ``from scgpt.loss import …`` keeps what it imported: patch first. Everything is on
-    the CPU in float32 then; see :mod:`fastloss.torch`.
+    Dropout draws the same random numbers as without the patch, except in training with CCE and
+    ``do_sample=True``.
 
-    Dropout draws the same random numbers as without the patch, unless ``do_sample=True`` in training with
-    CCE.
-
-    Returns what can be undone. Raises ImportError if scGPT cannot be imported, RuntimeError if it is patched
-    already.
+    Returns the patch, which can be undone. Raises ImportError if scGPT cannot be imported, and RuntimeError
+    if it is already patched.
     """
     from . import torch as losses
 
     loss_module = importlib.import_module("scgpt.loss")
     if getattr(loss_module.masked_mse_loss, "__module__", "").startswith("fastloss"):
-        raise RuntimeError("scGPT is patched already; undo() that patch first")
+        raise RuntimeError("scGPT is already patched; undo() that patch first")
     patch = ScGPTPatch()
     try:
         for name in FUNCTIONS:
@@ -101,13 +97,13 @@ def patch_scgpt() -> ScGPTPatch:
 
 
 def loaded_modules() -> list[Any]:
-    """scGPT's modules, the defining one first."""
+    """scGPT's loaded modules, with the one that defines the losses first."""
     names = sorted(name for name in sys.modules if name == "scgpt" or name.startswith("scgpt."))
     return [sys.modules[name] for name in sorted(names, key=lambda name: name != "scgpt.loss")]
 
 
 def forward_with_fastloss(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A model's `forward` whose ECS and CCE are FastLoss's."""
+    """A model's `forward` with FastLoss's ECS and CCE."""
     import torch
 
     from .torch import contrastive_cell_embedding, elastic_cell_similarity
@@ -124,7 +120,7 @@ def forward_with_fastloss(forward: Callable[..., Any]) -> Callable[..., Any]:
         output = forward(*call.args, **call.kwargs)
         embedding = output.get("cell_emb")
         if contrastive:
-            # A second encoding of the same cells, which differs by dropout.
+            # A second encoding of the same cells, with other dropout.
             names = ("src", "values", "src_key_padding_mask", "batch_labels")
             states = self._encode(*(arguments.get(name) for name in names))
             second = self._get_cell_emb_from_layer(states)

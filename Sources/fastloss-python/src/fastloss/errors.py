@@ -1,4 +1,6 @@
-"""What FastLoss raises. Each message names the argument, what was expected and what came."""
+"""The exceptions of FastLoss. Each message has the argument, the expected value and the actual one."""
+
+from . import _abi
 
 __all__ = [
     "ArrayError",
@@ -13,7 +15,7 @@ __all__ = [
 
 
 class FastLossError(ValueError):
-    """Any error of FastLoss; `status` is the code of `fastloss.h`, or None if Python found it."""
+    """The base class. `status` is a constant of `fastloss.h`, or None if the error was found in Python."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -25,7 +27,7 @@ class ArrayError(FastLossError, TypeError):
 
 
 class ShapeError(FastLossError):
-    """Arrays whose shapes do not fit together, or a shape that no loss is defined for."""
+    """Arrays whose shapes do not match, or an invalid shape."""
 
 
 class InvalidParameterError(FastLossError):
@@ -37,29 +39,28 @@ class EmptySelectionError(FastLossError):
 
 
 class LabelOutOfRangeError(FastLossError, IndexError):
-    """A label that is neither a class nor the ignored one; often −1, a categorical type's "missing"."""
+    """A label that is neither a class nor the ignored label; often −1, a categorical type's "missing"."""
 
 
 class ProbabilityOutOfRangeError(FastLossError):
-    """A selected probability that is NaN or outside [0, 1]. Gradients hold unspecified values then."""
+    """A selected probability that is NaN or outside [0, 1]. The gradients then hold unspecified values."""
 
 
 class OverlapError(FastLossError):
     """An output that shares memory with an input or another output."""
 
 
-#: By `fastloss_status`; what is not listed is a plain FastLossError.
+#: By status. All other statuses are a FastLossError.
 BY_STATUS: dict[int, type[FastLossError]] = {
-    1: ShapeError,
-    2: ShapeError,
-    3: ShapeError,
-    4: InvalidParameterError,
-    5: EmptySelectionError,
-    6: LabelOutOfRangeError,
-    7: ProbabilityOutOfRangeError,
-    8: OverlapError,
-    # No memory behind an array, elements that are not aligned, rows that lie on each other.
-    100: ArrayError,
-    101: ArrayError,
-    102: ArrayError,
+    _abi.ERROR_SHAPE_MISMATCH: ShapeError,
+    _abi.ERROR_INVALID_SHAPE: ShapeError,
+    _abi.ERROR_DIMENSION_TOO_LARGE: ShapeError,
+    _abi.ERROR_INVALID_PARAMETER: InvalidParameterError,
+    _abi.ERROR_EMPTY_SELECTION: EmptySelectionError,
+    _abi.ERROR_LABEL_OUT_OF_RANGE: LabelOutOfRangeError,
+    _abi.ERROR_PROBABILITY_OUT_OF_RANGE: ProbabilityOutOfRangeError,
+    _abi.ERROR_OVERLAPPING_BUFFERS: OverlapError,
+    _abi.ERROR_NULL_POINTER: ArrayError,
+    _abi.ERROR_MISALIGNED_POINTER: ArrayError,
+    _abi.ERROR_INVALID_STRIDE: ArrayError,
 }

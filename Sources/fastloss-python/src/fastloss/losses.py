@@ -1,25 +1,23 @@
-"""Every loss as a function on NumPy arrays.
+"""The losses on NumPy arrays.
 
-What holds for all of them:
+These rules hold for every function:
 
-- Arrays are float32, masks bool, labels int32, in row-major order; a vector counts as one row. Rows may lie
-  apart (a slice of columns, every other row): such a matrix is packed by the library first. Nothing else is
-  copied or converted; what does not fit is an :class:`~fastloss.ArrayError`.
-- Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as the plain arrays that
-  they hold. Not so masked arrays: what they hide would count, so they are an ArrayError. What is written to
-  is a plain array or a memmap.
-- A mask selects: what is outside has no effect, NaN and infinity included. A mask of None selects everything.
-  Its bytes are 0 and 1, as NumPy and PyTorch make them: what was never a truth value, viewed as one, is not
-  checked.
-- ``gradient`` is an array of the caller's that receives the gradient, computed in the same pass as the value;
-  None asks for none. ``gradient_scale`` is a factor of the gradient alone (a term's weight, loss scaling),
-  and ``accumulate`` adds to what the array holds. It may not share memory with an input.
-- Numbers are finite and fit a float32, and truth values are True or False:
-  :class:`~fastloss.InvalidParameterError` for others, before anything is written.
-- ``when_empty`` says what happens where nothing is selected: ``"error"`` raises
-  :class:`~fastloss.EmptySelectionError`, ``"zero"`` gives value and gradient 0, ``"nan"`` gives what upstream
-  gives, a value of NaN (and NaN gradients for the masked losses, 0 for the others).
-- The GIL is released during the computation, which uses :func:`~fastloss.get_workers` threads.
+- Arrays are float32, masks bool, labels int32, in row-major order. A vector is one row. Rows may have gaps
+  between them (a range of columns, every other row); the library packs such a matrix first. Nothing else is
+  copied or converted. Any other array is an :class:`~fastloss.ArrayError`.
+- Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as plain arrays. Masked
+  arrays are an ArrayError, because their hidden elements would count. Outputs are plain arrays or memmaps.
+- A mask selects: an element outside has no effect, even if it is NaN or infinite. None selects every element.
+  The bytes of a mask must be 0 or 1, as NumPy and PyTorch write them; this is not checked.
+- ``gradient`` is an array that receives the gradient, computed in the same pass as the value. None computes
+  no gradient. ``gradient_scale`` multiplies the gradient alone (a term's weight, loss scaling).
+  ``accumulate`` adds to the array. A gradient must not share memory with an input.
+- Numbers are finite and within the range of float32, and truth values are True or False. Others are an
+  :class:`~fastloss.InvalidParameterError`, raised before any output is written.
+- ``when_empty`` is the result if no element is selected: ``"error"`` raises
+  :class:`~fastloss.EmptySelectionError`; ``"zero"`` is value and gradient 0; ``"nan"`` is upstream's result,
+  a value of NaN, and NaN gradients for masked losses, 0 for others.
+- The GIL is released during the computation. It uses :func:`~fastloss.get_workers` threads.
 """
 
 from ctypes import addressof
@@ -29,11 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi
-from ._abi import EMPTY_RULES, REDUCTIONS, sized
 from ._arrays import BOOL, Matrix, address, matrix, output
 from ._arrays import labels as labels_address
-from ._library import fail, library, masked_options, workspace
-from ._parameters import chosen, flag, integer, real
+from ._library import fail, library, masked_options, sized, workspace
+from ._parameters import EMPTY_RULES, REDUCTIONS, chosen, flag, integer, real
 
 __all__ = [
     "LossValue",
@@ -59,7 +56,7 @@ EmptyRule = Literal["error", "zero", "nan"]
 
 
 class LossValue(NamedTuple):
-    """A loss, and how many elements (for cross-entropy: rows) it was computed from."""
+    """A loss, and the number of elements (for cross-entropy, rows) that it reduces."""
 
     value: float
     selected_count: int
@@ -68,7 +65,7 @@ class LossValue(NamedTuple):
 def gradient_struct(
     name: str, gradient: FloatArray | None, like: Matrix, scale: float, accumulate: bool
 ) -> _abi.Gradient | None:
-    # Also where no gradient is asked for: an argument is right or wrong whatever the others are.
+    # Checked even if there is no gradient.
     scale, accumulate = real("gradient_scale", scale), flag("accumulate", accumulate)
     if gradient is None:
         return None
@@ -78,6 +75,13 @@ def gradient_struct(
 
 def pointer(struct: _abi.Gradient | None) -> int | None:
     return None if struct is None else addressof(struct)
+
+
+def evaluated(status: int, loss: _abi.LossValue) -> LossValue:
+    """The result of a call."""
+    if status:
+        fail(status)
+    return LossValue(loss.value, loss.selected_count)
 
 
 # --- Masked value losses ------------------------------------------------------------------------------------
@@ -90,7 +94,7 @@ def masked(
     reduction: str,
     when_empty: str,
 ) -> tuple[Matrix, list[Any]]:
-    """The shape, and the arguments that all masked losses begin with."""
+    """The shape, and the first arguments of every masked loss."""
     x = matrix("predictions", predictions)
     t = matrix("targets", targets, like=x)
     m = (None, 0) if mask is None else matrix("mask", mask, BOOL, like=x)[2:]
@@ -114,10 +118,7 @@ def masked_loss(
     x, arguments = masked(predictions, targets, mask, reduction, when_empty)
     place = gradient_struct("gradient", gradient, x, gradient_scale, accumulate)
     loss = _abi.LossValue()
-    status = function(*arguments, pointer(place), workspace(), addressof(loss))
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
+    return evaluated(function(*arguments, pointer(place), workspace(), addressof(loss)), loss)
 
 
 def masked_loss_per_cell(
@@ -183,9 +184,9 @@ def masked_mse_per_cell(
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> FloatArray:
-    """:func:`masked_mse` of each cell by itself: B values.
+    """:func:`masked_mse` of each cell separately: B values.
 
-    Row b of the gradient is that of cell b's value; ``when_empty`` decides about each row.
+    Row b of the gradient is that of the value of cell b. ``when_empty`` applies to each row.
     """
     return masked_loss_per_cell(
         library.fastloss_masked_mse_per_cell,
@@ -218,25 +219,17 @@ def bernoulli_nll(
 
     L = −Σ m (z log p + (1 − z) log(1 − p)) / M, ∂L/∂p = (m / M) (p − z) / (p (1 − p)), 0 beyond the clamp.
 
-    With ``logits`` the predictions are y, p = σ(y), without a clamp: ∂L/∂y = (m / M) (p − z).
+    With ``logits`` the predictions are y, and p = σ(y) is not clamped: ∂L/∂y = (m / M) (p − z).
 
     predictions, targets, mask, gradient: B × L; probabilities in [0, 1] where selected.
 
-    Raises as :func:`masked_mse`; ProbabilityOutOfRangeError, after which the gradient is unspecified.
+    Raises as :func:`masked_mse`, and ProbabilityOutOfRangeError; the gradient is then unspecified.
     """
     function = (
         library.fastloss_bernoulli_nll_logits if flag("logits", logits) else library.fastloss_bernoulli_nll
     )
     return masked_loss(
-        function,
-        predictions,
-        targets,
-        mask,
-        reduction,
-        when_empty,
-        gradient,
-        gradient_scale,
-        accumulate,
+        function, predictions, targets, mask, reduction, when_empty, gradient, gradient_scale, accumulate
     )
 
 
@@ -252,22 +245,14 @@ def bernoulli_nll_per_cell(
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> FloatArray:
-    """:func:`bernoulli_nll` of each cell by itself: B values, as :func:`masked_mse_per_cell`."""
+    """:func:`bernoulli_nll` of each cell separately: B values, as :func:`masked_mse_per_cell`."""
     function = (
         library.fastloss_bernoulli_nll_logits_per_cell
         if flag("logits", logits)
         else library.fastloss_bernoulli_nll_per_cell
     )
     return masked_loss_per_cell(
-        function,
-        predictions,
-        targets,
-        mask,
-        reduction,
-        when_empty,
-        gradient,
-        gradient_scale,
-        accumulate,
+        function, predictions, targets, mask, reduction, when_empty, gradient, gradient_scale, accumulate
     )
 
 
@@ -281,16 +266,13 @@ def masked_relative_error(
 ) -> LossValue:
     """Masked relative error, a metric without a gradient (scGPT: ``masked_relative_error``, ``mre``).
 
-    E = Σ m |x − t| / (t + 10⁻⁶) / M. A target of 0 therefore weighs a million times a target of 1.
+    E = Σ m |x − t| / (t + 10⁻⁶) / M. A target of 0 weighs a million times as much as a target of 1.
 
     predictions, targets, mask: B × L. Raises as :func:`masked_mse`.
     """
     _, arguments = masked(predictions, targets, mask, reduction, when_empty)
     loss = _abi.LossValue()
-    status = library.fastloss_masked_relative_error(*arguments, workspace(), addressof(loss))
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
+    return evaluated(library.fastloss_masked_relative_error(*arguments, workspace(), addressof(loss)), loss)
 
 
 def masked_relative_error_per_cell(
@@ -301,7 +283,7 @@ def masked_relative_error_per_cell(
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
 ) -> FloatArray:
-    """:func:`masked_relative_error` of each cell by itself: B values."""
+    """:func:`masked_relative_error` of each cell separately: B values."""
     x, arguments = masked(predictions, targets, mask, reduction, when_empty)
     values = np.empty(x.rows, dtype=np.float32)
     status = library.fastloss_masked_relative_error_per_cell(*arguments, workspace(), address(values), None)
@@ -343,20 +325,17 @@ def cross_entropy(
     )
     place = gradient_struct("gradient", gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
-    status = library.fastloss_cross_entropy(
-        z.rows,
-        z.columns,
-        z.address,
-        z.stride,
-        labels_address("labels", labels, z.rows),
-        addressof(options),
-        pointer(place),
-        workspace(),
-        addressof(loss),
+    return evaluated(
+        library.fastloss_cross_entropy(
+            *z,
+            labels_address("labels", labels, z.rows),
+            addressof(options),
+            pointer(place),
+            workspace(),
+            addressof(loss),
+        ),
+        loss,
     )
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
 
 
 def domain_adversarial(
@@ -374,9 +353,9 @@ def domain_adversarial(
 ) -> LossValue:
     """Cross-entropy of batch labels behind a gradient reversal (DAB, DAR).
 
-    ``discriminator_gradient`` receives ∂L/∂z, for the discriminator's own parameters, and
-    ``embedding_gradient`` receives −``lambd`` ∂L/∂z, for everything before the reversal. Otherwise as
-    :func:`cross_entropy`.
+    ``discriminator_gradient`` receives ∂L/∂z, for the discriminator's parameters. ``embedding_gradient``
+    receives −``lambd`` ∂L/∂z, for everything before the reversal. L is that of :func:`cross_entropy`, with
+    the same parameters and errors.
     """
     z = matrix("logits", logits)
     options = sized(
@@ -389,37 +368,32 @@ def domain_adversarial(
     own = gradient_struct("discriminator_gradient", discriminator_gradient, z, gradient_scale, accumulate)
     reversed_ = gradient_struct("embedding_gradient", embedding_gradient, z, gradient_scale, accumulate)
     loss = _abi.LossValue()
-    status = library.fastloss_domain_adversarial(
-        z.rows,
-        z.columns,
-        z.address,
-        z.stride,
-        labels_address("labels", labels, z.rows),
-        addressof(options),
-        pointer(own),
-        pointer(reversed_),
-        workspace(),
-        addressof(loss),
+    return evaluated(
+        library.fastloss_domain_adversarial(
+            *z,
+            labels_address("labels", labels, z.rows),
+            addressof(options),
+            pointer(own),
+            pointer(reversed_),
+            workspace(),
+            addressof(loss),
+        ),
+        loss,
     )
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
 
 
 def gradient_reversal(
     gradient: FloatArray, reversed_gradient: FloatArray, *, lambd: float = 1.0, accumulate: bool = False
 ) -> None:
-    """The backward pass of gradient reversal, whose forward pass is the identity (scGPT: ``grad_reverse``).
+    """The backward pass of gradient reversal (scGPT: ``grad_reverse``). Its forward pass is the identity.
 
-    ``reversed_gradient`` receives −``lambd`` · ``gradient``; both of one shape, in memory of their own.
+    ``reversed_gradient`` receives −``lambd`` · ``gradient``. Both have the same shape and do not overlap.
 
     Raises ShapeError, ArrayError, InvalidParameterError, OverlapError.
     """
     g = matrix("gradient", gradient)
     place = gradient_struct("reversed_gradient", reversed_gradient, g, 1.0, accumulate)
-    status = library.fastloss_gradient_reversal(
-        g.rows, g.columns, g.address, g.stride, real("lambd", lambd), pointer(place), workspace()
-    )
+    status = library.fastloss_gradient_reversal(*g, real("lambd", lambd), pointer(place), workspace())
     if status:
         fail(status)
 
@@ -442,12 +416,12 @@ def elastic_cell_similarity(
 
     L = Σᵢⱼ [1 − (Cᵢⱼ − β)²] / B², β = ``threshold`` in [−1, 1]; the diagonal counts, as upstream.
 
-    ∂L/∂Eᵢ = (dNᵢ − Nᵢ(Nᵢ·dNᵢ)) / ‖Eᵢ‖. Where ‖Eᵢ‖ < 10⁻¹², Nᵢ = Eᵢ/10⁻¹² and ∂L/∂Eᵢ = dNᵢ/10⁻¹²: the raised
-    norm is a constant, as in PyTorch's ``normalize``. A zero row has no positive similarity, hence gradient
-    0.
+    ∂L/∂Eᵢ = (dNᵢ − Nᵢ(Nᵢ·dNᵢ)) / ‖Eᵢ‖. If ‖Eᵢ‖ < 10⁻¹², then Nᵢ = Eᵢ/10⁻¹² and ∂L/∂Eᵢ = dNᵢ/10⁻¹²: the
+    clamped norm is a constant, as in PyTorch's ``normalize``. A zero row has no positive similarity, so its
+    gradient is 0.
 
-    embeddings, gradient: B × D. The B × B matrix is stored up to 1,024 rows only: scratch
-    memory is about B · D floats beyond.
+    embeddings, gradient: B × D. The B × B matrix is stored up to 1,024 rows only. Beyond, scratch memory is
+    about B · D floats.
 
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """
@@ -457,19 +431,12 @@ def elastic_cell_similarity(
     )
     place = gradient_struct("gradient", gradient, e, gradient_scale, accumulate)
     loss = _abi.LossValue()
-    status = library.fastloss_elastic_cell_similarity(
-        e.rows,
-        e.columns,
-        e.address,
-        e.stride,
-        addressof(options),
-        pointer(place),
-        workspace(),
-        addressof(loss),
+    return evaluated(
+        library.fastloss_elastic_cell_similarity(
+            *e, addressof(options), pointer(place), workspace(), addressof(loss)
+        ),
+        loss,
     )
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
 
 
 def contrastive_cell_embedding(
@@ -489,9 +456,9 @@ def contrastive_cell_embedding(
 
     L = mean over i of (log Σⱼ exp Aᵢⱼ − Aᵢᵢ), ∂L/∂Eᵢ = (dNᵢ − Nᵢ(Nᵢ·dNᵢ)) / ‖Eᵢ‖.
 
-    Where ‖Eᵢ‖ < 10⁻⁸, Nᵢ = Eᵢ/10⁻⁸ and ∂L/∂Eᵢ = (dNᵢ − uᵢ(Nᵢ·dNᵢ)) / 10⁻⁸ with uᵢ = Eᵢ/‖Eᵢ‖: the gradient
-    projects as if the norm had not been raised, as that of PyTorch's ``cosine_similarity`` does. A zero row
-    has Nᵢ = 0 and ∂L/∂Eᵢ = dNᵢ/10⁻⁸, which need not be 0.
+    If ‖Eᵢ‖ < 10⁻⁸, then Nᵢ = Eᵢ/10⁻⁸ and ∂L/∂Eᵢ = (dNᵢ − uᵢ(Nᵢ·dNᵢ)) / 10⁻⁸ with uᵢ = Eᵢ/‖Eᵢ‖: the gradient
+    projects with the unclamped norm, as PyTorch's ``cosine_similarity`` does. A zero row has Nᵢ = 0 and
+    ∂L/∂Eᵢ = dNᵢ/10⁻⁸, which may be nonzero.
 
     first, second and their gradients: B × D. The B × B matrix is never stored.
 
@@ -507,28 +474,25 @@ def contrastive_cell_embedding(
     first_place = gradient_struct("first_gradient", first_gradient, a, gradient_scale, accumulate)
     second_place = gradient_struct("second_gradient", second_gradient, a, gradient_scale, accumulate)
     loss = _abi.LossValue()
-    status = library.fastloss_contrastive_cell_embedding(
-        a.rows,
-        a.columns,
-        a.address,
-        a.stride,
-        b.address,
-        b.stride,
-        addressof(options),
-        pointer(first_place),
-        pointer(second_place),
-        workspace(),
-        addressof(loss),
+    return evaluated(
+        library.fastloss_contrastive_cell_embedding(
+            *a,
+            b.address,
+            b.stride,
+            addressof(options),
+            pointer(first_place),
+            pointer(second_place),
+            workspace(),
+            addressof(loss),
+        ),
+        loss,
     )
-    if status:
-        fail(status)
-    return LossValue(loss.value, loss.selected_count)
 
 
 def cosine_similarity(embeddings: FloatArray, out: FloatArray | None = None) -> FloatArray:
-    """The matrix N Nᵀ that elastic cell similarity streams, to look at: B × B, exactly symmetric.
+    """The cosine similarities N Nᵀ of elastic cell similarity, for inspection: B × B, exactly symmetric.
 
-    embeddings: B × D. ``out`` receives the result, or else a new array does; it is returned.
+    embeddings: B × D. Returns ``out`` with the result, or a new array if it is None.
 
     Raises ShapeError, ArrayError, OverlapError.
     """
@@ -536,9 +500,7 @@ def cosine_similarity(embeddings: FloatArray, out: FloatArray | None = None) -> 
     if out is None:
         out = np.empty((e.rows, e.rows), dtype=np.float32)
     place = output("out", out, like=Matrix(e.rows, e.rows, 0, 0))
-    status = library.fastloss_cosine_similarity(
-        e.rows, e.columns, e.address, e.stride, place.address, place.stride, workspace()
-    )
+    status = library.fastloss_cosine_similarity(*e, place.address, place.stride, workspace())
     if status:
         fail(status)
     return out

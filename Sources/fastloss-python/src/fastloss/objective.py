@@ -1,4 +1,4 @@
-"""The total objective on NumPy arrays: every term of a training step, with all gradients, from one call."""
+"""The total objective on NumPy arrays: all terms and gradients of a training step in one call."""
 
 import functools
 from collections.abc import Mapping
@@ -8,18 +8,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from . import _abi
-from ._abi import EMPTY_RULES, TERM_NAMES, sized
 from ._arrays import BOOL, Matrix, labels, matrix, output
-from ._library import fail, library, workspace
-from ._parameters import chosen, flag, integer, mapping, real, shown
+from ._library import NAMES, TERM_NAMES, fail, library, sized, workspace
+from ._parameters import EMPTY_RULES, chosen, flag, integer, mapping, real, shown
 from .errors import FastLossError, InvalidParameterError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
 
 __all__ = ["ObjectiveValue", "TotalObjective"]
 
-#: What weights are a mapping of.
+#: The content of `weights`, for messages.
 TERMS = "terms to numbers"
-#: The gradients that can be had, each with the input whose shape it has.
+#: The gradients, each with its input.
 GRADIENTS = {
     "gene_predictions": "gene_predictions",
     "gene_nonzero": "gene_nonzero",
@@ -32,9 +31,7 @@ GRADIENTS = {
     "batch_logits": "batch_logits",
     "reversed_batch_logits": "batch_logits",
 }
-
-
-#: What each term reads.
+#: The inputs of each term.
 INPUTS = {
     "mse": ("gene_predictions", "targets"),
     "nzlp": ("gene_nonzero", "targets"),
@@ -46,7 +43,7 @@ INPUTS = {
     "ecs": ("cell_embedding",),
     "dab": ("batch_logits", "batch_labels"),
 }
-#: Which number of columns a matrix has; L, the number of genes, if it is not listed.
+#: The member with a matrix's number of columns; `genes` for all others.
 COLUMNS = {
     "cell_embedding": "width",
     "second_cell_embedding": "width",
@@ -56,34 +53,33 @@ COLUMNS = {
 
 
 class ObjectiveValue(NamedTuple):
-    """The total, with everything that upstream logs beside it. The dictionaries have the terms that are
-    on."""
+    """The total and all values that upstream logs. The dictionaries have the enabled terms."""
 
     #: Σ weight · value.
     total: float
-    #: Every term before its weight.
+    #: The terms without their weights.
     values: dict[str, float]
-    #: Every term after its weight.
+    #: The terms with their weights.
     weighted: dict[str, float]
-    #: Every term as upstream logs it: after its weight, but the batch term before.
+    #: The terms as upstream logs them: with their weights, except "dab".
     logged: dict[str, float]
-    #: The masked relative error of the gene predictions where "mse" is on, else None; not in the total.
+    #: The masked relative error of the gene predictions, not in the total; None if "mse" is disabled.
     relative_error: float | None
-    #: How many elements the mask selected.
+    #: The number of selected elements.
     selected_count: int
 
 
 @dataclass(frozen=True)
 class TotalObjective:
-    """The weighted sum of the terms that a task trains on: total = Σ weight · value.
+    """The weighted sum of a task's terms: total = Σ weight · value.
 
-    Terms go by the names under which scGPT logs them, and a term without a weight is off:
+    ``weights`` enables terms by the names under which scGPT logs them:
 
     ========== ============================ ======================================================
-    term       reads                        is
+    term       inputs                       loss
     ========== ============================ ======================================================
     mse        gene_predictions             masked MSE of the decoder's output (MLM, MGM, GEP)
-    nzlp       gene_nonzero                 Bernoulli NLL of the decoder's probability of non-zero
+    nzlp       gene_nonzero                 Bernoulli NLL of the decoder's nonzero probability
     mvc        cell_predictions             masked MSE predicted from the cell embedding (GEPC)
     mvc_nzlp   cell_nonzero                 Bernoulli NLL predicted from the cell embedding
     gen        generated_predictions        masked MSE generated from the detached cell embedding
@@ -97,16 +93,16 @@ class TotalObjective:
     weights: Mapping[str, float] = field(default_factory=dict)
     elastic_threshold: float = 0.8
     contrastive_temperature: float = 0.5
-    #: Whether gene_nonzero and cell_nonzero are logits; upstream's are probabilities.
+    #: Whether gene_nonzero and cell_nonzero are logits. Upstream's are probabilities.
     nonzero_logits: bool = False
-    #: What happens where nothing is selected, for every term.
+    #: The result of a term without selected elements.
     when_empty: EmptyRule = "error"
     ignored_label: int = -100
     #: The factor of the gradient reversal.
     lambd: float = 1.0
 
     def __post_init__(self) -> None:
-        # A copy that nobody changes: what is made of it for the library is made once.
+        # An immutable copy, because `struct` is computed from it once.
         object.__setattr__(self, "weights", MappingProxyType(dict(mapping("weights", self.weights, TERMS))))
 
     @classmethod
@@ -121,68 +117,67 @@ class TotalObjective:
     ) -> "TotalObjective":
         """scGPT's integration: MSE + [zero] NLL + [GEPC] MSE + [both] NLL + 10 ECS + DAB.
 
-        A threshold of 0 or less switches ECS off, as upstream's ``ecs_thres``.
+        A threshold of 0 or less disables ECS, as upstream's ``ecs_thres``.
         """
-        zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
-        weights = {"mse": 1.0}
-        if zero:
-            weights["nzlp"] = 1.0
-        if cell:
-            weights["mvc"] = 1.0
-        if zero and cell:
-            weights["mvc_nzlp"] = 1.0
-        if real("ecs_threshold", ecs_threshold) > 0:
-            weights["ecs"] = 10.0
-            parameters["elastic_threshold"] = ecs_threshold
+        weights, _ = preset(
+            "integration",
+            flag("explicit_zero_prob", explicit_zero_prob),
+            flag("gepc", gepc),
+            real("ecs_threshold", ecs_threshold),
+            real("dab_weight", dab_weight),
+        )
+        # The caller's own numbers instead of their float32 values.
         weights["dab"] = dab_weight
+        if "ecs" in weights:
+            parameters["elastic_threshold"] = ecs_threshold
         return cls(weights, **parameters)
 
     @classmethod
     def annotation(cls, **parameters: Any) -> "TotalObjective":
-        """Cell-type annotation: CLS alone."""
-        return cls({"cls": 1.0}, **parameters)
+        """Cell-type annotation: CLS."""
+        return cls(preset("annotation")[0], **parameters)
 
     @classmethod
     def perturbation(cls, **parameters: Any) -> "TotalObjective":
-        """Perturbation: MSE alone; upstream's mask is all ones, so give none."""
-        return cls({"mse": 1.0}, **parameters)
+        """Perturbation: MSE. Upstream's mask is all ones, so pass no mask."""
+        return cls(preset("perturbation")[0], **parameters)
 
     @classmethod
     def multi_omics(cls, **parameters: Any) -> "TotalObjective":
         """Multi-omics: MSE + MVC + DAB."""
-        return cls({"mse": 1.0, "mvc": 1.0, "dab": 1.0}, **parameters)
+        return cls(preset("multi_omics")[0], **parameters)
 
     @classmethod
     def generative_pretraining(
         cls, *, from_cell_embedding: bool = True, **parameters: Any
     ) -> "TotalObjective":
-        """Generative pretraining: MSE + MVC, and the MSE of what is generated from the cell embedding."""
-        weights = {"mse": 1.0, "mvc": 1.0}
-        if flag("from_cell_embedding", from_cell_embedding):
-            weights["gen"] = 1.0
-        return cls(weights, **parameters)
+        """Generative pretraining: MSE + MVC, and GEN with ``from_cell_embedding``."""
+        flagged = flag("from_cell_embedding", from_cell_embedding)
+        return cls(preset("generative_pretraining", flagged)[0], **parameters)
 
     @classmethod
     def masked_pretraining(cls, **parameters: Any) -> "TotalObjective":
-        """Pretraining on masked values with cell types: MSE + CLS + 10 CCE + MVC."""
-        return cls({"mse": 1.0, "mvc": 1.0, "cls": 1.0, "cce": 10.0}, **parameters)
+        """Masked pretraining with cell types: MSE + CLS + 10 CCE + MVC."""
+        return cls(preset("masked_pretraining")[0], **parameters)
 
     @classmethod
     def scformer(
         cls, *, cell_types: bool = False, contrastive: bool = False, **parameters: Any
     ) -> "TotalObjective":
-        """scFormer's integration: as :meth:`integration` with β = 0.5, optionally with CLS and 10 CCE."""
-        objective = cls.integration(ecs_threshold=0.5, **parameters)
-        weights = dict(objective.weights)
-        if flag("cell_types", cell_types):
-            weights["cls"] = 1.0
-        if flag("contrastive", contrastive):
-            weights["cce"] = 10.0
-        return replace(objective, weights=weights)
+        """scFormer's integration: :meth:`integration` with β = 0.5, and optionally CLS and 10 CCE.
+
+        ``parameters`` are those of :meth:`integration` and of the class.
+        """
+        weights, threshold = preset(
+            "scformer", flag("cell_types", cell_types), flag("contrastive", contrastive)
+        )
+        objective = cls.integration(ecs_threshold=threshold, **parameters)
+        added = {name: weights[name] for name in ("cls", "cce") if name in weights}
+        return replace(objective, weights={**objective.weights, **added})
 
     @functools.cached_property
     def struct(self) -> _abi.Objective:
-        """The objective in the terms of the C interface."""
+        """The objective as a struct of the C interface."""
         ignored = integer("ignored_label", self.ignored_label)
         rule = chosen("when_empty", self.when_empty, EMPTY_RULES)
         weights = (c_float * _abi.TERM_CAPACITY)()
@@ -190,28 +185,26 @@ class TotalObjective:
         for name, weight in self.weights.items():
             if name not in TERM_NAMES:
                 raise InvalidParameterError(
-                    f"weights has the term {shown(name)}; expected some of {', '.join(map(repr, TERM_NAMES))}"
+                    f"weights has the term {shown(name)}; expected {', '.join(map(repr, TERM_NAMES))}"
                 )
             index = TERM_NAMES.index(name)
             terms |= 1 << index
             weights[index] = real(f"weights[{name!r}]", weight)
         return sized(
             _abi.Objective,
-            terms,
-            flag("nonzero_logits", self.nonzero_logits),
-            weights,
-            rule,
-            real("elastic_threshold", self.elastic_threshold),
-            rule,
-            real("contrastive_temperature", self.contrastive_temperature),
-            rule,
-            0,
-            rule,
-            ignored,
-            0,
-            rule,
-            ignored,
-            real("lambd", self.lambd),
+            terms=terms,
+            nonzero_form=flag("nonzero_logits", self.nonzero_logits),
+            weights=weights,
+            mask_when_empty=rule,
+            elastic_threshold=real("elastic_threshold", self.elastic_threshold),
+            elastic_when_empty=rule,
+            contrastive_temperature=real("contrastive_temperature", self.contrastive_temperature),
+            contrastive_when_empty=rule,
+            cell_type_when_empty=rule,
+            cell_type_ignored_label=ignored,
+            batch_when_empty=rule,
+            batch_ignored_label=ignored,
+            batch_lambda=real("lambd", self.lambd),
         )
 
     def evaluate(
@@ -234,15 +227,15 @@ class TotalObjective:
         gradient_scale: float = 1.0,
         accumulate: bool = False,
     ) -> ObjectiveValue:
-        """The total, every term, and the total's gradient with respect to every input named in ``gradients``.
+        """Computes the total, every term, and the gradients of the total that ``gradients`` names.
 
-        The value terms run in one fused pass over targets and mask. An input is needed if a term that reads
-        it is on. ``gradients`` maps names of inputs to arrays of their shape, which receive the gradients;
-        "reversed_batch_logits" receives −``lambd`` times that of "batch_logits".
+        The value terms run in one fused pass over targets and mask. Each enabled term requires its inputs.
+        ``gradients`` maps names of inputs to arrays of the same shape, which receive the gradients.
+        "reversed_batch_logits" receives −``lambd`` times the gradient of "batch_logits".
 
         targets, mask, predictions: B × L; embeddings: B × D; logits: B × C; labels: B, int32.
 
-        Raises InvalidParameterError and FastLossError for a missing input, and what the single losses raise.
+        Raises FastLossError for a missing input, InvalidParameterError, and the errors of the terms' losses.
         """
         given = {
             "gene_predictions": gene_predictions,
@@ -268,25 +261,24 @@ class TotalObjective:
         for term in self.weights:
             for name in INPUTS.get(term, ()):
                 if name not in matrices and name not in addresses:
-                    raise FastLossError(f"the term {term!r} is on, but {name} was not given")
+                    raise FastLossError(f"the term {term!r} is enabled, but {name} is missing")
         places: dict[str, Matrix] = {}
         given_gradients = {} if gradients is None else mapping("gradients", gradients, "names to arrays")
         for name, array in given_gradients.items():
             if name not in GRADIENTS:
                 raise InvalidParameterError(
-                    f"gradients has the key {shown(name)}; expected some of {', '.join(map(repr, GRADIENTS))}"
+                    f"gradients has the key {shown(name)}; expected {', '.join(map(repr, GRADIENTS))}"
                 )
             like = matrices.get(GRADIENTS[name])
             if like is None:
-                raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} was not given")
+                raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} is missing")
             places[name] = output(f"gradients[{name!r}]", array, like)
         scale, adds = real("gradient_scale", gradient_scale), flag("accumulate", accumulate)
         return read(run(self.struct, matrices, addresses, places, scale, adds))
 
 
 def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
-    """The number of cells, after every matrix has been found to have as many rows, and its siblings'
-    columns."""
+    """The number of cells. Raises ShapeError unless rows and columns agree."""
     rows: tuple[str, int] | None = None
     columns: dict[str, tuple[str, int]] = {}
     for name, value in matrices.items():
@@ -297,6 +289,19 @@ def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
         if value.columns != first[1]:
             raise ShapeError(f"{name} has {value.columns} columns; expected {first[1]}, as {first[0]}")
     return rows[1] if rows else 0
+
+
+# --- Presets ------------------------------------------------------------------------------------------------
+
+
+def preset(name: str, *arguments: Any) -> tuple[dict[str, float], float]:
+    """The weights, and the threshold of ECS, of a preset of the C interface."""
+    struct = sized(_abi.Objective)
+    status = getattr(library, f"fastloss_objective_{name}")(addressof(struct), *arguments)
+    if status:
+        fail(status)
+    on = [(index, term) for index, term in enumerate(TERM_NAMES) if struct.terms >> index & 1]
+    return {term: struct.weights[index] for index, term in on}, struct.elastic_threshold
 
 
 # --- The call -----------------------------------------------------------------------------------------------
@@ -329,9 +334,12 @@ def run(
 
 
 def evaluate(
-    objective: _abi.Objective, inputs: _abi.ObjectiveInputs, gradients: _abi.ObjectiveGradients | None
+    objective: _abi.Objective,
+    inputs: _abi.ObjectiveInputs,
+    gradients: _abi.ObjectiveGradients | None,
+    names: Mapping[str, str] = NAMES,
 ) -> _abi.ObjectiveValue:
-    """The call itself, which fastloss.torch shares."""
+    """Calls the library, for NumPy and for fastloss.torch. `names` are for messages."""
     value = sized(_abi.ObjectiveValue)
     status = library.fastloss_total_objective(
         addressof(objective),
@@ -341,12 +349,12 @@ def evaluate(
         addressof(value),
     )
     if status:
-        fail(status)
+        fail(status, names)
     return value
 
 
 def read(value: _abi.ObjectiveValue) -> ObjectiveValue:
-    """What the library wrote, by name."""
+    """The result, by the names of the terms."""
     on = [(index, name) for index, name in enumerate(TERM_NAMES) if value.terms >> index & 1]
     return ObjectiveValue(
         total=value.total,

@@ -1,9 +1,8 @@
-"""Reductions under several masks at once, and the pooling of token states to cell embeddings, on NumPy
-arrays.
+"""Masked reductions, and the pooling of token states to cell embeddings, on NumPy arrays.
 
-Forward passes return new arrays. Backward passes write into arrays of the caller's, multiplied by
-``gradient_scale``, and with ``accumulate`` add to what they hold. Arrays are float32, masks bool; of token
-states cells and tokens may lie apart, as rows of matrices may; see :mod:`fastloss.losses` for the rest.
+Forward passes return new arrays. Backward passes write to the caller's arrays: the gradient times
+``gradient_scale``, added to the array with ``accumulate``. Cells and tokens of token states may have gaps
+between them, like the rows of a matrix. The rules of :mod:`fastloss.losses` hold here too.
 """
 
 from ctypes import addressof
@@ -13,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi
-from ._abi import EMPTY_RULES, POOLINGS, REDUCTIONS, sized
 from ._arrays import BOOL, FLOAT, Matrix, States, address, block, matrix, output, plain, states
-from ._library import fail, library, masked_options, workspace
-from ._parameters import chosen, flag, kind_of, real
+from ._library import fail, library, masked_options, sized, workspace
+from ._parameters import EMPTY_RULES, POOLINGS, REDUCTIONS, chosen, flag, kind_of, real
 from .errors import InvalidParameterError, OverlapError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, Reduction
 
@@ -36,7 +34,7 @@ DOUBLE = np.dtype(np.float64)
 
 
 class NormalizedPooling(NamedTuple):
-    """Embeddings of length 1, and the lengths before: what the backward pass needs again."""
+    """Embeddings of length 1, and the lengths of the sums, for the backward pass."""
 
     embeddings: FloatArray
     norms: npt.NDArray[np.float64]
@@ -57,19 +55,18 @@ def masked_reductions(
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
 ) -> FloatArray:
-    """Sums or means of B rows under K masks that all rows share: sum_bk = Σₗ m_kl x_bl, as one product.
+    """Sums or means of B rows under K masks: sum_bk = Σₗ m_kl x_bl, computed as one matrix product.
 
     values: B × L, masks: K × L. Returns B × K.
 
-    Raises ShapeError, ArrayError, EmptySelectionError (which names the mask).
+    Raises ShapeError, ArrayError, EmptySelectionError (with the index of the mask).
     """
     x = matrix("values", values)
     m = masks_of(masks, x.columns)
     result = np.empty((x.rows, m.rows), dtype=np.float32)
     check(
         library.fastloss_masked_reductions(
-            x.rows,
-            x.columns,
+            *x[:2],
             m.rows,
             *x[2:],
             *m[2:],
@@ -92,21 +89,17 @@ def masked_reductions_gradient(
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> None:
-    """Carries a gradient of :func:`masked_reductions`, B × K, back to the values: ``gradient``, B × L."""
+    """The backward pass of :func:`masked_reductions`.
+
+    output_gradient: B × K, masks: K × L, gradient: B × L.
+    """
     x = output("gradient", gradient)
     m = masks_of(masks, x.columns)
     g = matrix("output_gradient", output_gradient, like=Matrix(x.rows, m.rows, 0, 0))
     struct = gradient_struct(x.address, x.stride, 0, gradient_scale, accumulate)
     check(
         library.fastloss_masked_reductions_gradient(
-            x.rows,
-            x.columns,
-            m.rows,
-            *g[2:],
-            *m[2:],
-            options(reduction, when_empty),
-            addressof(struct),
-            workspace(),
+            *x[:2], m.rows, *g[2:], *m[2:], options(reduction, when_empty), addressof(struct), workspace()
         )
     )
 
@@ -141,7 +134,7 @@ def options(reduction: str, when_empty: str) -> int:
 
 
 def token_pooling(token_states: FloatArray, pooling: Pooling = "cls") -> FloatArray:
-    """One embedding per cell: the first token's states ("cls"), or the mean over all tokens ("avg-pool").
+    """One embedding per cell: the state of the first token ("cls"), or the mean over all tokens ("avg-pool").
 
     token_states: B × L × D, L at least 1. Returns B × D.
 
@@ -165,7 +158,7 @@ def token_pooling_gradient(
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> None:
-    """Carries a gradient of :func:`token_pooling`, B × D, back to the states: ``gradient``, B × L × D."""
+    """The backward pass of :func:`token_pooling`. embedding_gradient: B × D, gradient: B × L × D."""
     h = states("gradient", gradient, writable=True)
     g = matrix("embedding_gradient", embedding_gradient, like=Matrix(h.cells, h.width, 0, 0))
     struct = gradient_struct(h.address, h.token_stride, h.cell_stride, gradient_scale, accumulate)
@@ -180,7 +173,7 @@ def token_pooling_gradient(
 
 
 def weighted_token_pooling(token_states: FloatArray, weights: FloatArray) -> FloatArray:
-    """K weighted sums of tokens per cell: u_bk = Σₗ v_bkl h_bl. Weights multiply, they do not select.
+    """K weighted sums of tokens per cell: u_bk = Σₗ v_bkl h_bl. Weights multiply; they do not select.
 
     token_states: B × L × D, weights: B × K × L. Returns B × K × D.
 
@@ -225,10 +218,10 @@ def weighted_token_pooling_gradient(
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> None:
-    """Carries a gradient of the sums, B × K × D, back to the states (B × L × D) and the weights (B × K × L).
+    """The backward pass of weighted sums, with respect to the states (B × L × D) and the weights (B × K × L).
 
-    ``normalized`` is what :func:`normalized_weighted_token_pooling` returned, if the gradient is that of
-    normalised sums. Only the gradients that are given an array are computed.
+    embedding_gradient: B × K × D. For normalized sums, ``normalized`` is the result of
+    :func:`normalized_weighted_token_pooling`. Computes only the gradients that have an array.
     """
     h = states("token_states", token_states)
     v, count = weights_of(weights, h)
@@ -245,7 +238,7 @@ def weighted_token_pooling_gradient(
         form = "normalized_"
         embeddings = rows_of("normalized.embeddings", normalized.embeddings, pooled)
         middle = [*embeddings[2:], block("normalized.norms", normalized.norms, pooled[:2], DOUBLE)]
-    # Every check comes before the first call, which writes.
+    # Check everything before the first call writes.
     scale, accumulate = real("gradient_scale", gradient_scale), flag("accumulate", accumulate)
     calls: list[tuple[str, tuple[int, ...], _abi.Gradient]] = []
     if states_gradient is not None:
@@ -268,13 +261,13 @@ def weighted_token_pooling_gradient(
 
 
 def refuse_overlaps(outputs: dict[str, FloatArray | None], inputs: dict[str, FloatArray]) -> None:
-    """What the library cannot see, because each of two calls has only one of the outputs."""
+    """Finds overlaps that the library cannot: each of its two calls has one of the outputs."""
     seen = dict(inputs)
     for name, array in outputs.items():
         if array is None:
             continue
         for other, given in seen.items():
-            # The first look is quick, and is all where the arrays are apart.
+            # The first test is fast and sufficient for arrays that are apart.
             if np.may_share_memory(array, given) and np.shares_memory(array, given):
                 raise OverlapError(f"{name} shares memory with {other}; expected memory of its own")
         seen[name] = array
@@ -292,5 +285,5 @@ def weights_of(weights: FloatArray, h: States) -> tuple[Matrix, int]:
 
 
 def rows_of(name: str, array: FloatArray, shape: tuple[int, int, int]) -> Matrix:
-    """An array of three dimensions as a matrix whose rows are those of all cells."""
+    """An array of three dimensions as a matrix with the rows of all cells."""
     return Matrix(shape[0] * shape[1], shape[2], block(name, array, shape, FLOAT), shape[2])

@@ -1,25 +1,26 @@
-"""FastLoss for PyTorch: scGPT's losses under their own names and signatures, value and gradient in one pass.
+"""FastLoss for PyTorch: scGPT's losses with their names and signatures, value and gradient in one pass.
 
     from fastloss.torch import masked_mse_loss, criterion_neg_log_bernoulli
 
-What holds for all of them:
+These rules hold for every function:
 
-- Tensors are float32 on the CPU; contiguous ones, and rows of two dimensions that lie apart, are read where
-  they are, others are copied first. Other devices, types and layouts are an :class:`~fastloss.ArrayError`
-  that names the argument. Targets of other real types are converted. Bool masks are taken as they are; masks
-  of other real types may hold 0 and 1 and are converted. Labels are int64, and converted, or int32.
-- Numbers are finite and fit a float32: :class:`~fastloss.InvalidParameterError` for others.
-- Losses are float32 on the CPU, whatever PyTorch's default device and type are.
-- Differentiable once, in the arguments named `input`, `cell_emb`, `cell1`, `cell2`, `logits` and (for the
-  MSE) `target`; the gradients are computed in the forward pass, if any is needed. A mask that requires
-  gradients is an error, because it would get none. The gradients that come back are the caller's, to be
-  changed in place.
-- Where upstream multiplies by the mask, FastLoss selects: NaN outside the mask has no effect. An empty mask
-  gives NaN, and NaN gradients, as upstream; only ignored labels give NaN, and gradients of 0, as PyTorch.
-- They work in eager mode, under torch.compile(fullgraph=True) and in make_fx: `torch.ops.fastloss` has them
-  as custom operators. The transforms of torch.func and forward-mode differentiation are an ArrayError, and
-  torch.jit.trace is a FastLossError: none of them would see what the library computes.
-- The GIL is released. :func:`fastloss.set_workers` sets the number of threads, which is not PyTorch's.
+- Tensors are float32 on the CPU. Contiguous tensors, and matrices with gaps between rows, are read in place;
+  others are copied first. Other devices, types and layouts are an :class:`~fastloss.ArrayError`. Targets of
+  other real types are converted. Masks are bool, or of another real type with the values 0 and 1, which is
+  converted. Labels are int32, or int64, which is converted.
+- Numbers are finite and within the range of float32. Others are an :class:`~fastloss.InvalidParameterError`.
+- Losses are float32 on the CPU and ignore PyTorch's default device and type.
+- Losses are differentiable once, with respect to `input`, `cell_emb`, `cell1`, `cell2`, `logits` and, for the
+  MSE, `target`. The forward pass computes the gradients if any is required. A mask that requires gradients is
+  an error, because it has none. The caller may change the returned gradients in place.
+- Upstream multiplies by the mask; FastLoss selects, so NaN outside the mask has no effect. An empty mask
+  gives NaN and NaN gradients, as upstream. If all labels are ignored, the loss is NaN and the gradient 0, as
+  PyTorch.
+- The functions work in eager mode, with torch.compile(fullgraph=True) and with make_fx, through the custom
+  operators `torch.ops.fastloss`. The transforms of torch.func and forward-mode differentiation are an
+  ArrayError, and torch.jit.trace is a FastLossError, because they cannot trace the library.
+- The GIL is released during the computation. :func:`fastloss.set_workers` sets the number of threads;
+  PyTorch's setting has no effect.
 """
 
 from collections.abc import Mapping
@@ -58,12 +59,12 @@ def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of "the value is not zero" (scGPT: ``scgpt.loss.criterion_neg_log_bernoulli``).
 
-    −Σ m (z log p + (1 − z) log(1 − p)) / Σ m, z = 1 where target > 0, p = input clamped to [2⁻²³, 1 − 2⁻²³],
-    the gradient 0 beyond.
+    −Σ m (z log p + (1 − z) log(1 − p)) / Σ m, with z = 1 if target > 0, and p = input clamped to
+    [2⁻²³, 1 − 2⁻²³]. Outside this range the gradient is 0.
 
     input (probabilities), target, mask: of one shape, any number of dimensions. Returns a scalar.
 
-    Raises ProbabilityOutOfRangeError, a ValueError as upstream's, for a selected probability that is NaN or
+    Raises ProbabilityOutOfRangeError, a ValueError as in upstream, for a selected probability that is NaN or
     outside [0, 1].
     """
     loss: Tensor = _losses.bernoulli(input, target, mask)
@@ -73,10 +74,9 @@ def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> 
 def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean of |x − t| / (t + 10⁻⁶) over a mask, a metric (scGPT: ``scgpt.loss.masked_relative_error``).
 
-    input, target, mask: of one shape, any number of dimensions. Returns a scalar, which is not
-    differentiable.
+    input, target, mask: of one shape, any number of dimensions. Returns a scalar that is not differentiable.
 
-    Raises EmptySelectionError for an empty mask, where upstream's assertion fails.
+    Raises EmptySelectionError for an empty mask. Upstream's assertion fails.
     """
     error: Tensor = _losses.relative_error(input, target, mask)
     return error
@@ -85,14 +85,13 @@ def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor
 def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
     """ECS: the mean over all pairs of 1 − (C − threshold)² (scGPT: ``loss_ecs`` of ``TransformerModel``).
 
-    C are the cosine similarities of the rows, those below 0 and of a row with itself set to 0. Unweighted:
-    upstream's scripts multiply by 10.
+    C is the matrix of cosine similarities of the rows, with negative elements and the diagonal set to 0. The
+    result has no weight; upstream's scripts multiply by 10.
 
-    A row shorter than 10⁻¹² is divided by 10⁻¹² instead of its norm, and its gradient is dN / 10⁻¹², as that
-    of PyTorch's ``normalize``. A zero row has no positive similarity, hence gradient 0.
+    A row with a norm below 10⁻¹² is divided by 10⁻¹² instead, and its gradient is dN / 10⁻¹², as in PyTorch's
+    ``normalize``. A zero row has no positive similarity, so its gradient is 0.
 
-    cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is stored up to 1,024 rows
-    only.
+    cell_emb: B × D; threshold in [−1, 1]. Returns a scalar. The B × B matrix is stored up to 1,024 rows only.
     """
     loss: Tensor = _losses.elastic(cell_emb, threshold)
     return loss
@@ -101,9 +100,9 @@ def elastic_cell_similarity(cell_emb: Tensor, threshold: float) -> Tensor:
 def contrastive_cell_embedding(cell1: Tensor, cell2: Tensor, temperature: float = 0.5) -> Tensor:
     """CCE: cross-entropy of cos(cell1ᵢ, cell2ⱼ) / temperature against j = i (scGPT: ``loss_cce``).
 
-    A row E shorter than 10⁻⁸ is divided by 10⁻⁸ instead of its norm, N = E / 10⁻⁸, and its gradient is
-    (dN − u(N·dN)) / 10⁻⁸ with u = E / ‖E‖, as that of PyTorch's ``cosine_similarity``. That of a zero row is
-    dN / 10⁻⁸, which need not be 0.
+    A row E with a norm below 10⁻⁸ is divided by 10⁻⁸ instead, N = E / 10⁻⁸, and its gradient is (dN −
+    u(N·dN)) / 10⁻⁸ with u = E / ‖E‖, as in PyTorch's ``cosine_similarity``. The gradient of a zero row is dN
+    / 10⁻⁸, which may be nonzero.
 
     cell1, cell2: B × D, two encodings of the same cells. Returns a scalar. The B × B matrix is never stored.
     """
@@ -116,15 +115,14 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits: B × C; labels: B, int64 or int32. Returns a scalar.
 
-    Raises LabelOutOfRangeError, an IndexError as PyTorch's, for another label outside 0 … C − 1.
+    Raises LabelOutOfRangeError, an IndexError as in PyTorch, for any other label outside 0 … C − 1.
     """
     loss: Tensor = _losses.cross_entropy(logits, labels)
     return loss
 
 
 class Reversal(torch.autograd.Function):
-    """The identity, whose gradient changes its sign. No kernel of FastLoss's: one multiplication is PyTorch's
-    own."""
+    """The identity with the gradient times −lambd, multiplied by PyTorch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lambd: float) -> Tensor:
@@ -137,9 +135,9 @@ class Reversal(torch.autograd.Function):
 
 
 def grad_reverse(x: Tensor, lambd: float = 1.0) -> Tensor:
-    """The identity; the gradient is multiplied by −lambd (scGPT: ``scgpt.model.grad_reverse``).
+    """The identity with the gradient times −lambd (scGPT: ``scgpt.model.grad_reverse``).
 
-    x: any shape, device and floating type; lambd: a finite number. Returns a view of it.
+    x: any shape, device and floating type; lambd: a finite number. Returns a view of x.
 
     Raises ArrayError in forward-mode differentiation and in the transforms of torch.func.
     """
@@ -152,12 +150,12 @@ def grad_reverse(x: Tensor, lambd: float = 1.0) -> Tensor:
 
 
 class IntegrationLoss(NamedTuple):
-    """What a training step needs, and what it logs."""
+    """The loss of a training step, and its terms for the log."""
 
-    #: The weighted sum: a scalar, the only part with a gradient.
+    #: The weighted sum: a scalar with a gradient.
     total: Tensor
-    #: Every term that is on, as scGPT logs it: "mse", "nzlp", "mvc", "mvc_nzlp", "cls", "ecs" after its
-    #: weight, "dab" before; and "mre", the masked relative error. Scalars without gradients.
+    #: The enabled terms as scGPT logs them: "mse", "nzlp", "mvc", "mvc_nzlp", "cls" and "ecs" with their
+    #: weights, "dab" without; and "mre", the masked relative error. Scalars without gradients.
     terms: dict[str, Tensor]
 
 
@@ -175,23 +173,23 @@ def integration_loss(
     dab_weight: float = 1.0,
     cls_weight: float = 1.0,
 ) -> IntegrationLoss:
-    """scGPT's objective for integration, all terms and gradients from one fused call.
+    """scGPT's objective for integration: all terms and gradients in one call.
 
     MSE + [explicit_zero_prob] NLL + [gepc] MSE + [both] NLL + ecs_weight · ECS + dab_weight · DAB +
     cls_weight · CLS
 
-    outputs: what scGPT's ``TransformerModel`` returns. Needed are "mlm_output", with explicit_zero_prob
-        "mlm_zero_probs", with gepc "mvc_output" and with both "mvc_zero_probs", all B × L; "cell_emb", B × D,
-        if ecs_threshold > 0; "dab_output", B × batches, if there are batch labels; "cls_output", B × types,
-        if there are cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: ECS is computed
-        here, from "cell_emb".
-    target_values: B × L. masked_positions: B × L, true where the losses look. Labels: B. None of them may
+    outputs: the output of scGPT's ``TransformerModel``. Required are "mlm_output", with explicit_zero_prob
+        "mlm_zero_probs", with gepc "mvc_output", and with both "mvc_zero_probs", all B × L; "cell_emb", B ×
+        D, if ecs_threshold > 0; "dab_output", B × batches, with batch labels; "cls_output", B × types, with
+        cell-type labels. Call the model with ``MVC=True`` and ``ECS=False``: this function computes ECS from
+        "cell_emb".
+    target_values: B × L. masked_positions: B × L, true for selected elements. Labels: B. None of them may
         require gradients.
-    ecs_threshold: 0 or less switches ECS off, as upstream's ``ecs_thres``.
+    ecs_threshold: 0 or less disables ECS, as upstream's ``ecs_thres``.
 
-    The gradient of "dab_output" is the discriminator's; the model's own gradient reversal does the rest.
+    The gradient of "dab_output" is the discriminator's. The model's gradient reversal changes its sign.
 
-    Raises FastLossError for an output that is missing, and what the single losses raise.
+    Raises FastLossError for a missing output, and the errors of the terms' losses.
     """
 
     zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
@@ -210,7 +208,7 @@ def integration_loss(
     for name, on in chosen.items():
         if on and outputs.get(name) is None:
             raise FastLossError(
-                f"outputs has no {name!r}, which is needed {REASONS[name]}; it has {sorted(outputs)}"
+                f"outputs has no {name!r}, which is required {REASONS[name]}; it has {sorted(outputs)}"
             )
     total, terms = _losses.integration(
         *(outputs[name] if on else None for name, on in chosen.items()),
@@ -225,7 +223,7 @@ def integration_loss(
     return IntegrationLoss(total, dict(zip([*names, "mre"], terms.unbind(), strict=True)))
 
 
-#: When each output is needed.
+#: When each output is required.
 REASONS = {
     "mlm_output": "always",
     "mlm_zero_probs": "with explicit_zero_prob=True",

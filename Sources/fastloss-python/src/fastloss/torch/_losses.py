@@ -1,4 +1,4 @@
-"""The computations behind `fastloss.torch`: tensors in, one call of the library, tensors out."""
+"""The computations of `fastloss.torch`: tensors in, one call of the library, tensors out."""
 
 import functools
 from collections.abc import Sequence
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import _abi, objective
-from .._abi import EMPTY_RULES, REDUCTIONS, sized
-from .._library import fail, library, masked_options, workspace
+from .._library import NAMES, TERM_NAMES, fail, library, masked_options, sized, workspace
 from .._parameters import real
-from ..errors import ShapeError
+from ..errors import EmptySelectionError, ShapeError
 from ._operators import Operator, Outcome
 from ._tensors import (
     CPU,
@@ -31,13 +30,15 @@ from ._tensors import (
 
 __all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
 
-MEAN = REDUCTIONS["mean"]
-#: Nothing selected is NaN, as PyTorch's own arithmetic has it; for a metric it is an error, as upstream's
-#: assertion.
-NAN, ERROR = EMPTY_RULES["nan"], EMPTY_RULES["error"]
+MEAN = _abi.REDUCTION_MEAN
+#: A loss without selected elements is NaN, as in PyTorch. For the metric it is an error, as in upstream.
+NAN, ERROR = _abi.EMPTY_NAN, _abi.EMPTY_ERROR
 DROP_IN = masked_options(MEAN, NAN)
 METRIC = masked_options(MEAN, ERROR)
-IGNORED_LABEL = -100
+
+#: scGPT's names of the parameters, for messages.
+MASKED_NAMES = {"predictions": "input", "targets": "target"}
+EMBEDDING_NAMES = {"embeddings": "cell_emb", "first": "cell1", "second": "cell2"}
 
 
 def scalar(value: float) -> Tensor:
@@ -45,7 +46,7 @@ def scalar(value: float) -> Tensor:
 
 
 def like(tensor: Tensor) -> Tensor:
-    """Memory for a gradient: contiguous, whatever the strides of the tensor."""
+    """Contiguous memory for the gradient of a tensor."""
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
@@ -76,7 +77,7 @@ def check_values(input: Tensor, target: Tensor) -> None:
 
 
 def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three tensors of one shape whose elements follow each other; copies only where they have to be."""
+    """Three contiguous tensors of one shape, copied only if necessary."""
     check_values(input, target)
     return contiguous(input), contiguous(as_float(target)), mask_like("mask", mask, input.shape, "input")
 
@@ -84,7 +85,7 @@ def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor,
 def masked(
     function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor
 ) -> tuple[Tensor, ...]:
-    """Runs a masked loss over all elements as one row: the shape does not matter to it."""
+    """Runs a masked loss over all elements as one row: the loss does not depend on the shape."""
     count = input.numel()
     place = gradient_struct(gradient, count)
     loss = _abi.LossValue()
@@ -103,7 +104,7 @@ def masked(
         addressof(loss),
     )
     if status:
-        fail(status)
+        fail(status, MASKED_NAMES)
     return (scalar(loss.value),)
 
 
@@ -111,7 +112,7 @@ def compute_mse(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Ten
     input, target, mask = values(input, target, mask)
     gradient = torch.empty_like(input) if wanted[0] or wanted[1] else None
     results = masked(library.fastloss_masked_mse, gradient, input, target, mask)
-    # The difference is squared, so the target's gradient is the input's with the other sign.
+    # The gradient of the target is the negative gradient of the input.
     target_gradient = gradient.neg() if gradient is not None and wanted[1] else None
     return results, (gradient if wanted[0] else None, target_gradient)
 
@@ -139,8 +140,10 @@ def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor
         workspace(),
         addressof(loss),
     )
+    if status == _abi.ERROR_EMPTY_SELECTION:
+        raise EmptySelectionError("mask selects no element; expected at least one", status)
     if status:
-        fail(status)
+        fail(status, MASKED_NAMES)
     return (scalar(loss.value),), ()
 
 
@@ -170,7 +173,7 @@ def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) 
     )
     del owner
     if status:
-        fail(status)
+        fail(status, EMBEDDING_NAMES)
     return (scalar(loss.value),), (gradient,)
 
 
@@ -199,12 +202,12 @@ def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, te
     )
     del first_owner, second_owner
     if status:
-        fail(status)
+        fail(status, EMBEDDING_NAMES)
     return (scalar(loss.value),), gradients
 
 
 def check_pair(cell1: Tensor, cell2: Tensor) -> None:
-    # Before the shapes, which not every kind has.
+    # Before the shapes: some kinds of tensors have none.
     check_kind("cell1", cell1, FLOAT)
     check_kind("cell2", cell2, FLOAT)
     if cell1.shape != cell2.shape:
@@ -236,7 +239,7 @@ def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor
     target = labels("labels", target, z.rows)
     gradient = like(logits) if wanted[0] else None
     place = gradient_struct(gradient, z.columns)
-    options = sized(_abi.CrossEntropyOptions, MEAN, NAN, IGNORED_LABEL)
+    options = sized(_abi.CrossEntropyOptions, MEAN, NAN, _abi.IGNORED_LABEL)
     loss = _abi.LossValue()
     status = library.fastloss_cross_entropy(
         *z, address("labels", target), addressof(options), pointer(place), workspace(), addressof(loss)
@@ -260,8 +263,8 @@ cross_entropy = Operator(
 
 # --- The whole objective ------------------------------------------------------------------------------------
 
-#: The model's outputs in the operator's order, each with its name in the C interface and the term that is on
-#: where the output is given.
+#: The model's outputs in the order of the operator's arguments: scGPT's name, the C interface's name, and the
+#: term that the output enables.
 OUTPUTS = (
     ("mlm_output", "gene_predictions", "mse"),
     ("mlm_zero_probs", "gene_nonzero", "nzlp"),
@@ -272,23 +275,30 @@ OUTPUTS = (
     ("dab_output", "batch_logits", "dab"),
 )
 COUNT = len(OUTPUTS)
+OUTPUT_NAMES = {
+    **NAMES,
+    **{field: name for name, field, _ in OUTPUTS},
+    "targets": "target_values",
+    "mask": "masked_positions",
+    "elastic_threshold": "ecs_threshold",
+}
 
 
 @functools.lru_cache(maxsize=64)
 def integration_terms(
     on: tuple[bool, ...], weights: tuple[float, ...], threshold: float
 ) -> tuple[_abi.Objective, list[int]]:
-    """The objective of the terms that are on, and their places in its results."""
+    """The objective of the enabled terms, and their indices in its results."""
     chosen = {term: weight for (_, _, term), flag, weight in zip(OUTPUTS, on, weights, strict=True) if flag}
     total = objective.TotalObjective(chosen, elastic_threshold=threshold, when_empty="nan")
-    return total.struct, [_abi.TERM_NAMES.index(term) for term in chosen]
+    return total.struct, [TERM_NAMES.index(term) for term in chosen]
 
 
 def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
     """Arguments: seven outputs, targets, mask, labels of cell types and of batches, seven weights, β."""
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
-    # Whatever was copied or converted on the way has to live until the call is over.
+    # Copied and converted tensors must live until the end of the call.
     check_kind("target_values", target, REAL)
     target, place = matrix("target_values", as_float(target))
     mask = mask_like("masked_positions", mask, target.shape, "target_values")
@@ -326,7 +336,7 @@ def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
 
     on = tuple([output is not None for output in outputs])
     struct, indices = integration_terms(on, tuple(weights), threshold)
-    value = objective.evaluate(struct, inputs, places if True in wanted else None)
+    value = objective.evaluate(struct, inputs, places if True in wanted else None, OUTPUT_NAMES)
     logged = value.logged
     terms = [logged[index] for index in indices]
     terms.append(value.relative_error)

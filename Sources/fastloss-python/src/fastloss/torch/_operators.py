@@ -1,17 +1,16 @@
-"""How a loss becomes a PyTorch operator.
+"""Makes PyTorch operators of the losses.
 
-Every loss computes its gradients in the same pass as its value, because the gradient of a scalar is only
-scaled by what comes from above. So an operator returns the loss and the gradients; autograd keeps the
-gradients and, in the backward pass, multiplies them by `grad_output`, or hands them on as they are where that
-is 1 and nobody will ask for them again.
+A loss is a scalar, so its backward pass only scales the gradient. Every operator therefore computes its
+gradients in the forward pass and returns them with the loss. Autograd saves them, and the backward pass
+multiplies them by `grad_output`. It skips the multiplication if `grad_output` is 1 and the saved gradients
+are released.
 
-Each exists twice:
+Every loss has two forms:
 
-- as a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd:
-  what torch.compile, torch.export and fake tensors see;
-- as a `torch.autograd.Function` that calls the library directly: what eager mode takes, because the
-  dispatcher's way through a Python operator costs 11 µs more (measured: 27 µs against 16 µs for forward and
-  backward of an empty operator), and a masked MSE of 64 × 1201 takes 14.
+- a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd, for
+  torch.compile, torch.export and fake tensors;
+- a `torch.autograd.Function` that calls the library directly, for eager mode. PyTorch's dispatcher would add
+  11 µs per forward and backward pass; a masked MSE of 64 × 1201 takes 14.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,19 +33,19 @@ from ._tensors import CPU, check_tensor, refuse_transforms, transforms_are_activ
 
 __all__ = ["Operator"]
 
-#: The loss, and what else comes out; then a gradient, or None, for every differentiable argument.
+#: The loss and other results, and for every differentiable argument a gradient or None.
 Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
 
 
-#: The types whose tensors are their numbers and nothing else.
+#: The types whose tensors have no behaviour of their own.
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Once(torch.autograd.Function):
-    """A gradient as it is, which refuses to be differentiated.
+    """The identity on a gradient, with an error in place of a derivative.
 
-    PyTorch's once_differentiable refuses only where `grad_output` requires gradients, which that of a plain
-    loss does not: a second derivative would lack a part without a word.
+    PyTorch's once_differentiable raises its error only if `grad_output` requires gradients. That of a plain
+    loss does not, and a second derivative would silently lack a part.
     """
 
     @staticmethod
@@ -61,7 +60,7 @@ class Once(torch.autograd.Function):
 
 
 class Direct(torch.autograd.Function):
-    """Eager mode: one call of the library forward, at most a multiplication backward."""
+    """Eager mode: one call of the library forward, and at most one multiplication backward."""
 
     @staticmethod
     def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:
@@ -69,7 +68,7 @@ class Direct(torch.autograd.Function):
         wanted = [needs[index + 1] for index in operator.differentiable]
         results, gradients = operator.compute(wanted, *arguments)
         ctx.operator = operator
-        # Not by save_for_backward: their values are not used, only that they require gradients.
+        # Without save_for_backward: the backward pass uses only whether they require gradients.
         ctx.inputs = [arguments[index] for index in operator.differentiable]
         ctx.save_for_backward(*gradients)
         ctx.set_materialize_grads(False)
@@ -84,10 +83,11 @@ class Direct(torch.autograd.Function):
 
 
 def is_one(grad_output: Tensor | None) -> bool:
-    """Whether a multiplication by it can be left out. Most losses end in a sum with weight 1, and on the CPU
-    looking at a number is free.
+    """Whether the backward pass can skip the multiplication.
 
-    Not where the multiplication is recorded to be differentiated, or where a tensor is more than a number.
+    On the CPU the test costs nothing, and most losses end in a sum with weight 1.
+
+    False if autograd records the multiplication, or if the tensor is not a plain number.
     """
     return (
         type(grad_output) is Tensor
@@ -100,17 +100,17 @@ def is_one(grad_output: Tensor | None) -> bool:
 
 
 def handed_over(gradient: Tensor) -> Tensor:
-    """A saved gradient as a result, which is the caller's and may be changed in place.
+    """A saved gradient as a result that the caller may change in place.
 
-    Itself where autograd gives up what it has saved after this pass; else a copy, because the next pass
-    (retain_graph=True) is to find it as it was.
+    Returns the gradient itself if autograd releases it after this pass. With retain_graph=True the next pass
+    needs it, so this returns a copy.
     """
     kept = _get_current_graph_task_keep_graph()
     return gradient.clone() if kept else gradient
 
 
 class Operator:
-    """A loss as a function of tensors, differentiable in some of its arguments."""
+    """A loss as a function of tensors, differentiable with respect to some of its arguments."""
 
     def __init__(
         self,
@@ -123,21 +123,18 @@ class Operator:
         constant: Sequence[str] = (),
     ) -> None:
         """
-        name: of the custom operator, in the namespace `fastloss`.
-        arguments: their schema, without the last one, which says which gradients are wanted.
-        differentiable: the indices of the arguments that gradients are returned for.
-        compute: takes the list of wanted gradients and the arguments.
-        fake: takes the arguments; returns results of the right shapes. Checks what can be checked without
-        data.
-        results: how many tensors come before the gradients; the first is the loss, and the only
-        differentiable one.
-        constant: the names of arguments that upstream's formula has a derivative in and this one has not.
+        name: the name of the custom operator, in the namespace `fastloss`. arguments: the schema of the
+        arguments, without the last one, the flags of the requested gradients. differentiable: the indices of
+        the arguments with gradients. compute: takes the flags of the requested gradients and the arguments.
+        fake: takes the arguments and returns results of the same shapes. Checks everything except the data.
+        results: the number of tensors before the gradients. The first is the loss, the only differentiable
+        one. constant: the names of arguments without a gradient here, but with one in upstream.
         """
         self.differentiable = tuple(differentiable)
         self.compute = compute
         kinds = [argument.split() for argument in arguments.split(", ")]
         self.names = [name for _, name in kinds]
-        #: The arguments that are tensors, with the types that the library reads as they are; and the numbers.
+        #: The tensors, with the types that the library reads directly, and the numbers.
         self.tensors = [
             (index, PLAIN | {type(None)} if kind.endswith("?") else PLAIN)
             for index, (kind, _) in enumerate(kinds)
@@ -155,7 +152,7 @@ class Operator:
         def kernel(*inputs: Any) -> Any:
             *values, wanted = inputs
             if transforms_are_active():
-                # Whoever calls the custom operator itself comes past no other check.
+                # The only check in a direct call of the custom operator.
                 refuse_transforms(zip(self.names, values, strict=True))
             found, gradients = compute(wanted, *values)
             if alone:
@@ -203,7 +200,7 @@ class Operator:
         grad_output: Tensor | None,
         unchanged: bool,
     ) -> list[Tensor | None]:
-        """For every argument the gradient that the forward pass computed, times what comes from above."""
+        """For every argument, the gradient of the forward pass times `grad_output`."""
         places: list[Tensor | None] = [None] * len(self.names)
         if grad_output is None:
             return places
@@ -211,13 +208,14 @@ class Operator:
             if gradient is None:
                 continue
             if torch.is_grad_enabled():
-                # create_graph=True: that the gradient depends on the input is recorded, to be refused later.
+                # create_graph=True: record the dependence on the input, so that a second derivative is an
+                # error.
                 gradient = Once.apply(gradient, input)  # type: ignore[no-untyped-call]
             places[index] = handed_over(gradient) if unchanged else gradient * grad_output
         return places
 
     def __call__(self, *arguments: Any) -> Any:
-        """The loss, or the tuple of results where there are several."""
+        """The loss, or a tuple if there are several results."""
         if torch.compiler.is_compiling():
             return self.dispatch(arguments, self.wanted(arguments))
         if (
@@ -237,10 +235,10 @@ class Operator:
         return results[0] if self.results == 1 else results
 
     def call_with_care(self, arguments: Sequence[Any]) -> Any:
-        """The call where something is not as usual: refused, or sent through PyTorch's dispatcher.
+        """A call with tensor subclasses, transforms or tracers: rejects it, or takes PyTorch's dispatcher.
 
-        That is for subclasses, and for those who follow the operators, as make_fx and fake tensors do: to
-        them the numbers that the library computes behind PyTorch's back would be constants.
+        Tracers such as make_fx and fake tensors follow the dispatcher only. They would record the results of
+        a direct call as constants.
         """
         if _get_tracing_state():
             raise FastLossError(
@@ -254,7 +252,7 @@ class Operator:
                 check_tensor(self.names[index], value)
                 subclass = f"{self.names[index]} is {kind_of(value)}"
         refuse_transforms(zip(self.names, arguments, strict=True))
-        # The dispatcher would have its own words for them.
+        # Before the dispatcher raises an error of its own.
         for index, name in self.numbers:
             real(name, arguments[index])
         try:
@@ -263,31 +261,31 @@ class Operator:
             if subclass is None or isinstance(error, ArrayError):
                 raise
             raise ArrayError(
-                f"{subclass}, a tensor subclass that does not take FastLoss's operators; expected a plain "
+                f"{subclass}, a tensor subclass without support for FastLoss's operators; expected a plain "
                 f"torch.Tensor"
             ) from error
 
     def wanted(self, arguments: Sequence[Any]) -> list[bool]:
-        """Which gradients the forward pass has to compute."""
+        """Whether the forward pass computes each gradient."""
         if not torch.is_grad_enabled():
             return self.nothing
         for index in self.constant:
             if arguments[index].requires_grad:
                 raise ArrayError(
-                    f"{self.names[index]} requires gradients, which FastLoss does not compute for it; "
-                    f"expected a tensor that does not, as .detach() makes it"
+                    f"{self.names[index]} requires gradients, but FastLoss computes none for it; expected a "
+                    f"tensor without, for example from .detach()"
                 )
         return [
             arguments[index] is not None and arguments[index].requires_grad for index in self.differentiable
         ]
 
     def dispatch(self, arguments: Sequence[Any], wanted: list[bool]) -> Any:
-        """Through PyTorch's dispatcher, for whatever has to see the call."""
+        """The call through PyTorch's dispatcher, visible to tracers and subclasses."""
         outputs = self.dispatched(*arguments, wanted)
         results = (outputs,) if isinstance(outputs, Tensor) else outputs[: self.results]
         return results[0] if self.results == 1 else results
 
 
 def nothing() -> Tensor:
-    """What stands for a gradient that is not wanted."""
+    """The placeholder of a gradient that is not computed."""
     return torch.empty(0, dtype=torch.float32, device=CPU)

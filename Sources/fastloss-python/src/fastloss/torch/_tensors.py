@@ -1,4 +1,4 @@
-"""What a tensor has to be before its address is given away, and the few conversions that are made."""
+"""Checks and converts tensors before the library reads their memory."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -55,9 +55,8 @@ REAL = frozenset(
 )
 LABELS = frozenset({torch.int64, torch.int32})
 EXPECTED = {
-    FLOAT: "torch.float32 on the cpu, torch.strided: FastLoss converts nothing here, .float(), .cpu() and "
-    ".to_dense() do",
-    REAL: "real numbers, of a mask true and false or 1 and 0, on the cpu, torch.strided",
+    FLOAT: "torch.float32 on the cpu, torch.strided; convert it with .float(), .cpu() or .to_dense()",
+    REAL: "a real type (for a mask, true and false or 1 and 0) on the cpu, torch.strided",
     LABELS: "torch.int64 or torch.int32 on the cpu, torch.strided",
 }
 
@@ -71,8 +70,7 @@ def check_tensor(name: str, value: Any) -> None:
 
 
 def check_kind(name: str, tensor: Tensor, kinds: frozenset[torch.dtype]) -> None:
-    """One of these element types, dense, on the CPU; real and fake tensors alike. Every tensor passes
-    here."""
+    """Raises unless the tensor has one of the element types and is dense and on the CPU."""
     if tensor.dtype in kinds and tensor.is_cpu and tensor.layout is STRIDED and not tensor.is_nested:
         return
     nested = "nested " if tensor.is_nested else ""
@@ -98,24 +96,24 @@ def check_labels(name: str, tensor: Tensor, count: int) -> None:
 
 
 def transforms_are_active() -> bool:
-    """Whether a tensor may be more than its numbers at the moment: in torch.func, or in forward mode."""
+    """Whether a transform of torch.func or forward-mode differentiation is active."""
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def refuse_transforms(arguments: Iterable[tuple[str, Any]]) -> None:
-    """What a transform has put into a tensor would be lost without a word: it is refused."""
+    """Raises for tensors of a transform. The library would silently drop the transform's part."""
     for name, value in arguments:
         if not isinstance(value, Tensor):
             continue
         if is_functorch_wrapped_tensor(value):
             raise ArrayError(
                 f"{name} is a tensor of a transform of torch.func (vmap, grad, jvp, …); expected a plain "
-                f"one: FastLoss's losses cannot be transformed, PyTorch's own operations can"
+                f"tensor, because FastLoss's losses do not support transforms"
             )
         if forward_ad.unpack_dual(value).tangent is not None:  # type: ignore[no-untyped-call]
             raise ArrayError(
-                f"{name} has a tangent of forward-mode automatic differentiation; expected a tensor without: "
-                f"FastLoss's losses have derivatives in reverse mode alone"
+                f"{name} has a tangent of forward-mode automatic differentiation; expected a tensor without, "
+                f"because FastLoss's losses support reverse mode only"
             )
 
 
@@ -123,46 +121,46 @@ def refuse_transforms(arguments: Iterable[tuple[str, Any]]) -> None:
 
 
 def address(name: str, tensor: Tensor) -> int:
-    """Where the elements lie. Not 0, which would mean that nothing was given."""
+    """The address of the elements. Raises if it is 0, which the library reads as an absent input."""
     location = tensor.data_ptr()
     if not location and tensor.numel():
         raise ArrayError(
-            f"{name} has no memory for its {tensor.numel()} elements; expected a tensor that has its storage"
+            f"{name} has no memory for its {tensor.numel()} elements; expected a tensor with storage"
         )
     return location
 
 
 def as_float(tensor: Tensor) -> Tensor:
-    """Float32; the tensor itself if it is."""
+    """The tensor as float32, without a copy if it is one."""
     return tensor if tensor.dtype is torch.float32 else tensor.to(torch.float32)
 
 
 def contiguous(tensor: Tensor) -> Tensor:
-    """The tensor itself if its elements follow each other, else a copy."""
+    """The tensor if it is contiguous, otherwise a contiguous copy."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
-    """A contiguous bool mask of that shape. Bool masks are taken as they are; others have to hold 0 and 1
-    alone."""
+    """A contiguous bool mask of the shape. Masks of other types must hold only 0 and 1."""
     check_mask(name, mask, shape, like)
     if mask.dtype is not torch.bool:
         converted = mask.bool()
         if not torch.equal(converted.to(mask.dtype), mask):
             raise ArrayError(
-                f"{name} holds numbers other than 0 and 1; expected these alone: FastLoss selects by a mask "
-                f"and cannot weigh by it"
+                f"{name} holds numbers other than 0 and 1; expected only these, because a mask selects and "
+                f"does not weight"
             )
         mask = converted
     return mask if mask.is_contiguous() else mask.contiguous()
 
 
 def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
-    """A tensor of 2 dimensions, with the tensor that owns the memory.
+    """A tensor of 2 dimensions as a matrix, and the tensor that owns its memory.
 
-    Rows may lie apart, as those of `layer_output[:, 0, :]` do; if the elements of a row do, a copy is made.
+    Rows may have gaps between them, as in `layer_output[:, 0, :]`. If the elements of a row have, this
+    copies.
     """
     check_kind(name, tensor, FLOAT)
     if tensor.dim() != 2:
@@ -178,9 +176,9 @@ def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
 
 
 def labels(name: str, tensor: Tensor, count: int) -> Tensor:
-    """Contiguous int32 labels; int64, which PyTorch demands elsewhere, is converted."""
+    """Contiguous int32 labels. Converts int64, the type of PyTorch's labels."""
     check_labels(name, tensor, count)
     if tensor.dtype is torch.int64:
-        # Clamped first, so that what no int32 can hold stays out of range instead of wrapping into it.
+        # Clamp first: labels beyond int32 must stay out of range instead of wrapping around.
         tensor = tensor.clamp(INT32_MIN, INT32_MAX).to(torch.int32)
     return tensor if tensor.is_contiguous() else tensor.contiguous()
