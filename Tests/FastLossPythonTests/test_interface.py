@@ -65,7 +65,7 @@ FUNCTION = "FASTLOSS_API int32_t fastloss_abi_version(void);\n"
             FUNCTION,
             FUNCTION + "FASTLOSS_API float\nfastloss_new(const bool *mask,\n    double value);\n",
             "Sources/fastloss-python/src/fastloss/_abi.py",
-            '"fastloss_new": (c_float, [\n        c_void_p, c_double]),',
+            '"fastloss_new": (c_float, [c_void_p, c_double]),',
         ),
         (
             FUNCTION,
@@ -112,6 +112,16 @@ def test_additions_reach_the_files(copy: pathlib.Path, old: str, new: str, file:
             "    int64_t selected_count;\n",
             "    int64_t selected_count;\n    int64_t more;\n",
             "was 16 and is now 24",
+        ),
+        (
+            "FASTLOSS_API const char *fastloss_version(void);\n",
+            "",
+            "fastloss_version was c_char_p, [] and is now gone",
+        ),
+        (
+            "FASTLOSS_API int64_t fastloss_workspace_workers(const",
+            "FASTLOSS_API int64_t fastloss_workspace_workers(int32_t unit, const",
+            "was c_int64, [c_void_p] and is now c_int64, [c_int32, c_void_p]",
         ),
         (
             "FASTLOSS_REDUCTION_SUM = 1",

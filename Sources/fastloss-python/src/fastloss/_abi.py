@@ -172,24 +172,15 @@ class ObjectiveValue(Structure):
 #: The result type and the argument types of every function. Pointers to structs are plain addresses: the
 #: callers keep the structs alive, and ctypes skips a check.
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
-    "fastloss_abi_version": (c_int32, [
-        ]),
-    "fastloss_version": (c_char_p, [
-        ]),
-    "fastloss_describe": (c_size_t, [
-        c_char_p, c_size_t]),
-    "fastloss_status_name": (c_char_p, [
-        c_int32]),
-    "fastloss_last_error": (c_char_p, [
-        ]),
-    "fastloss_workspace_create": (c_int32, [
-        c_int64, c_void_p]),
-    "fastloss_workspace_destroy": (None, [
-        c_void_p]),
-    "fastloss_workspace_byte_count": (c_size_t, [
-        c_void_p]),
-    "fastloss_workspace_workers": (c_int64, [
-        c_void_p]),
+    "fastloss_abi_version": (c_int32, []),
+    "fastloss_version": (c_char_p, []),
+    "fastloss_describe": (c_size_t, [c_char_p, c_size_t]),
+    "fastloss_status_name": (c_char_p, [c_int32]),
+    "fastloss_last_error": (c_char_p, []),
+    "fastloss_workspace_create": (c_int32, [c_int64, c_void_p]),
+    "fastloss_workspace_destroy": (None, [c_void_p]),
+    "fastloss_workspace_byte_count": (c_size_t, [c_void_p]),
+    "fastloss_workspace_workers": (c_int64, [c_void_p]),
     "fastloss_masked_mse": (c_int32, [
         c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p,
         c_void_p, c_void_p]),
@@ -253,26 +244,15 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "fastloss_normalized_weighted_token_pooling_weights_gradient": (c_int32, [
         c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p,
         c_int64, c_int64, c_void_p, c_void_p]),
-    "fastloss_term_name": (c_char_p, [
-        c_int32]),
-    "fastloss_objective_enable": (c_int32, [
-        c_void_p, c_int32, c_float]),
-    "fastloss_objective_disable": (c_int32, [
-        c_void_p, c_int32]),
-    "fastloss_objective_integration": (c_int32, [
-        c_void_p, c_bool, c_bool, c_float, c_float]),
-    "fastloss_objective_annotation": (c_int32, [
-        c_void_p]),
-    "fastloss_objective_perturbation": (c_int32, [
-        c_void_p]),
-    "fastloss_objective_multi_omics": (c_int32, [
-        c_void_p]),
-    "fastloss_objective_generative_pretraining": (c_int32, [
-        c_void_p, c_bool]),
-    "fastloss_objective_masked_pretraining": (c_int32, [
-        c_void_p]),
-    "fastloss_objective_scformer": (c_int32, [
-        c_void_p, c_bool, c_bool]),
-    "fastloss_total_objective": (c_int32, [
-        c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_term_name": (c_char_p, [c_int32]),
+    "fastloss_objective_enable": (c_int32, [c_void_p, c_int32, c_float]),
+    "fastloss_objective_disable": (c_int32, [c_void_p, c_int32]),
+    "fastloss_objective_integration": (c_int32, [c_void_p, c_bool, c_bool, c_float, c_float]),
+    "fastloss_objective_annotation": (c_int32, [c_void_p]),
+    "fastloss_objective_perturbation": (c_int32, [c_void_p]),
+    "fastloss_objective_multi_omics": (c_int32, [c_void_p]),
+    "fastloss_objective_generative_pretraining": (c_int32, [c_void_p, c_bool]),
+    "fastloss_objective_masked_pretraining": (c_int32, [c_void_p]),
+    "fastloss_objective_scformer": (c_int32, [c_void_p, c_bool, c_bool]),
+    "fastloss_total_objective": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
 }
