@@ -21,12 +21,12 @@ extension LossError {
         case .emptySelection(let loss, nil):
             """
             \(loss, names): no element is selected; \
-            set when_empty to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN to get a value instead
+            set \(names.emptyRule) to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN to get a value instead
             """
         case .emptySelection(let loss, let row?):
             """
             \(loss, names): no element is selected in row \(row); \
-            set when_empty to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN to get a value instead
+            set \(names.emptyRule) to FASTLOSS_EMPTY_ZERO or FASTLOSS_EMPTY_NAN to get a value instead
             """
         case .labelOutOfRange(let argument, let label, let row, let classes):
             """
@@ -60,6 +60,14 @@ enum Names {
     case function
     /// Those of `fastloss_objective` and its inputs.
     case objective
+
+    /// The member that decides about empty selections.
+    var emptyRule: String {
+        switch self {
+        case .function: "when_empty"
+        case .objective: "the term's when_empty"
+        }
+    }
 
     /// The name in C of a parameter whose name is more than the Swift API's in another spelling.
     func exception(_ name: String) -> String? {

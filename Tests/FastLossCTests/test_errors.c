@@ -483,6 +483,30 @@ static void test_objective(void) {
     CHECK_FAILS(
         fastloss_objective_disable(&objective, -1), FASTLOSS_ERROR_INVALID_ENUMERATION,
         "term is -1, which is not a constant of its enumeration");
+    inputs.batch_logits.data = x;
+    inputs.batch_logits.stride = inputs.batch_count = 2;
+    inputs.batch_labels = labels;
+    labels[0] = labels[1] = FASTLOSS_IGNORED_LABEL;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_BATCH, 1));
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_EMPTY_SELECTION,
+        "cross_entropy of batch_labels: no element is selected; set the term's when_empty to "
+        "FASTLOSS_EMPTY_ZERO "
+        "or FASTLOSS_EMPTY_NAN to get a value instead");
+    inputs.batch_logits.data = x;
+    inputs.batch_logits.stride = inputs.batch_count = 2;
+    inputs.batch_labels = labels;
+    labels[1] = 7;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_BATCH, 1));
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_LABEL_OUT_OF_RANGE,
+        "label 7 in row 1 of batch_labels is neither a class (0 to 1) nor the ignored label");
+    objective.contrastive_temperature = -1;
+    inputs.second_cell_embedding = inputs.cell_embedding;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 1));
+    OBJECTIVE_FAILS(
+        FASTLOSS_ERROR_INVALID_PARAMETER,
+        "contrastive_temperature is -1.0, but it must be above 0 and finite");
     // The loss checks the threshold; the message names the member of the objective.
     objective.elastic_threshold = 2;
     OBJECTIVE_FAILS(

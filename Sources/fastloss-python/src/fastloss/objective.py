@@ -172,7 +172,7 @@ class TotalObjective:
             "scformer", flag("cell_types", cell_types), flag("contrastive", contrastive)
         )
         objective = cls.integration(ecs_threshold=threshold, **parameters)
-        added = {name: weights[name] for name in ("cls", "cce") if name in weights}
+        added = {name: weight for name, weight in weights.items() if name in ("cls", "cce")}
         return replace(objective, weights={**objective.weights, **added})
 
     @functools.cached_property
