@@ -53,10 +53,17 @@ extension CallError {
     /// The message for `fastloss_last_error`. It names parameters, members and constants as the headers do.
     var message: Message {
         switch self {
-        case .loss(let error):
-            error.message(naming: .function)
-        case .objective(let error):
-            error.message(naming: .objective)
+        case .loss(let error): error.message(naming: .function)
+        case .objective(let error): error.message(naming: .objective)
+        default: messageOfCall
+        }
+    }
+
+    /// The message of an error of C alone.
+    private var messageOfCall: Message {
+        switch self {
+        case .loss, .objective:
+            message
         case .missingInput(let term, let input):
             "the term \(nameOfTerm(term)) is enabled, but \(input) is NULL"
         case .weight(let term, let weight):

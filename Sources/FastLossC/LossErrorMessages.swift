@@ -5,7 +5,19 @@ import FastLoss
 
 extension LossError {
     /// The message in the terms of the C interface.
+    ///
+    /// Without optimization, the messages of a `switch` take stack space together. A process without memory cannot
+    /// grow its stack, so the message about that has a function of its own.
     func message(naming names: Names) -> Message {
+        guard case .outOfMemory(let call, let bytes) = self else { return messageOfArguments(names) }
+        return Self.messageOfMemory(call, bytes, names)
+    }
+
+    private static func messageOfMemory(_ call: String, _ bytes: Int, _ names: Names) -> Message {
+        "\(call, names) could not allocate \(bytes) bytes of scratch memory"
+    }
+
+    private func messageOfArguments(_ names: Names) -> Message {
         switch self {
         case .shapeMismatch(let argument, let expected, let actual):
             "\(argument, names) has \(actual) elements, but it must have \(expected)"
@@ -49,7 +61,7 @@ extension LossError {
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
         case .outOfMemory(let call, let bytes):
-            "\(call, names) could not allocate \(bytes) bytes of scratch memory"
+            Self.messageOfMemory(call, bytes, names)
         }
     }
 }
