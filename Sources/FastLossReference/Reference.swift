@@ -11,7 +11,8 @@
 ///   Inside it, NaN and infinity propagate as IEEE 754 says.
 /// - An empty mean is NaN, an empty sum is zero, and the gradient of both is zero.
 /// - Gradient functions overwrite their `inout` arrays, which have the size of the input, and multiply the
-///   gradient (never the value) by `gradientScale`.
+///   gradient (never the value) by `gradientScale`. Task heads have many gradients and return them instead. They
+///   start from ∂L/∂output, which holds every weight and scale of the loss.
 /// - Sizes that do not match are programming errors and trap. The library reports them as typed errors.
 /// - Sums are accumulated in the element type, in index order.
 public enum Reference {
