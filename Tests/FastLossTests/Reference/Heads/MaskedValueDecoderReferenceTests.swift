@@ -91,6 +91,37 @@ import Testing
             summed.stateDict.map { summed[keyPath: $0.array].count } == [9, 3, 64 * 3, 64, 1, 64, 1])
     }
 
+    /// fc1([c; q]) = F_c c + F_q q + b and fc1(c + q) = F c + F q + b: one vector per cell and one per gene.
+    @Test(arguments: try Golden.cases(of: "MaskedValueDecoder").filter { $0.hasInput("fc1.weight") })
+    func hiddenLayerSplitsIntoCellsAndGenes(_ golden: Golden) throws {
+        let head = try MaskedValueDecoderCase<Double>(golden)
+        let (fc1, fc2) = (try #require(head.parameters.fc1), try #require(head.parameters.fc2))
+        let (width, hidden) = (try golden.int("width"), fc1.outputWidth)
+        var ofCells = Reference.Linear<Double>(inputWidth: width, outputWidth: hidden)
+        ofCells.bias = fc1.bias
+        var ofGenes = Reference.Linear<Double>(
+            inputWidth: head.parameters.gene2query.outputWidth, outputWidth: hidden, hasBias: false)
+        if head.parameters.style == .concatQuery {
+            for row in 0..<hidden {
+                let start = row * fc1.inputWidth
+                for i in 0..<width { ofCells.weight[row * width + i] = fc1.weight[start + i] }
+                for i in 0..<hidden { ofGenes.weight[row * hidden + i] = fc1.weight[start + width + i] }
+            }
+        } else {
+            (ofCells.weight, ofGenes.weight) = (fc1.weight, fc1.weight)
+        }
+        let queries = Reference.Activation.sigmoid.value(
+            input: head.parameters.gene2query.value(input: head.geneTable.weight))
+        let (cells, genes) = (ofCells.value(input: head.cellEmbeddings), ofGenes.value(input: queries))
+        let sums = head.genes.enumerated().flatMap { position, gene in
+            (0..<hidden).map { cells[position / head.tokens * hidden + $0] + genes[Int(gene) * hidden + $0] }
+        }
+        let activated = try #require(head.parameters.hiddenActivation).value(input: sums)
+        expectNormwise(
+            actual: fc2.value(input: activated), oracle: head.outputs.predictions,
+            tolerance: Tolerances.oracleNormwise)
+    }
+
     /// The inner product with one query per distinct gene and one product with W per cell.
     @Test(
         arguments: try Golden.cases(of: "MaskedValueDecoder").filter { $0.name.hasPrefix("inner product") })
