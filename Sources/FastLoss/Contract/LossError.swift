@@ -71,26 +71,26 @@ extension LossError {
         case .emptySelection(let loss, nil):
             """
             \(loss) has nothing to average: no element is selected \
-            (choose whenEmpty: .zero or .nan to get a value instead)
+            (the EmptySelectionRule .zero or .nan gives a value instead)
             """
         case .emptySelection(let loss, let row?):
             """
             \(loss) has nothing to average in row \(row): no element is selected \
-            (choose whenEmpty: .zero or .nan to get a value instead)
+            (the EmptySelectionRule .zero or .nan gives a value instead)
             """
         case .labelOutOfRange(let argument, let label, let row, let classes):
             "label \(label) in row \(row) of \(argument) is neither a class (0 to \(classes - 1)) nor the ignored label"
         case .probabilityOutOfRange(let argument, let probability, let index):
             """
             probability \(probability) at element \(index) of \(argument) is not in [0, 1]; \
-            output buffers of this call hold unspecified values (use the logit form for logits)
+            output buffers of this call hold unspecified values (for logits, use BernoulliNLL.Form.logits)
             """
         case .overlappingBuffers(let output, let other):
             "output \(output) shares memory with \(other)"
         case .missingInput(let term, let argument):
-            "the objective's term \(term) is on, but \(argument) was not given"
+            "the objective's term .\(term) is on, but its input \(argument) is nil"
         case .gradientWithoutInput(let gradient):
-            "a buffer was given for \(gradient), but not the input that it is the gradient of"
+            "\(gradient) has a buffer, but its input is nil"
         case .notFinite(let argument, let value, let index):
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):

@@ -166,7 +166,7 @@ extension MaskedMetric {
         let pass = try MaskedPass(targets: targets, mask: mask, count: predictions.count)
         var reduced = try MaskedPass.Reduced(pass, terms: 1, reduction: reduction, in: &layout)
         reduced.add(try pass.term(kernel, predictions: predictions, gradient: gradient))
-        try reduced.select(workers: layout.workers, whenEmpty: whenEmpty)
+        try reduced.select(workers: layout.workers, whenEmpty: whenEmpty, named: kernel.name)
         return ReducedLossPlan(name: kernel.name, reduced: reduced)
     }
 

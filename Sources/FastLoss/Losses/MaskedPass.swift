@@ -97,10 +97,12 @@ extension MaskedPass {
         }
 
         /// Counts the selected elements, after all other checks: it is the one that reads an array.
-        mutating func select(workers: Int, whenEmpty: EmptySelectionRule) throws(LossError) {
+        mutating func select(
+            workers: Int, whenEmpty: EmptySelectionRule, named loss: String
+        ) throws(LossError) {
             selectedCount = pass.countSelected(workers: workers)
             guard selectedCount == 0 else { return }
-            emptyValue = try whenEmpty.value(loss: terms[0]?.kernel.name ?? "", row: nil)
+            emptyValue = try whenEmpty.value(loss: loss, row: nil)
         }
 
         /// The reduced losses, in the order of the terms.

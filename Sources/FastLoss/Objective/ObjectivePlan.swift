@@ -4,43 +4,104 @@
 import CFastLossKernels
 
 extension TotalObjective {
-    /// The total, every term and the relative error.
+    /// The total, every term and the relative error, from spans.
     ///
     /// - Parameters:
-    ///   - inputs: the model's outputs and what they are to match.
+    ///   - inputs: the model's outputs and their targets.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: an input that a term needs and that is missing; whatever the terms' own
-    ///   losses throw.
+    /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
     public func value(_ inputs: ObjectiveInputs, workspace: Workspace) throws(LossError) -> ObjectiveValue {
-        var layout = workspace.layout
-        let plan = try Plan(self, inputs, GradientTable(), in: &layout)
-        return try workspace.run(plan, layout)
+        try value(of: inputs.buffers, workspace)
     }
 
-    /// The total, every term and the relative error, and the total's gradient with respect to every input
-    /// that has a buffer in `gradients`.
+    /// The total, every term and the relative error, from arrays.
     ///
     /// - Parameters:
-    ///   - inputs: the model's outputs and what they are to match.
-    ///   - gradients: a buffer for each gradient that is wanted; none may overlap an input or another buffer.
-    ///   - gradientScale: a finite factor of all gradients.
-    ///   - update: whether the gradients replace what the buffers hold or are added to it.
+    ///   - inputs: the model's outputs and their targets.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(_:workspace:)``; a gradient buffer for an input that was not given; overlap.
-    ///   Except for a probability out of range, nothing has been written then.
+    /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
+    public func value(_ inputs: ObjectiveArrays, workspace: Workspace) throws(LossError) -> ObjectiveValue {
+        defer { withExtendedLifetime(inputs) {} }
+        return try value(of: inputs.buffers, workspace)
+    }
+
+    /// The total, every term and the relative error, from buffer pointers.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs and their targets.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
+    public func value(_ inputs: ObjectiveBuffers, workspace: Workspace) throws(LossError) -> ObjectiveValue {
+        try value(of: inputs, workspace)
+    }
+
+    /// The total, every term and the relative error, and the total's gradients, from spans and into spans.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs and their targets.
+    ///   - gradients: a buffer for each gradient that is wanted; none may overlap an input or another buffer.
+    ///   - gradientScale: a finite factor of all gradients, but of no value: 1 / accumulation steps, loss
+    ///     scaling.
+    ///   - update: whether the gradients replace the buffers' contents or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a buffer whose input is missing;
+    ///   overlap. The buffers are unchanged, unless a probability is out of range.
     public func valueAndGradient(
         _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        var layout = workspace.layout
-        let plan = try plan(
-            inputs, gradients: &gradients, gradientScale: gradientScale, update: update, in: &layout)
-        return try workspace.run(plan, layout)
+        let table = gradients.table(scale: gradientScale, update: update)
+        return try valueAndGradient(of: inputs.buffers, table, workspace)
     }
 
-    /// A plan of the value alone.
+    /// The total, every term and the relative error, and the total's gradients, from arrays and into arrays.
+    ///
+    /// ```swift
+    /// let value = try objective.valueAndGradient(arrays, gradients: &gradients, workspace: workspace)
+    /// ```
+    ///
+    /// Calls allocate no memory after the first, unless a gradient shares its elements with a copy of it.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs and their targets.
+    ///   - gradients: an array for each gradient that is wanted, of its input's size.
+    ///   - gradientScale: a finite factor of all gradients, but of no value: 1 / accumulation steps, loss
+    ///     scaling.
+    ///   - update: whether the gradients replace the arrays' contents or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a gradient whose input is missing. The
+    ///   arrays are unchanged, unless a probability is out of range.
+    public func valueAndGradient(
+        _ inputs: ObjectiveArrays, gradients: inout ObjectiveGradientArrays, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        defer { withExtendedLifetime(inputs) {} }
+        let table = gradients.table(scale: gradientScale, update: update)
+        return try valueAndGradient(of: inputs.buffers, table, workspace)
+    }
+
+    /// The total, every term and the relative error, and the total's gradients, from buffer pointers and
+    /// through buffer pointers.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs and their targets.
+    ///   - gradients: a buffer for each gradient that is wanted; none may overlap an input or another buffer.
+    ///   - gradientScale: a finite factor of all gradients, but of no value: 1 / accumulation steps, loss
+    ///     scaling.
+    ///   - update: whether the gradients replace the buffers' contents or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a buffer whose input is missing;
+    ///   overlap. The buffers are unchanged, unless a probability is out of range.
+    public func valueAndGradient(
+        _ inputs: ObjectiveBuffers, gradients: ObjectiveGradientBuffers, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try valueAndGradient(of: inputs, gradients.table(scale: gradientScale, update: update), workspace)
+    }
+
+    /// A plan of the value.
     package func plan(_ inputs: ObjectiveInputs, in layout: inout ScratchLayout) throws(LossError) -> Plan {
-        try Plan(self, inputs, GradientTable(), in: &layout)
+        try Plan(self, inputs.buffers, GradientTable(), in: &layout)
     }
 
     /// A plan of the value and the gradients.
@@ -49,7 +110,21 @@ extension TotalObjective {
         update: GradientUpdate, in layout: inout ScratchLayout
     ) throws(LossError) -> Plan {
         try Plan(
-            self, inputs, GradientTable(&gradients, scale: gradientScale, update: update), in: &layout)
+            self, inputs.buffers, gradients.table(scale: gradientScale, update: update), in: &layout)
+    }
+
+    private func value(
+        of inputs: ObjectiveBuffers, _ workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try valueAndGradient(of: inputs, GradientTable(), workspace)
+    }
+
+    private func valueAndGradient(
+        of inputs: ObjectiveBuffers, _ gradients: GradientTable, _ workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        var layout = workspace.layout
+        let plan = try Plan(self, inputs, gradients, in: &layout)
+        return try workspace.run(plan, layout)
     }
 }
 
@@ -69,7 +144,7 @@ extension TotalObjective {
         package var name: String { "TotalObjective" }
 
         fileprivate init(
-            _ objective: TotalObjective, _ inputs: ObjectiveInputs, _ gradients: GradientTable,
+            _ objective: TotalObjective, _ inputs: ObjectiveBuffers, _ gradients: GradientTable,
             in layout: inout ScratchLayout
         ) throws(LossError) {
             self.objective = objective
@@ -117,43 +192,50 @@ extension TotalObjective.Plan {
 
     /// The terms over targets and mask, in one pass, with the relative error.
     private func planValues(
-        _ inputs: ObjectiveInputs, in layout: inout ScratchLayout
+        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.Reduced? {
         let terms = ObjectiveTerm.valueTerms
         var count = weights.maskedGene == nil ? 0 : 1
-        for index in terms.indices where weights[terms[index]] != nil { count += 1 }
-        guard count > 0 else { return nil }
+        var first: ObjectiveTerm?
+        for index in terms.indices where weights[terms[index]] != nil {
+            count += 1
+            first = first ?? terms[index]
+        }
+        guard let first else { return nil }
 
+        let targets = try inputs.required(.targets, by: first)
+        let mask = inputs.mask
         let pass = try MaskedPass(
-            targets: inputs.targets, mask: inputs.mask, count: inputs.shape.checkedCount())
+            targets: targets.span, mask: mask?.span, count: inputs.shape.checkedCount())
         var values = try MaskedPass.Reduced(pass, terms: count, reduction: .mean, in: &layout)
         for index in terms.indices {
             let term = terms[index]
             guard let weight = weights[term] else { continue }
+            let predictions = try inputs.required(term.predictions, by: term)
             values.add(
                 try pass.term(
-                    objective.kernel(of: term), predictions: inputs.predictions(of: term),
-                    named: term.argument,
-                    gradient: term.gradient.flatMap { gradients.output($0, weight: weight) }))
+                    objective.kernel(of: term), predictions: predictions.span, named: term.predictions.name,
+                    gradient: gradients.output(term.gradient, weight: weight)))
         }
         if weights.maskedGene != nil {
+            let predictions = try inputs.required(.genePredictions, by: .maskedGene)
             values.add(
                 try pass.term(
-                    MaskedRelativeError().kernel, predictions: inputs.predictions(of: .maskedGene),
-                    named: ObjectiveTerm.maskedGene.argument))
+                    MaskedRelativeError().kernel, predictions: predictions.span,
+                    named: InputSlot.genePredictions.name))
         }
-        try values.select(workers: layout.workers, whenEmpty: objective.whenMaskEmpty)
+        try values.select(workers: layout.workers, whenEmpty: objective.whenMaskEmpty, named: name)
         return values
     }
 
     private func planCellType(
-        _ inputs: ObjectiveInputs, in layout: inout ScratchLayout
+        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> CrossEntropy.Plan? {
         guard let weight = weights.cellType else { return nil }
         let cellTypes = try inputs.classification(of: .cellType)
         try checkCount(InputSlot.cellTypeLabels.name, cellTypes.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.cellTypes, logits: cellTypes.logits, labels: cellTypes.labels,
+            objective.cellTypes, logits: cellTypes.logits.span, labels: cellTypes.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.cellTypeLogits.name, labels: InputSlot.cellTypeLabels.name,
                 loss: "CrossEntropy of cellTypes.labels"),
@@ -161,7 +243,7 @@ extension TotalObjective.Plan {
     }
 
     private func planBatch(
-        _ inputs: ObjectiveInputs, in layout: inout ScratchLayout
+        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> CrossEntropy.Plan? {
         guard let weight = weights.batch else { return nil }
         let reversal = objective.domainAdversarial.reversal
@@ -169,7 +251,8 @@ extension TotalObjective.Plan {
         let batches = try inputs.classification(of: .batch)
         try checkCount(InputSlot.batchLabels.name, batches.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.domainAdversarial.crossEntropy, logits: batches.logits, labels: batches.labels,
+            objective.domainAdversarial.crossEntropy, logits: batches.logits.span,
+            labels: batches.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.batchLogits.name, labels: InputSlot.batchLabels.name,
                 loss: "CrossEntropy of batches.labels"),
@@ -179,22 +262,24 @@ extension TotalObjective.Plan {
     }
 
     private func planElastic(
-        _ inputs: ObjectiveInputs, in layout: inout ScratchLayout
+        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> ElasticCellSimilarity.Plan? {
         guard let weight = weights.elastic else { return nil }
+        let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
         return try ElasticCellSimilarity.Plan(
-            objective.elasticCellSimilarity, embeddings: inputs.embedding(of: .elastic),
+            objective.elasticCellSimilarity, embeddings: embeddings.span,
             named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
             into: gradients.output(.cellEmbedding, weight: weight), in: &layout)
     }
 
     private func planContrastive(
-        _ inputs: ObjectiveInputs, in layout: inout ScratchLayout
+        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> ContrastiveCellEmbedding.Plan? {
         guard let weight = weights.contrastive else { return nil }
+        let first = try inputs.required(.cellEmbedding, by: .contrastive)
+        let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
         return try ContrastiveCellEmbedding.Plan(
-            objective.contrastiveCellEmbedding, first: inputs.embedding(of: .contrastive),
-            second: inputs.secondEmbedding(),
+            objective.contrastiveCellEmbedding, first: first.span, second: second.span,
             named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
             shape: inputs.embeddingShape,
             into: gradients.output(

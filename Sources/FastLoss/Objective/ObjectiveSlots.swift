@@ -64,31 +64,112 @@ enum GradientSlot: Int, CaseIterable {
     }
 }
 
-// MARK: - Inputs by slot
+// MARK: - Terms by slot
 
-extension ObjectiveInputs {
-    /// The memory of an array, if it was given, and how many elements it has.
-    func memory(_ slot: InputSlot) -> (memory: NamedMemory, count: Int)? {
-        func named<Element: BitwiseCopyable>(_ span: Span<Element>?) -> (memory: NamedMemory, count: Int)? {
-            guard let span else { return nil }
-            return (NamedMemory(slot.name, span.memory), span.count)
-        }
-        return switch slot {
-        case .targets: named(targets)
-        case .mask: named(mask)
-        case .genePredictions: named(genePredictions)
-        case .geneNonzero: named(geneNonzero)
-        case .cellPredictions: named(cellPredictions)
-        case .cellNonzero: named(cellNonzero)
-        case .generatedPredictions: named(generatedPredictions)
-        case .cellEmbedding: named(cellEmbedding)
-        case .secondCellEmbedding: named(secondCellEmbedding)
-        case .cellTypeLogits: named(cellTypes?.logits)
-        case .cellTypeLabels: named(cellTypes?.labels)
-        case .batchLogits: named(batches?.logits)
-        case .batchLabels: named(batches?.labels)
+extension ObjectiveTerm {
+    /// The terms over targets and mask, in the order of upstream's sum.
+    package static var valueTerms: InlineArray<5, ObjectiveTerm> {
+        [.maskedGene, .maskedGeneZero, .cellGene, .cellGeneZero, .generation]
+    }
+
+    /// The predictions that a value term reads.
+    var predictions: InputSlot {
+        switch self {
+        case .maskedGene: .genePredictions
+        case .maskedGeneZero: .geneNonzero
+        case .cellGene: .cellPredictions
+        case .cellGeneZero: .cellNonzero
+        default: .generatedPredictions
         }
     }
+
+    /// The gradient of a value term.
+    var gradient: GradientSlot {
+        switch self {
+        case .maskedGene: .genePredictions
+        case .maskedGeneZero: .geneNonzero
+        case .cellGene: .cellPredictions
+        case .cellGeneZero: .cellNonzero
+        default: .generatedPredictions
+        }
+    }
+
+    /// The case's name, for messages. A literal: Swift allocates memory for the name of a case.
+    var name: String {
+        switch self {
+        case .maskedGene: "maskedGene"
+        case .maskedGeneZero: "maskedGeneZero"
+        case .cellGene: "cellGene"
+        case .cellGeneZero: "cellGeneZero"
+        case .generation: "generation"
+        case .cellType: "cellType"
+        case .contrastive: "contrastive"
+        case .elastic: "elastic"
+        case .batch: "batch"
+        }
+    }
+
+    /// The weight's name, for messages. A literal, as `name`.
+    var weightName: String {
+        switch self {
+        case .maskedGene: "weights.maskedGene"
+        case .maskedGeneZero: "weights.maskedGeneZero"
+        case .cellGene: "weights.cellGene"
+        case .cellGeneZero: "weights.cellGeneZero"
+        case .generation: "weights.generation"
+        case .cellType: "weights.cellType"
+        case .contrastive: "weights.contrastive"
+        case .elastic: "weights.elastic"
+        case .batch: "weights.batch"
+        }
+    }
+}
+
+// MARK: - Inputs by slot
+
+extension ObjectiveBuffers {
+    /// The floats of an input; nil if they are not given.
+    subscript(slot: InputSlot) -> UnsafeBufferPointer<Float>? {
+        switch slot {
+        case .targets: targets
+        case .genePredictions: genePredictions
+        case .geneNonzero: geneNonzero
+        case .cellPredictions: cellPredictions
+        case .cellNonzero: cellNonzero
+        case .generatedPredictions: generatedPredictions
+        case .cellEmbedding: cellEmbedding
+        case .secondCellEmbedding: secondCellEmbedding
+        case .cellTypeLogits: cellTypes?.logits
+        case .batchLogits: batches?.logits
+        case .mask, .cellTypeLabels, .batchLabels: nil
+        }
+    }
+
+    /// The memory of an input; nil if it is not given.
+    func memory(_ slot: InputSlot) -> NamedMemory? {
+        switch slot {
+        case .mask: mask.map { NamedMemory(slot.name, $0) }
+        case .cellTypeLabels: cellTypes.map { NamedMemory(slot.name, $0.labels) }
+        case .batchLabels: batches.map { NamedMemory(slot.name, $0.labels) }
+        default: self[slot].map { NamedMemory(slot.name, $0) }
+        }
+    }
+
+    /// The floats that an enabled term reads.
+    func required(_ slot: InputSlot, by term: ObjectiveTerm) throws(LossError) -> UnsafeBufferPointer<Float> {
+        guard let floats = self[slot] else { throw .missingInput(term: term.name, argument: slot.name) }
+        return floats
+    }
+
+    /// The classification that an enabled term reads.
+    func classification(of term: ObjectiveTerm) throws(LossError) -> ClassificationBuffers {
+        let (classification, argument) = term == .batch ? (batches, "batches") : (cellTypes, "cellTypes")
+        guard let classification else { throw .missingInput(term: term.name, argument: argument) }
+        return classification
+    }
+
+    /// The shape of both cell embeddings.
+    var embeddingShape: MatrixShape { MatrixShape(rows: shape.rows, columns: width) }
 }
 
 // MARK: - Gradients by slot
@@ -99,25 +180,10 @@ struct GradientTable {
     let scale: Float
     let update: GradientUpdate
 
-    /// No gradient is wanted.
-    init() {
-        scale = 1
-        update = .overwrite
-    }
-
-    init(_ gradients: inout ObjectiveGradients, scale: Float, update: GradientUpdate) {
+    /// A table without buffers.
+    init(scale: Float = 1, update: GradientUpdate = .overwrite) {
         self.scale = scale
         self.update = update
-        self[.genePredictions] = gradients.genePredictions?.memory
-        self[.geneNonzero] = gradients.geneNonzero?.memory
-        self[.cellPredictions] = gradients.cellPredictions?.memory
-        self[.cellNonzero] = gradients.cellNonzero?.memory
-        self[.generatedPredictions] = gradients.generatedPredictions?.memory
-        self[.cellEmbedding] = gradients.cellEmbedding?.memory
-        self[.secondCellEmbedding] = gradients.secondCellEmbedding?.memory
-        self[.cellTypeLogits] = gradients.cellTypeLogits?.memory
-        self[.batchLogits] = gradients.batchLogits?.memory
-        self[.reversedBatchLogits] = gradients.reversedBatchLogits?.memory
     }
 
     subscript(slot: GradientSlot) -> UnsafeMutableBufferPointer<Float>? {
@@ -126,15 +192,15 @@ struct GradientTable {
     }
 
     /// Throws where a buffer has no input, not its input's size, or memory that is also an input's or another buffer's.
-    func check(against inputs: ObjectiveInputs) throws(LossError) {
+    func check(against inputs: ObjectiveBuffers) throws(LossError) {
         for slot in GradientSlot.allCases {
             guard let buffer = self[slot] else { continue }
-            guard let input = inputs.memory(slot.input) else {
+            guard let input = inputs[slot.input] else {
                 throw .gradientWithoutInput(gradient: slot.name)
             }
             try checkCount(slot.name, buffer.count, is: input.count)
             let memory = NamedMemory(slot.name, buffer)
-            for other in InputSlot.allCases { try checkNoOverlap(memory, inputs.memory(other)?.memory) }
+            for other in InputSlot.allCases { try checkNoOverlap(memory, inputs.memory(other)) }
             for other in GradientSlot.allCases where other.rawValue < slot.rawValue {
                 try checkNoOverlap(memory, self[other].map { NamedMemory(other.name, $0) })
             }

@@ -9,12 +9,12 @@ import Testing
     /// value.
     @Test(arguments: [
         (
-            LossError.missingInput(term: "mvc", argument: "cellPredictions"),
-            "the objective's term mvc is on, but cellPredictions was not given"
+            LossError.missingInput(term: "cellGene", argument: "cellPredictions"),
+            "the objective's term .cellGene is on, but its input cellPredictions is nil"
         ),
         (
-            .gradientWithoutInput(gradient: "batchLogits"),
-            "a buffer was given for batchLogits, but not the input that it is the gradient of"
+            .gradientWithoutInput(gradient: "gradients.batchLogits"),
+            "gradients.batchLogits has a buffer, but its input is nil"
         ),
         (
             .factorizationFailed(routine: "sgesdd", info: 3),

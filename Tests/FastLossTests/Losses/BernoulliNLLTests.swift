@@ -107,7 +107,7 @@ import Testing
             }
             let message =
                 "probability \(probability) at element \(index) of predictions is not in [0, 1]; "
-                + "output buffers of this call hold unspecified values (use the logit form for logits)"
+                + "output buffers of this call hold unspecified values (for logits, use BernoulliNLL.Form.logits)"
             expectError(message) { () throws(LossError) in
                 _ = try MaskedSubject.probabilities.run(inputs, aggregation)
             }

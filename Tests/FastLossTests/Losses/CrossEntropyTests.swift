@@ -286,7 +286,7 @@ import Testing
         var gradient = [Float](repeating: 6, count: rows * 4)
         expectError(
             "CrossEntropy has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)",
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)",
             .emptySelection(loss: "CrossEntropy", row: nil)
         ) { () throws(LossError) in
             _ = try Self.run(inputs, CrossEntropy(reduction: reduction), gradient: &gradient)

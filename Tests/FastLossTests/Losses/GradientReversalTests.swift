@@ -146,7 +146,7 @@ import Testing
             (
                 [4, 4, 4], [-100, -100], 1,
                 "CrossEntropy has nothing to average: no element is selected "
-                    + "(choose whenEmpty: .zero or .nan to get a value instead)"
+                    + "(the EmptySelectionRule .zero or .nan gives a value instead)"
             ),
         ] {
             var discriminator = [Float](repeating: 6, count: counts[1])

@@ -132,7 +132,7 @@ import Testing
             expectUntouched(
                 subject, inputs, aggregation, throwing: .emptySelection(loss: subject.name, row: row),
                 "\(subject.name) has nothing to average\(place): no element is selected "
-                    + "(choose whenEmpty: .zero or .nan to get a value instead)")
+                    + "(the EmptySelectionRule .zero or .nan gives a value instead)")
         }
     }
 
@@ -142,7 +142,7 @@ import Testing
         expectUntouched(
             subject, inputs, aggregation, throwing: .emptySelection(loss: subject.name, row: nil),
             "\(subject.name) has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)")
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)")
         #expect(try subject.run(inputs, aggregation, whenEmpty: .zero).values == [])
     }
 

@@ -24,7 +24,7 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         ObjectiveSlot.read(by: term).map { slot in
             ObjectiveMistake(
                 name: "\(term) without \(slot)",
-                message: "the objective's term \(term.rawValue) is on, but \(shortName(slot)) was not given"
+                message: "the objective's term .\(term) is on, but its input \(optional(slot)) is nil"
             ) { objective, batch, gradients in
                 for other in ObjectiveTerm.allCases where other != term { objective.weights[other] = nil }
                 batch.inputs[slot] = nil
@@ -33,7 +33,8 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         }
     }
 
-    private static func shortName(_ slot: ObjectiveSlot) -> String {
+    /// The optional member that the input is, or is in.
+    private static func optional(_ slot: ObjectiveSlot) -> String {
         switch slot {
         case .cellTypeLogits: "cellTypes"
         case .batchLogits, .reversedBatchLogits: "batches"
@@ -45,9 +46,7 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
     private static let gradientsWithoutInput = ObjectiveSlot.allCases.map { slot in
         ObjectiveMistake(
             name: "gradient of \(slot) without input",
-            message:
-                "a buffer was given for gradients.\(slot.rawValue), "
-                + "but not the input that it is the gradient of",
+            message: "gradients.\(slot.rawValue) has a buffer, but its input is nil",
             concernsValue: false
         ) { objective, batch, gradients in
             for term in ObjectiveTerm.allCases where ObjectiveSlot.read(by: term).contains(slot.input) {
@@ -153,23 +152,23 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         ) { _, batch, _ in batch.batchLabels[2] = 3 },
         ObjectiveMistake(
             name: "empty mask",
-            message: "MaskedMSE has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+            message: "TotalObjective has nothing to average: no element is selected "
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)"
         ) { _, batch, _ in batch.mask = batch.targets.map { _ in false } },
         ObjectiveMistake(
             name: "only ignored cell types",
             message: "CrossEntropy of cellTypes.labels has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)"
         ) { _, batch, _ in batch.cellTypeLabels = [-100, -100, -100] },
         ObjectiveMistake(
             name: "only ignored batch labels",
             message: "CrossEntropy of batches.labels has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)"
         ) { _, batch, _ in batch.batchLabels = [-100, -100, -100] },
         ObjectiveMistake(
             name: "no cells",
             message: "CrossEntropy of cellTypes.labels has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)"
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)"
         ) { _, batch, gradients in
             batch = .random(cells: 0, tokens: 5, width: 4)
             gradients = batch.untouchedGradients
@@ -233,7 +232,7 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
         batch.inputs[slot]?[index] = probability
         let message =
             "probability \(probability) at element \(index) of \(slot.rawValue) is not in [0, 1]; "
-            + "output buffers of this call hold unspecified values (use the logit form for logits)"
+            + "output buffers of this call hold unspecified values (for logits, use BernoulliNLL.Form.logits)"
         let error = #expect(throws: LossError.self) { try batch.evaluate(TotalObjectiveTests.everything) }
         #expect(error?.description == message)
         let valueError = #expect(throws: LossError.self) {

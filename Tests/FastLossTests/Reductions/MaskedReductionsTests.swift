@@ -246,7 +246,7 @@ extension MaskedReductionsTests {
         #expect(
             error.description
                 == "MaskedReductions.masks has nothing to average in row 2: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)")
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)")
     }
 
     @Test func sizesBeyondBLAS() {

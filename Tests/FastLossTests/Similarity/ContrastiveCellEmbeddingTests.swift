@@ -283,7 +283,7 @@ import Testing
         var (first, second): ([Float], [Float]) = ([], [])
         expectError(
             "ContrastiveCellEmbedding has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)",
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)",
             .emptySelection(loss: "ContrastiveCellEmbedding", row: nil)
         ) { () throws(LossError) in
             _ = try Self.run([], [], shape, firstGradient: &first, secondGradient: &second)

@@ -212,7 +212,7 @@ import Testing
         let shape = MatrixShape(rows: 0, columns: 4)
         expectError(
             "ElasticCellSimilarity has nothing to average: no element is selected "
-                + "(choose whenEmpty: .zero or .nan to get a value instead)",
+                + "(the EmptySelectionRule .zero or .nan gives a value instead)",
             .emptySelection(loss: "ElasticCellSimilarity", row: nil)
         ) { () throws(LossError) in
             _ = try Self.run([], shape)

@@ -289,7 +289,7 @@ extension PublicCall {
     private static let objectives: [PublicCall] = [(3, 7, 5), (203, 401, 65)].flatMap {
         (cells, tokens, width) -> [PublicCall] in
         let batch = ObjectiveBatch.random(cells: cells, tokens: tokens, width: width)
-        let arrays = ObjectiveArrays(batch)
+        let arrays = ObjectiveStorage(batch)
         let name = "\(cells)×\(tokens)×\(width)"
         return [
             PublicCall("TotalObjective of everything, value, \(name)") { (_, workspace) -> Double in
@@ -300,6 +300,9 @@ extension PublicCall {
             },
             PublicCall("TotalObjective.integration, gradients, \(name)", outputs: gradientCounts(batch)) {
                 try gradients(.integration(), arrays, $0, $1)
+            },
+            PublicCall("TotalObjective of everything, arrays, \(name)") { [arrays = batch.arrays] in
+                try gradients(everything, arrays, $0, $1)
             },
         ]
     }
@@ -314,13 +317,21 @@ extension PublicCall {
     }
 
     private static func value(
-        _ objective: TotalObjective, _ arrays: ObjectiveArrays, _ workspace: Workspace
+        _ objective: TotalObjective, _ arrays: ObjectiveStorage, _ workspace: Workspace
     ) throws -> Double {
         try objective.value(arrays.inputs, workspace: workspace).total
     }
 
     private static func gradients(
         _ objective: TotalObjective, _ arrays: ObjectiveArrays, _ memory: CallMemory, _ workspace: Workspace
+    ) throws -> Double {
+        if memory.gradients == nil { memory.gradients = ObjectiveGradientArrays(zerosFor: arrays) }
+        return try objective.valueAndGradient(arrays, gradients: &memory.gradients!, workspace: workspace)
+            .total
+    }
+
+    private static func gradients(
+        _ objective: TotalObjective, _ arrays: ObjectiveStorage, _ memory: CallMemory, _ workspace: Workspace
     ) throws -> Double {
         var gradients = ObjectiveGradients(
             genePredictions: memory.output(0), geneNonzero: memory.output(1),
@@ -338,7 +349,7 @@ extension PublicCall {
 
 /// The inputs of a batch under names of their own, out of the dictionary: looking them up is no part of a
 /// call.
-private struct ObjectiveArrays {
+private struct ObjectiveStorage {
     let batch: ObjectiveBatch
     let genePredictions, geneNonzero, cellPredictions, cellNonzero, generatedPredictions: [Float]
     let cellEmbedding, secondCellEmbedding, cellTypeLogits, batchLogits: [Float]

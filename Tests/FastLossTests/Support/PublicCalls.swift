@@ -43,6 +43,8 @@ final class CallMemory {
     var value = 0.0
     private let floats: [UnsafeMutableBufferPointer<Float>]
     private let doubles: UnsafeMutableBufferPointer<Double>
+    /// The gradients of a call that writes into arrays. Its first run makes them.
+    var gradients: ObjectiveGradientArrays?
 
     init(_ call: PublicCall) {
         floats = call.outputs.map { count in
@@ -76,6 +78,9 @@ final class CallMemory {
         withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
         for buffer in floats { data.append(contentsOf: UnsafeRawBufferPointer(buffer)) }
         data.append(contentsOf: UnsafeRawBufferPointer(doubles))
+        for slot in ObjectiveSlot.allCases {
+            gradients?[slot]?.withUnsafeBytes { data.append(contentsOf: $0) }
+        }
         return data
     }
 }
