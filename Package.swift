@@ -10,6 +10,15 @@ let swiftSettings: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// Whether another package fetched this one.
+///
+/// Swift Package Manager reads the manifest of a fetched package from its repository, as `/Package.swift`, and
+/// then from a working copy in a folder called `checkouts`. Such a package offers its libraries alone, so that
+/// nobody fetches and pins what only the benchmarks need.
+let isFetched =
+    Context.packageDirectory == "/"
+    || Context.packageDirectory.split(separator: "/").dropLast().last == "checkouts"
+
 let package = Package(
     name: "FastLoss",
     products: [
@@ -17,10 +26,6 @@ let package = Package(
         .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
         // The library of C and C++ programs. scripts/install installs it as libfastloss.so, with fastloss.h.
         .library(name: "FastLossC", type: .dynamic, targets: ["FastLossC"]),
-        .executable(name: "Benchmarks", targets: ["Benchmarks"]),
-    ],
-    dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
     ],
     targets: [
         .systemLibrary(
@@ -52,6 +57,15 @@ let package = Package(
             dependencies: ["FastLoss", "CFastLoss", "CFastLossThreads"],
             swiftSettings: swiftSettings
         ),
+    ]
+)
+
+if !isFetched {
+    package.dependencies += [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ]
+    package.products += [.executable(name: "Benchmarks", targets: ["Benchmarks"])]
+    package.targets += [
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
         .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
         .executableTarget(
@@ -79,4 +93,4 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
     ]
-)
+}
