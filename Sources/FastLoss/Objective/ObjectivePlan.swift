@@ -44,7 +44,7 @@ extension TotalObjective {
     ///     scaling.
     ///   - update: whether the gradients replace the buffers' contents or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a buffer whose input is missing;
+    /// - Throws: ``LossError``: the errors of `value`; a buffer whose input is missing;
     ///   overlap. The buffers are unchanged, unless a probability is out of range.
     public func valueAndGradient(
         _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
@@ -69,7 +69,7 @@ extension TotalObjective {
     ///     scaling.
     ///   - update: whether the gradients replace the arrays' contents or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a gradient whose input is missing. The
+    /// - Throws: ``LossError``: the errors of `value`; a gradient whose input is missing. The
     ///   arrays are unchanged, unless a probability is out of range.
     public func valueAndGradient(
         _ inputs: ObjectiveArrays, gradients: inout ObjectiveGradientArrays, gradientScale: Float = 1,
@@ -90,7 +90,7 @@ extension TotalObjective {
     ///     scaling.
     ///   - update: whether the gradients replace the buffers' contents or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: the errors of ``value(_:workspace:)``; a buffer whose input is missing;
+    /// - Throws: ``LossError``: the errors of `value`; a buffer whose input is missing;
     ///   overlap. The buffers are unchanged, unless a probability is out of range.
     public func valueAndGradient(
         _ inputs: ObjectiveBuffers, gradients: ObjectiveGradientBuffers, gradientScale: Float = 1,
