@@ -2,37 +2,31 @@
 
 #include <stdio.h>
 
-// readme:begin
+// example:begin BatchLoss
 #include <fastloss.h>
 
-/// The objective of one batch: B cells, L genes, D columns; writes the gradients of both outputs.
-int batch_loss(
+/// MSE + 10 ECS of B cells, L genes and D columns, and the gradients of both outputs.
+fastloss_status batch_loss(
     int64_t B, int64_t L, int64_t D, const float *targets, const bool *mask, const float *genes,
     const float *embedding, float *genes_gradient, float *embedding_gradient, double *total) {
-    fastloss_objective objective = FASTLOSS_OBJECTIVE;  // MSE + 10 ECS
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;
     fastloss_objective_enable(&objective, FASTLOSS_TERM_MASKED_GENE, 1);
     fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10);
-
     fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
     inputs.cells = B, inputs.genes = L, inputs.width = D;
     inputs.targets.data = targets, inputs.targets.stride = L;
     inputs.mask.data = mask, inputs.mask.stride = L;
     inputs.gene_predictions.data = genes, inputs.gene_predictions.stride = L;
     inputs.cell_embedding.data = embedding, inputs.cell_embedding.stride = D;
-
     fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
     gradients.gene_predictions.data = genes_gradient, gradients.gene_predictions.stride = L;
     gradients.cell_embedding.data = embedding_gradient, gradients.cell_embedding.stride = D;
-
     fastloss_objective_value value = FASTLOSS_OBJECTIVE_VALUE;
-    if (fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value) != FASTLOSS_OK) {
-        fprintf(stderr, "%s\n", fastloss_last_error());
-        return 1;
-    }
-    *total = value.total;  // each term, as upstream logs it: value.logged[FASTLOSS_TERM_ELASTIC] and so on
-    return 0;
+    fastloss_status status = fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value);
+    *total = value.total;  // each term, as upstream logs it: value.logged[FASTLOSS_TERM_ELASTIC]
+    return status;         // if not FASTLOSS_OK, fastloss_last_error() has the message
 }
-// readme:end
+// example:end
 
 enum { cells = 8, genes = 30, width = 6, steps = 20 };
 
@@ -52,7 +46,9 @@ int main(void) {
         double total;
         if (batch_loss(
                 cells, genes, width, targets, mask, predictions, embedding, genes_gradient,
-                embedding_gradient, &total)) {
+                embedding_gradient, &total)
+            != FASTLOSS_OK) {
+            fprintf(stderr, "%s\n", fastloss_last_error());
             return 1;
         }
         if (!(total < last)) {

@@ -1,4 +1,4 @@
-"""README's Python examples, as they stand there."""
+"""The Python examples of README and of the documentation, as they stand there."""
 
 import pathlib
 import re
@@ -6,16 +6,24 @@ from typing import Any
 
 import pytest
 
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "Sources/FastLoss/FastLoss.docc").rglob("*.md"))]
+
+
+def examples() -> list[str]:
+    """Every Python block of every page."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def example(word: str) -> str:
     """The one Python example in which the word occurs."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    (block,) = [block for block in blocks if word in block]
+    (block,) = [block for block in examples() if word in block]
     return block
+
+
+def test_every_example_is_run_below() -> None:
+    assert sorted(examples()) == sorted([example("masked_mse("), example("training_step")])
 
 
 def test_numpy_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-// The README's training loop, compiled. ReadmeTests compares it with the README and runs it.
+// The training loop of the landing page, compiled. DocumentationTests compares and runs it.
 
 import FastLoss
 
@@ -35,7 +35,7 @@ struct ExampleModel {
 func trainExample(
     _ model: inout ExampleModel, on batches: [ExampleBatch], report: (ObjectiveValue) -> Void
 ) throws(LossError) {
-    // readme:begin
+    // example:begin TrainingLoop
     let objective = TotalObjective(weights: TermValues(maskedGene: 1, elastic: 10))  // MSE + 10 ECS
     let workspace = Workspace()
     for batch in batches {
@@ -49,5 +49,5 @@ func trainExample(
         report(try objective.valueAndGradient(inputs, gradients: &gradients, workspace: workspace))
         model.backward(genes, embedding)  // now the gradients
     }
-    // readme:end
+    // example:end
 }
