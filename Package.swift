@@ -13,11 +13,13 @@ let swiftSettings: [SwiftSetting] = [
 /// Whether another package fetched this one.
 ///
 /// Swift Package Manager reads the manifest of a fetched package from its repository, as `/Package.swift`, and
-/// then from a working copy in a folder called `checkouts`. Such a package offers its libraries alone, so that
-/// nobody fetches and pins what only the benchmarks need.
-let isFetched =
-    Context.packageDirectory == "/"
-    || Context.packageDirectory.split(separator: "/").dropLast().last == "checkouts"
+/// then from a working copy in `.build/checkouts`, Xcode from one in `SourcePackages/checkouts`. There this
+/// package offers its libraries alone, so that dependents do not fetch and pin what only the benchmarks need.
+let isFetched: Bool = {
+    let folders = Context.packageDirectory.split(separator: "/").dropLast().suffix(2)
+    return Context.packageDirectory == "/" || folders.elementsEqual([".build", "checkouts"])
+        || folders.elementsEqual(["SourcePackages", "checkouts"])
+}()
 
 let package = Package(
     name: "FastLoss",
