@@ -250,10 +250,9 @@ extension Call {
 
     /// The elements of an optional input.
     @_lifetime(borrow self)
-    func span<Element>(_ taken: Taken<Element>?) -> Span<Element>? {
+    func optionalSpan<Element>(_ taken: Taken<Element>?) -> Span<Element>? {
         guard let taken else { return nil }
-        let elements: Span<Element> = span(taken)
-        return elements
+        return span(taken)
     }
 
     /// The elements of an optional output.

@@ -98,7 +98,7 @@ func evaluate(
             try call.run { (layout) throws(LossError) in
                 try metric.plan(
                     predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                    mask: call.span(inputs.mask), into: call.output(inputs.gradient), in: &layout)
+                    mask: call.optionalSpan(inputs.mask), into: call.output(inputs.gradient), in: &layout)
             })
     }
 }
@@ -138,7 +138,7 @@ func evaluatePerCell(
         let selected = try call.run { (layout) throws(LossError) in
             try metric.planPerCell(
                 predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
-                mask: call.span(inputs.mask), shape: inputs.shape, values: call.buffer(values),
+                mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: call.buffer(values),
                 into: call.output(inputs.gradient), in: &layout)
         }
         results.selectedCount?.pointee = Int64(selected)

@@ -110,12 +110,12 @@ extension TakenInputs {
     @_lifetime(borrow call)
     func spans(_ call: borrowing Call) -> ObjectiveInputs {
         ObjectiveInputs(
-            shape: shape, targets: call.span(targets), mask: call.span(mask),
-            genePredictions: call.span(genePredictions), geneNonzero: call.span(geneNonzero),
-            cellPredictions: call.span(cellPredictions), cellNonzero: call.span(cellNonzero),
-            generatedPredictions: call.span(generatedPredictions), width: width,
-            cellEmbedding: call.span(cellEmbedding),
-            secondCellEmbedding: call.span(secondCellEmbedding), cellTypes: cellTypes?.spans(call),
+            shape: shape, targets: call.optionalSpan(targets), mask: call.optionalSpan(mask),
+            genePredictions: call.optionalSpan(genePredictions), geneNonzero: call.optionalSpan(geneNonzero),
+            cellPredictions: call.optionalSpan(cellPredictions), cellNonzero: call.optionalSpan(cellNonzero),
+            generatedPredictions: call.optionalSpan(generatedPredictions), width: width,
+            cellEmbedding: call.optionalSpan(cellEmbedding),
+            secondCellEmbedding: call.optionalSpan(secondCellEmbedding), cellTypes: cellTypes?.spans(call),
             batches: batches?.spans(call))
     }
 }
