@@ -16,8 +16,8 @@ struct BenchmarksCommand: ParsableCommand {
         discussion: "OPTIONS OF RUN:\n\(optionsOfRun)",
         version: RuntimeDescription.current.version,
         subcommands: [
-            RunCommand.self, ReportCommand.self, ResultsCommand.self, BaselineCommand.self, CheckCommand.self,
-            CompareCommand.self, ServeCommand.self, WorkloadCommand.self,
+            RunCommand.self, ReportCommand.self, ResultsCommand.self, CompareCommand.self,
+            ServeCommand.self, WorkloadCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

@@ -1,4 +1,4 @@
-// `Benchmarks compare`: compares the runs that scripts/check-performance makes of two revisions.
+// `Benchmarks compare`: compares the runs of two revisions that scripts/check-performance made.
 
 import ArgumentParser
 import Foundation
@@ -6,13 +6,16 @@ import Foundation
 struct CompareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "compare",
-        abstract: "Compare runs of two revisions, made in turns: what scripts/check-performance does.",
+        abstract: "Compare alternating runs of two revisions; scripts/check-performance calls this.",
         discussion: """
-            Each file is what 'Benchmarks --json' wrote, each round one file of every kind. Compared are \
-            FastLoss's own times, round by round; the naive loop plays no part. The control is the earlier \
-            revision once more. The rules are those of 'check'.
+            Each file is a report that 'Benchmarks --json' wrote; each round contributes one of each kind. The \
+            command compares FastLoss's own times round by round, never against the naive loop.
 
-            \(RegressionExit.help)
+            A row is slower if its whole 95 % interval lies beyond the tolerance. The control compares the \
+            earlier revision with itself. If the control strays by more than the tolerance, a row must be slower \
+            than tolerance and noise together, or it counts as too noisy to tell.
+
+            \(ComparisonExit.help)
             """)
 
     @Option(
@@ -30,41 +33,36 @@ struct CompareCommand: ParsableCommand {
         help: ArgumentHelp("As many runs of the earlier revision as a control.", valueName: "file"))
     var control: [String]
 
-    @Option(help: ArgumentHelp("The additional time that is accepted, as a share.", valueName: "share"))
+    @Option(help: ArgumentHelp("The accepted additional time as a share.", valueName: "share"))
     var tolerance = 0.15
 
     @Option(
         help: ArgumentHelp(
-            "Write a --filter to this file that selects the rows that are slower or too noisy to tell.",
+            "Write to this file a --filter that selects the rows that are slower or too noisy to tell.",
             valueName: "file"))
     var doubtful: String?
 
     func validate() throws {
-        try checkShare(tolerance, option: "--tolerance")
+        guard (0...1).contains(tolerance) else {
+            throw ValidationError("--tolerance \(tolerance) is not in 0...1")
+        }
     }
 
     func run() throws {
         let comparison: RunComparison
         do {
             comparison = try RunComparison(
-                before: try before.map(report), after: try after.map(report),
-                control: try control.map(report), tolerance: tolerance)
-        } catch let error as ComparisonError {
-            throw end("compare", error, .unfitBaseline)
+                before: try before.map(Report.init(reading:)), after: try after.map(Report.init(reading:)),
+                control: try control.map(Report.init(reading:)), tolerance: tolerance)
+        } catch {
+            Terminal.warn("compare: \(error)")
+            throw ComparisonExit.unfitRuns.code
         }
         let outcome = comparison.run()
-        print(outcome.rendered(against: "before", tolerance: tolerance))
+        print(outcome.rendered(tolerance: tolerance))
         if let doubtful {
             try Data(outcome.filterOfDoubtfulRows.utf8).write(to: URL(filePath: doubtful), options: .atomic)
         }
         throw outcome.exitCode.code
-    }
-
-    private func report(_ path: String) throws -> Report {
-        do {
-            return try Report(reading: path)
-        } catch {
-            throw end("compare", error, .unfitBaseline)
-        }
     }
 }

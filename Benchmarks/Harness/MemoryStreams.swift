@@ -14,9 +14,9 @@ import FastLoss
 /// How fast a row is beside a plain stream of its bytes: stream time over row time, in interleaved pairs.
 package struct StreamRatios: Sendable {
     /// Against a stream on as many workers as the row has.
-    package let allWorkers: SpeedRatio
+    package let allWorkers: Interval
     /// Against a stream on one worker.
-    package let oneWorker: SpeedRatio
+    package let oneWorker: Interval
 }
 
 /// Makes the streams.
@@ -79,7 +79,7 @@ package func memoryStream(bytes: Int, mode: Mode, workers: Int) throws -> () -> 
         }
         let (ordinary, streaming) = (stream(pastCaches: false), stream(pastCaches: true))
         let trial = try timeInterleaved(streaming, against: ordinary, plan: .trial, clock: ContinuousClock())
-        let isStreamingFaster = SpeedRatio(of: trial.baseline, over: trial.candidate).median > 1
+        let isStreamingFaster = Interval(of: trial.baseline, over: trial.candidate).median > 1
         return isStreamingFaster ? streaming : ordinary
     }
 }

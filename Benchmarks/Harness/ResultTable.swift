@@ -51,7 +51,7 @@ package struct ResultTable {
             duration(nanoseconds: fastloss.time.p50),
             measurement.naive.map { duration(nanoseconds: $0.time.p50) } ?? "-",
             measurement.ratioToNaive.map { "\(significant($0.median))x" } ?? "-",
-            measurement.ratioToNaive?.interval.map {
+            measurement.ratioToNaive?.bounds.map {
                 "\(significant($0.lowerBound))...\(significant($0.upperBound))"
             } ?? "-",
             measurement.ratioToOneWorker.map { "\(significant($0.median))x" } ?? "-",
@@ -66,9 +66,9 @@ package struct ResultTable {
 
     /// What a reader must know, and how the row stands against its rival.
     private func notes(of measurement: Measurement) -> [String] {
-        func against(_ ratio: SpeedRatio?, _ rival: String) -> String? {
+        func against(_ ratio: Interval?, _ rival: String) -> String? {
             ratio.map { ratio in
-                let interval = ratio.interval.map {
+                let interval = ratio.bounds.map {
                     " (\(significant($0.lowerBound))...\(significant($0.upperBound)))"
                 }
                 return "\(significant(ratio.median))x\(interval ?? "") as fast as \(rival)"

@@ -25,13 +25,13 @@ package struct Measurement: Sendable {
     /// Nil where the naive loop is timed at another shape.
     package let naive: Timing?
     /// The naive loop's time over FastLoss's; nil without ``naive``.
-    package let ratioToNaive: SpeedRatio?
+    package let ratioToNaive: Interval?
     /// The time on one worker over that on all; nil where there is only one.
-    package let ratioToOneWorker: SpeedRatio?
+    package let ratioToOneWorker: Interval?
     /// The time of one plain sgemm over FastLoss's; nil where that is no rival.
-    package let ratioToSgemm: SpeedRatio?
+    package let ratioToSgemm: Interval?
     /// The time of an objective's parts, one by one, over that of the whole; nil where there are none.
-    package let ratioToParts: SpeedRatio?
+    package let ratioToParts: Interval?
     /// Against plain streams of as many bytes; nil where a cache holds them or arithmetic is the limit.
     package let ratioToStreams: StreamRatios?
     /// The number of samples of each implementation.
@@ -106,12 +106,12 @@ extension Benchmark {
             stage("timing one worker")
             one = try timeInterleaved(call, against: oneWorker, plan: plan.brief, clock: clock)
         }
-        var rival: SpeedRatio?
+        var rival: Interval?
         if let other = prepared.rival {
             stage("timing its rival")
             let samples = try timeInterleaved(
                 call, against: { try other.call(workspace) }, plan: plan.brief, clock: clock)
-            rival = SpeedRatio(of: samples.baseline, over: samples.candidate)
+            rival = Interval(of: samples.baseline, over: samples.candidate)
         }
         let ratioToStreams = try timeAgainstStreams(
             call, work: prepared.work, in: context, plan: plan.brief, clock: clock, stage: stage)
@@ -128,8 +128,8 @@ extension Benchmark {
                         time: TimePercentiles(of: $0.baseline), work: prepared.work, threads: 1)
                 },
             ratioToNaive: prepared.naive == nil
-                ? nil : naive.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },
-            ratioToOneWorker: one.map { SpeedRatio(of: $0.baseline, over: $0.candidate) },
+                ? nil : naive.map { Interval(of: $0.baseline, over: $0.candidate) },
+            ratioToOneWorker: one.map { Interval(of: $0.baseline, over: $0.candidate) },
             ratioToSgemm: prepared.rival?.kind == .sgemm ? rival : nil,
             ratioToParts: prepared.rival?.kind == .parts ? rival : nil,
             ratioToStreams: ratioToStreams,
@@ -148,10 +148,10 @@ extension Benchmark {
         guard let streams = context.streams, streams.serve(work) else { return nil }
         stage("timing a plain stream")
         // One after the other, so that the arrays of one are gone before those of the next are made.
-        func ratio(workers: Int) throws -> SpeedRatio {
+        func ratio(workers: Int) throws -> Interval {
             let stream = try streams.make(work.bytes, mode, workers)
             let samples = try timeInterleaved(call, against: stream, plan: plan, clock: clock)
-            return SpeedRatio(of: samples.baseline, over: samples.candidate)
+            return Interval(of: samples.baseline, over: samples.candidate)
         }
         let all = try ratio(workers: context.workers)
         return StreamRatios(
@@ -161,7 +161,7 @@ extension Benchmark {
     /// Prepares the row, and checks its result: what is wrong is not timed.
     ///
     /// - Throws: ``BenchmarkError``, or what the row's closures throw.
-    func prepareAndCheck(
+    private func prepareAndCheck(
         in context: BenchmarkContext, stage: (String) -> Void
     ) throws -> (prepared: Prepared, workspace: Workspace, maxRelativeError: Double) {
         stage("preparing")

@@ -1,8 +1,7 @@
-// The statistics of the table: percentiles, and the median ratio of interleaved pairs with its interval.
+// Percentiles of times, and the median ratio of interleaved pairs with its interval.
 //
-// Timings are skewed (interruptions only ever add) and their noise is of no known shape, hence medians, and
-// an interval that supposes nothing of the distribution. Nothing here is random: equal samples give equal
-// figures.
+// Timings are skewed, because interruptions only ever add time, and their distribution is unknown. Hence
+// medians and a distribution-free interval. Nothing here is random: equal samples give equal figures.
 
 import Foundation
 
@@ -35,40 +34,46 @@ package struct TimePercentiles: Equatable, Sendable {
     }
 }
 
-/// How many times as fast one implementation is as another: above 1, faster.
-package struct SpeedRatio: Equatable, Sendable {
-    /// The median over the pairs of (the other's time / its own time).
+/// The median of a ratio of times over pairs of samples, and its 95 % interval.
+package struct Interval: Equatable, Sendable {
     package let median: Double
-    /// An interval that holds the true median with a probability of at least 95 %; nil with fewer than 6
-    /// pairs, which cannot give one.
-    package let interval: ClosedRange<Double>?
+    /// Contains the true median with a probability of at least 95 %; nil with fewer than 6 pairs.
+    package let bounds: ClosedRange<Double>?
 
+    package init(median: Double, bounds: ClosedRange<Double>?) {
+        self.median = median
+        self.bounds = bounds
+    }
+
+    /// Forms one ratio per pair.
+    ///
     /// - Parameters:
-    ///   - slower: the times of the implementation compared with, one per pair.
-    ///   - faster: the times of the implementation in question, in the same order.
-    package init(of slower: [Double], over faster: [Double]) {
-        precondition(slower.count == faster.count, "\(slower.count) times paired with \(faster.count)")
-        let ratios = zip(slower, faster).map { $0 / $1 }.sorted()
-        // 0 / 0, from a clock too coarse for the samples: NaN has no place in an order.
+    ///   - numerators: one time per pair.
+    ///   - denominators: the other times, in the same order.
+    package init(of numerators: [Double], over denominators: [Double]) {
+        precondition(
+            numerators.count == denominators.count,
+            "\(numerators.count) times paired with \(denominators.count)")
+        let ratios = zip(numerators, denominators).map { $0 / $1 }.sorted()
+        // A clock too coarse for the samples gives 0 / 0, and NaN cannot be sorted.
         guard !ratios.contains(where: \.isNaN) else {
             median = .nan
-            interval = nil
+            bounds = nil
             return
         }
         median = quantile(0.5, of: ratios)
-        interval = medianIntervalRank(count: ratios.count, confidence: 0.95).map { rank in
+        bounds = medianIntervalRank(count: ratios.count, confidence: 0.95).map { rank in
             ratios[rank]...ratios[ratios.count - 1 - rank]
         }
     }
 }
 
 /// The largest rank r, from 0, such that the r-th smallest and the r-th largest of `count` independent
-/// samples enclose the true median with a probability of at least `confidence`; nil if not even the
-/// extremes do.
+/// samples enclose the true median with a probability of at least `confidence`; nil if even the extremes do
+/// not.
 ///
 /// Each sample lies below the median with probability ½, so the interval misses with probability 2 · P(X ≤
-/// r) where X is binomial (`count`, ½). Summed through logarithms: 2⁻ⁿ itself underflows beyond a thousand
-/// samples.
+/// r), X binomial (`count`, ½). The terms are kept as logarithms: 2⁻ⁿ underflows beyond a thousand samples.
 package func medianIntervalRank(count: Int, confidence: Double) -> Int? {
     var logTerm = -Double(count) * log(2.0)
     var below = 0.0

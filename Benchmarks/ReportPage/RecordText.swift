@@ -16,7 +16,7 @@ extension Record {
 
     /// The row's name: ``Benchmark/name``.
     package var name: String {
-        "\(kernel)\(variant.map { "(\($0))" } ?? "")/\(mode.rawValue)/\(shape)"
+        Benchmark.name(kernel: kernel, variant: variant, mode: mode, shape: shape)
     }
 
     /// The kernel with its variant: "TokenPooling (w-pool)".

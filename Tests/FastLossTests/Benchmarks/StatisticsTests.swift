@@ -46,24 +46,24 @@ import Testing
     @Test func `a ratio is formed pair by pair, so that drift cancels`() throws {
         // The machine slows down tenfold during the run; the ratio within each pair stays 3.
         let own = (1...11).map { Double($0) }
-        let ratio = SpeedRatio(of: own.map { 3 * $0 }, over: own)
+        let ratio = Interval(of: own.map { 3 * $0 }, over: own)
         #expect(abs(ratio.median - 3) < 1e-12)
-        let interval = try #require(ratio.interval)
-        #expect(interval.upperBound - interval.lowerBound < 1e-12)
+        let bounds = try #require(ratio.bounds)
+        #expect(bounds.upperBound - bounds.lowerBound < 1e-12)
     }
 
     @Test func `an interval leaves out the extremes as far as it may`() throws {
         // Eleven pairs: the second smallest and the second largest enclose the median with 98.8 %, the
         // third with 93.5 %.
-        let ratio = SpeedRatio(
+        let ratio = Interval(
             of: [9, 1, 8, 2, 7, 3, 6, 4, 5, 100, 0.01], over: [Double](repeating: 1, count: 11))
         #expect(ratio.median == 5)
-        #expect(ratio.interval == 1...9)
+        #expect(ratio.bounds == 1...9)
     }
 
     @Test func `fewer than six pairs have a median and no interval`() {
-        let ratio = SpeedRatio(of: [2, 4, 6], over: [1, 1, 1])
+        let ratio = Interval(of: [2, 4, 6], over: [1, 1, 1])
         #expect(ratio.median == 4)
-        #expect(ratio.interval == nil)
+        #expect(ratio.bounds == nil)
     }
 }

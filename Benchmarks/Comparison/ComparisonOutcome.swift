@@ -1,16 +1,18 @@
-// What a check or a comparison found, the exit code that it ends with, and the table of it.
+// The outcome of a comparison: findings, exit code and table.
 
 import ArgumentParser
 
-/// One row of a check or a comparison.
+/// The comparison of one row.
 package struct Finding: Equatable, Sendable {
     /// The row's name.
     package let benchmark: String
-    package let slowdown: Slowdown
-    package let control: Slowdown
+    /// The later revision's time over the earlier one's.
+    package let slowdown: Interval
+    /// The earlier revision's time over its own.
+    package let control: Interval
     package let verdict: Verdict
 
-    package init(benchmark: String, slowdown: Slowdown, control: Slowdown, tolerance: Double) {
+    package init(benchmark: String, slowdown: Interval, control: Interval, tolerance: Double) {
         self.benchmark = benchmark
         self.slowdown = slowdown
         self.control = control
@@ -18,23 +20,23 @@ package struct Finding: Equatable, Sendable {
     }
 }
 
-/// Everything that a check or a comparison found.
-package struct RegressionOutcome: Equatable, Sendable {
+/// All findings of a comparison.
+package struct ComparisonOutcome: Equatable, Sendable {
     package var findings: [Finding] = []
-    /// Rows that could not be measured.
+    /// Rows that failed in a run of the later revision.
     package var failures: [Failure] = []
-    /// Rows that the baseline has and the program has not: a gate that has lost them would be silent.
-    package var unknownRows: [String] = []
-    /// Rows that the program has and the baseline has not.
-    package var missingRows: [String] = []
+    /// Rows that only the earlier revision has: a lost row fails the comparison.
+    package var lostRows: [String] = []
+    /// Rows that only the later revision has.
+    package var newRows: [String] = []
 
     package init() {}
 
     package var slowerRows: [String] { findings.filter { $0.verdict == .slower }.map(\.benchmark) }
     package var noisyRows: [String] { findings.filter { $0.verdict == .tooNoisy }.map(\.benchmark) }
 
-    /// A regular expression that finds the names of the rows that are slower or too noisy to tell, and no
-    /// others; empty where there are none.
+    /// A regular expression that matches exactly the names of the rows that are slower or too noisy; empty
+    /// without such rows.
     package var filterOfDoubtfulRows: String {
         let names = findings.filter { $0.verdict != .notSlower }.map(\.benchmark)
         guard !names.isEmpty else { return "" }
@@ -42,55 +44,52 @@ package struct RegressionOutcome: Equatable, Sendable {
         return "^(\(escaped.joined(separator: "|")))$"
     }
 
-    /// The exit code: what is certain comes before what is not.
-    package var exitCode: RegressionExit {
+    /// The most certain problem decides.
+    package var exitCode: ComparisonExit {
         if !failures.isEmpty { return .notMeasured }
         if !slowerRows.isEmpty { return .slower }
-        if !unknownRows.isEmpty || findings.isEmpty { return .unfitBaseline }
+        if !lostRows.isEmpty || findings.isEmpty { return .unfitRuns }
         return noisyRows.isEmpty ? .notSlower : .tooNoisy
     }
 }
 
-/// The exit codes of `baseline`, `check` and `compare`.
-package enum RegressionExit: Int32, CaseIterable, Sendable {
+/// The exit codes of `compare`.
+package enum ComparisonExit: Int32, CaseIterable, Sendable {
     case notSlower = 0
     case notMeasured = 1
     case slower = 3
     case tooNoisy = 4
-    case unfitBaseline = 5
+    case unfitRuns = 5
 
-    /// For the help of the commands.
+    /// For the command's help.
     package static let help = """
         EXIT CODES:
           0    no row is slower beyond the tolerance
-          1    a row could not be measured, or a file not be read or written
+          1    a row failed its check, or a file could not be read or written
           3    a row is slower: its whole 95 % interval lies beyond the tolerance
-          4    no row is known to be slower, but the machine was too noisy to tell for all of them
-          5    the baseline or the runs do not fit: another instruction set, format or machine, or rows that
-               are unknown
+          4    no row is known to be slower, but noise hides the answer for some
+          5    the runs cannot be compared, or the later revision lost a row
           64   the command line is wrong
         """
 
     var code: ExitCode { ExitCode(rawValue) }
 }
 
-extension RegressionOutcome {
-    /// The table, and beneath it a line for everything that is not as it should be.
-    ///
-    /// - Parameter before: what the rows are held against, in a word or two.
-    package func rendered(against before: String, tolerance: Double) -> String {
+extension ComparisonOutcome {
+    /// A table of the rows, then one line per problem and a summary.
+    package func rendered(tolerance: Double) -> String {
         let table = TextTable(
-            header: ["row", "time now / \(before)", "95 %", "control 95 %", "verdict"], leading: 1,
+            header: ["row", "time after / before", "95 %", "control 95 %", "verdict"], leading: 1,
             rows: findings.map { finding in
                 [
-                    finding.benchmark, percentage(finding.slowdown.median), interval(finding.slowdown),
-                    interval(finding.control), finding.verdict.text,
+                    finding.benchmark, percentage(finding.slowdown.median), bounds(finding.slowdown),
+                    bounds(finding.control), finding.verdict.text,
                 ]
             })
         var lines = findings.isEmpty ? [] : table.lines() + [""]
         lines += failures.map { "NOT MEASURED \($0.benchmark): \($0.message)" }
-        lines += unknownRows.map { "UNKNOWN \($0): \(before) has this row, and this program does not" }
-        lines += missingRows.map { "NEW \($0): not in \(before), hence not checked" }
+        lines += lostRows.map { "LOST \($0): the later revision lacks this row" }
+        lines += newRows.map { "NEW \($0): the earlier revision lacks this row; not compared" }
         lines += slowerRows.map { "SLOWER \($0)" }
         lines.append(
             "\(findings.count) rows: \(slowerRows.count) slower by more than \(percentage(tolerance)), "
@@ -98,8 +97,8 @@ extension RegressionOutcome {
         return lines.joined(separator: "\n")
     }
 
-    private func interval(_ slowdown: Slowdown) -> String {
-        slowdown.interval.map { "\(percentage($0.lowerBound))...\(percentage($0.upperBound))" } ?? "-"
+    private func bounds(_ interval: Interval) -> String {
+        interval.bounds.map { "\(percentage($0.lowerBound))...\(percentage($0.upperBound))" } ?? "-"
     }
 
     private func percentage(_ share: Double) -> String {

@@ -1,4 +1,4 @@
-// The decision: slower, not slower, or too noisy to tell; on samples made for the purpose.
+// Verdicts on synthetic samples.
 
 import Benchmarks
 import Testing
@@ -15,28 +15,28 @@ import Testing
     ])
     func `on a quiet machine the factor decides`(factor: Double, expected: Verdict) {
         let later = times(noise: 0.01, seed: 2).map { $0 * factor }
-        #expect(verdict(of: Slowdown(of: later, over: Self.quiet), control: quietControl) == expected)
+        #expect(verdict(of: Interval(of: later, over: Self.quiet), control: quietControl) == expected)
     }
 
     @Test func `an interval that reaches into the tolerance is not slower`() {
         // Median 1.3, but a third of the pairs show no slowdown at all.
         let later = (0..<15).map { $0.isMultiple(of: 3) ? 100.0 : 130.0 }
-        let slowdown = Slowdown(of: later, over: [Double](repeating: 100, count: 15))
+        let slowdown = Interval(of: later, over: [Double](repeating: 100, count: 15))
         #expect(slowdown.median == 1.3)
-        #expect(slowdown.interval == 1.0...1.3)
+        #expect(slowdown.bounds == 1.0...1.3)
         #expect(verdict(of: slowdown, control: quietControl) == .notSlower)
     }
 
     @Test func `the tolerance itself is accepted`() {
         let before = [Double](repeating: 4, count: 9)
-        let slowdown = Slowdown(of: [Double](repeating: 5, count: 9), over: before)
+        let slowdown = Interval(of: [Double](repeating: 5, count: 9), over: before)
         #expect(Verdict(slowdown: slowdown, control: quietControl, tolerance: 0.25) == .notSlower)
         #expect(Verdict(slowdown: slowdown, control: quietControl, tolerance: 0.24) == .slower)
     }
 
     @Test func `a control that strays, in either direction, hides what it could explain`() {
         let noisy = [times(noise: 0, seed: 3).map { $0 * 1.5 }, times(noise: 0, seed: 3).map { $0 / 1.5 }]
-        for control in noisy.map({ Slowdown(of: $0, over: times(noise: 0, seed: 3)) }) {
+        for control in noisy.map({ Interval(of: $0, over: times(noise: 0, seed: 3)) }) {
             #expect(abs(control.spread! - 1.5) < 1e-9)
             for factor in [0.5, 1, 1.6, 1.7] {
                 #expect(verdict(of: steady(factor), control: control) == .tooNoisy, "\(factor)")
@@ -47,37 +47,30 @@ import Testing
     }
 
     @Test func `wild samples make a control that strays`() {
-        let control = Slowdown(of: times(noise: 0.9, seed: 4), over: times(noise: 0.9, seed: 5))
+        let control = Interval(of: times(noise: 0.9, seed: 4), over: times(noise: 0.9, seed: 5))
         #expect(control.spread! > 1 + Self.tolerance)
         #expect(verdict(of: steady(1), control: control) == .tooNoisy)
     }
 
     @Test func `without an interval nothing can be told`() {
-        let few = Slowdown(of: [2, 2, 2, 2, 2], over: [1, 1, 1, 1, 1])
-        #expect(few.interval == nil)
+        let few = Interval(of: [2, 2, 2, 2, 2], over: [1, 1, 1, 1, 1])
+        #expect(few.bounds == nil)
         #expect(verdict(of: few, control: quietControl) == .tooNoisy)
         #expect(verdict(of: steady(2), control: few) == .tooNoisy)
         // A clock too coarse: 0 / 0.
-        let zeros = Slowdown(of: [Double](repeating: 0, count: 9), over: [Double](repeating: 0, count: 9))
+        let zeros = Interval(of: [Double](repeating: 0, count: 9), over: [Double](repeating: 0, count: 9))
         #expect(verdict(of: steady(2), control: zeros) == .tooNoisy)
     }
 
-    @Test func `half the ratio is twice the time`() {
-        let now = SpeedRatio(of: [4, 4, 4, 4, 5, 5, 5], over: [Double](repeating: 1, count: 7))
-        let slowdown = Slowdown(from: 10, to: now)
-        #expect(slowdown.median == 2.5)
-        #expect(slowdown.interval == 2...2.5)
+    private var quietControl: Interval {
+        Interval(of: times(noise: 0.01, seed: 6), over: times(noise: 0.01, seed: 7))
     }
 
-    private var quietControl: Slowdown {
-        Slowdown(of: times(noise: 0.01, seed: 6), over: times(noise: 0.01, seed: 7))
+    private func steady(_ factor: Double) -> Interval {
+        Interval(of: [Double](repeating: factor, count: 15), over: [Double](repeating: 1, count: 15))
     }
 
-    private func steady(_ factor: Double) -> Slowdown {
-        Slowdown(of: [Double](repeating: factor, count: 15), over: [Double](repeating: 1, count: 15))
-    }
-
-    private func verdict(of slowdown: Slowdown, control: Slowdown) -> Verdict {
+    private func verdict(of slowdown: Interval, control: Interval) -> Verdict {
         Verdict(slowdown: slowdown, control: control, tolerance: Self.tolerance)
     }
 }

@@ -1,4 +1,4 @@
-// Runs of two revisions, round by round.
+// Comparisons of two revisions, round by round.
 
 import Benchmarks
 import Foundation
@@ -8,8 +8,8 @@ import Testing
     /// The machine's drift from round to round, which both sides share.
     static let drift = [1.0, 1.4, 0.8, 1.1, 2.0, 0.9, 1.3, 1.0, 1.2]
 
-    @Test(arguments: [(2, RegressionExit.notSlower), (1, .notSlower), (3, .slower)])
-    func `drift cancels round by round`(milliseconds: Int, expected: RegressionExit) throws {
+    @Test(arguments: [(2, ComparisonExit.notSlower), (1, .notSlower), (3, .slower)])
+    func `drift cancels round by round`(milliseconds: Int, expected: ComparisonExit) throws {
         let before = try Self.drift.map { try report(milliseconds: 2, drift: $0) }
         let after = try Self.drift.map { try report(milliseconds: milliseconds, drift: $0) }
         let outcome = try RunComparison(before: before, after: after, control: before, tolerance: 0.15).run()
@@ -32,8 +32,28 @@ import Testing
         let outcome = try RunComparison(before: before, after: after, control: before, tolerance: 0.15).run()
         let suffix = "/valueAndGradient/64x1201"
         #expect(outcome.findings.map(\.benchmark) == ["Kept\(suffix)"])
-        #expect(outcome.unknownRows == ["Gone\(suffix)"])
-        #expect(outcome.missingRows == ["New\(suffix)"])
+        #expect(outcome.lostRows == ["Gone\(suffix)"])
+        #expect(outcome.newRows == ["New\(suffix)"])
+    }
+
+    @Test func `a lost row fails the comparison, a new one does not`() {
+        let one = [Double](repeating: 1, count: 9)
+        var outcome = ComparisonOutcome()
+        // A comparison of no rows proves nothing.
+        #expect(outcome.exitCode == .unfitRuns)
+        outcome.findings = [
+            Finding(
+                benchmark: "Kept", slowdown: Interval(of: one, over: one),
+                control: Interval(of: one, over: one), tolerance: 0.15)
+        ]
+        outcome.newRows = ["New"]
+        #expect(outcome.exitCode == .notSlower)
+        outcome.lostRows = ["Gone"]
+        #expect(outcome.exitCode == .unfitRuns)
+        let text = outcome.rendered(tolerance: 0.15)
+        #expect(text.contains("LOST Gone: the later revision lacks this row"))
+        #expect(text.contains("NEW New: the earlier revision lacks this row; not compared"))
+        #expect(text.contains("1 rows: 0 slower by more than 15 %, 0 too noisy to tell."))
     }
 
     @Test func `a row that failed in the later revision is reported once`() throws {
@@ -70,12 +90,12 @@ import Testing
             sampleBenchmark(kernel: "BA"),
         ]
         let (one, two) = ([Double](repeating: 1, count: 9), [Double](repeating: 2, count: 9))
-        var outcome = RegressionOutcome()
+        var outcome = ComparisonOutcome()
         #expect(outcome.filterOfDoubtfulRows == "")
         outcome.findings = zip(benchmarks, [two, one, one]).map { benchmark, times in
             Finding(
-                benchmark: benchmark.name, slowdown: Slowdown(of: times, over: one),
-                control: Slowdown(of: one, over: one), tolerance: 0.15)
+                benchmark: benchmark.name, slowdown: Interval(of: times, over: one),
+                control: Interval(of: one, over: one), tolerance: 0.15)
         }
         let selected = try benchmarks.selected(by: outcome.filterOfDoubtfulRows, quick: false)
         #expect(selected.map(\.name) == [benchmarks[0].name])
