@@ -1,4 +1,4 @@
-// `Benchmarks results`: makes a full run's report the committed one, and renews what is made from it.
+// `Benchmarks results`: commits a full run's report, and the table and the chart made from it.
 
 import ArgumentParser
 import Foundation
@@ -6,8 +6,7 @@ import Foundation
 struct ResultsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "results",
-        abstract:
-            "Commit a full run: store its report in Benchmarks/Results, and renew its chart and README's table.",
+        abstract: "Write a full run's report, table and chart to Benchmarks/Results.",
         discussion: "scripts/generate/results runs the benchmarks and this command.")
 
     @Argument(
@@ -15,42 +14,42 @@ struct ResultsCommand: ParsableCommand {
             "The report of a full run, as 'Benchmarks --json' wrote it.", valueName: "file.json"))
     var input: String
 
-    @Option(help: ArgumentHelp("The package whose files are renewed.", valueName: "folder"))
+    @Option(help: ArgumentHelp("The package whose files are written.", valueName: "folder"))
     var package = "."
 
     func run() throws {
         let report = try Report(reading: input)
         try report.checkCompleteness(rows: Suites.all.map(\.name))
         let results = CommittedResults(report)
-        let folder = URL(filePath: package)
-        let readme = folder.appending(path: "README.md")
-        // Every file is checked before the first is written.
-        let (json, chart, page) = (
-            try ReportFile(path: folder.appending(path: results.reportPath).path),
-            try ReportFile(path: folder.appending(path: results.chartPath).path),
-            try ReportFile(path: readme.path)
-        )
-        let text = try MarkedText(try String(contentsOf: readme, encoding: .utf8)).replacing(results.markdown)
+        let folder = URL(filePath: package).appending(path: CommittedResults.folder)
+        func file(_ name: String) throws -> ReportFile {
+            try ReportFile(path: folder.appending(path: name).path)
+        }
+        // Check every file before writing the first.
+        let json = try file(results.reportName)
+        let chart = try file(results.chartName)
+        let readme = try file("README.md")
+        let text = try MarkedText(try String(contentsOf: readme.url, encoding: .utf8))
         try json.write(report)
         try chart.write(results.chart)
-        try page.write(text)
-        print("renewed \(results.reportPath), \(results.chartPath) and README.md")
+        try readme.write(text.replacing(results.markdown))
+        print("wrote \(results.reportName), \(results.chartName) and README.md in \(CommittedResults.folder)")
     }
 }
 
 extension Report {
-    /// Throws unless this is a full run in which every row succeeded.
+    /// Throws unless this is a full run without failures.
     ///
     /// - Parameter rows: the names of all rows.
     package func checkCompleteness(rows: [String]) throws(IncompleteReport) {
         if quick { throw .quick }
         if let failure = failures.first { throw .failed(benchmark: failure.benchmark) }
-        let measured = Set(measurements.map(\.name))
+        let measured = Set(measurements.map(\.row.name))
         if let missing = rows.first(where: { !measured.contains($0) }) { throw .missing(benchmark: missing) }
     }
 }
 
-/// Why a report is not fit to be committed.
+/// Why a report must not be committed.
 package enum IncompleteReport: Error, Equatable, CustomStringConvertible {
     case quick
     case failed(benchmark: String)
@@ -58,10 +57,10 @@ package enum IncompleteReport: Error, Equatable, CustomStringConvertible {
 
     package var description: String {
         switch self {
-        case .quick: "the report is of a quick run; results are those of a full one"
+        case .quick: "the report is of a quick run; a full run is required"
         case .failed(let benchmark): "\(benchmark) failed in this run"
         case .missing(let benchmark):
-            "the report has no \(benchmark); results are those of a full run, unfiltered"
+            "the report lacks \(benchmark); a full run without --filter is required"
         }
     }
 }

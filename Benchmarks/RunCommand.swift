@@ -9,23 +9,23 @@ struct RunCommand: ParsableCommand {
         commandName: "run",
         abstract: "Check every kernel against the reference, time it against the naive loop, print a table.",
         discussion: """
-            A row whose result differs from the reference by more than its tolerance is not timed, and the \
-            exit code is 1. Progress is shown where standard error is a terminal.
+            A row whose result differs from the reference by more than its tolerance fails: it is not timed, and \
+            the exit code is 1. Progress appears if standard error is a terminal.
             """)
 
     @Option(
         help: ArgumentHelp(
-            "Run the benchmarks whose name, as --list shows it, matches in part; case is ignored.",
+            "Run the benchmarks whose name contains a match; case is ignored.",
             valueName: "regex"))
     var filter: String?
 
-    @Flag(help: "Leave out the large shapes, and time each row for a fraction of a second.")
+    @Flag(help: "Omit the large shapes, and time each row for a fraction of a second.")
     var quick = false
 
     @Option(help: ArgumentHelp("Write the results to this file as JSON.", valueName: "file"))
     var json: String?
 
-    @Flag(help: "Show the names of the benchmarks, and run none.")
+    @Flag(help: "List the names of the benchmarks and exit.")
     var list = false
 
     func run() throws {
@@ -63,36 +63,30 @@ struct RunCommand: ParsableCommand {
                 failures.append(Failure(benchmark: benchmark.name, message: "\(error)"))
             }
         }
-        // Once more: a neighbour that was busy at the beginning would have lowered the ceilings, and raised
-        // every share.
+        // Measured again: other load at the beginning would lower the ceilings and raise every share.
         if !quick {
-            progress.show("measuring the machine's ceilings once more")
+            progress.show("measuring the machine's ceilings again")
             ceilings = ceilings.better(ceilingsNow())
         }
         progress.clear()
 
-        let machine = MachineDescription.current()
+        let report = Report(
+            date: start, quick: quick, machine: .current(), runtime: RuntimeFacts(runtime),
+            ceilings: ceilings,
+            measurements: measurements, failures: failures)
         print(
             """
-            \(machine.cpu), \(machine.cores) cores; \(machine.operatingSystem); Swift \(machine.swiftVersion)
+            \(report.machine.summary)
             \(runtime)
             \(ceilings)
-            Data: \(cells.count) real cells x \(cells.geneCount) genes; larger batches repeat them.
+            Data: \(cells.count) real cells × \(cells.geneCount) genes; larger batches repeat them.
 
-            \(ResultTable(measurements, ceilings: ceilings).rendered(width: Terminal.width))
+            \(ResultTable(report.rows).rendered(width: Terminal.width))
 
-            fastloss, naive: median time per call. ratio: naive / fastloss, the median over interleaved pairs
-            of samples, with its 95 % interval. 1 worker: the time on one worker over that on all. of ceiling: the
-            row's rate over what all workers reach together of what limits it; for arithmetic sgemm, and the peak of
-            multiply-adds in registers; beside it: of a plain stream of as many bytes through memory, timed in pairs
-            with the row. error: largest relative error against the reference in double precision.
+            \(ReportRow.legend)
             """)
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
-        try reportFile?.write(
-            Report(
-                date: start, quick: quick, machine: machine, runtime: RuntimeFacts(runtime),
-                ceilings: ceilings,
-                measurements: measurements, failures: failures))
+        try reportFile?.write(report)
         if !failures.isEmpty { throw ExitCode.failure }
     }
 }

@@ -63,13 +63,13 @@ package struct RunComparison {
     }
 
     private func rows(of report: Report) -> [String] {
-        report.measurements.filter { $0.provider == .fastloss }.map(\.name)
+        report.measurements.filter { $0.provider == .fastloss }.map(\.row.name)
     }
 
     /// FastLoss's time per row: the 20th percentile, because interruptions only ever add time.
     private func times(of report: Report) -> [String: Double] {
         let records = report.measurements.filter { $0.provider == .fastloss }
-        return Dictionary(records.map { ($0.name, $0.p20) }) { first, _ in first }
+        return Dictionary(records.map { ($0.row.name, $0.time.p20) }) { first, _ in first }
     }
 }
 

@@ -9,7 +9,7 @@
 //   - Bytes that a cache holds (`Work.Limit.memory`): the bandwidth of the smallest cache that holds them
 //     all; reading alone for rows of the value, reading and writing for rows with the gradient. Bytes are the
 //     row's inputs and outputs once each; a cache line that is read only to be written counts nowhere.
-//   - Bytes that no cache holds: a plain stream of as many ("memory read beside it"), timed in pairs with the
+//   - Bytes that no cache holds: a plain stream of as many ("memory read stream"), timed in pairs with the
 //     row, because memory's bandwidth on a shared machine does not stay what it was when the run began
 //     (`MemoryStreams.swift`). The share is the median of stream time over row time, and the ceiling's rate
 //     the row's over its share. Memory's bandwidth as measured describes the machine, and is the ceiling of a
@@ -111,7 +111,7 @@ package struct Ceilings: Codable, Equatable, Sendable {
 
 /// The ceiling of one row, and how near the row comes.
 package struct CeilingShare: Equatable, Sendable {
-    /// "sgemm D=512", "L3 read" or "memory read+write beside it".
+    /// "sgemm D=512", "L3 read" or "memory read+write stream".
     package let name: String
     /// The ceiling, in GFLOP/s or GB/s.
     package let rate: Ceilings.Rate
@@ -125,7 +125,7 @@ package struct CeilingShare: Equatable, Sendable {
 extension Ceilings {
     /// The share of its ceiling that FastLoss reaches in a row.
     package func share(of measurement: Measurement) -> CeilingShare {
-        if let beside = CeilingShare(besideStreams: measurement) { return beside }
+        if let share = CeilingShare(ofStreams: measurement) { return share }
         let (work, time) = (measurement.fastloss.work, measurement.fastloss.time.p50)
         let (name, rate) =
             switch work.limit {
@@ -168,11 +168,11 @@ extension Ceilings {
 
 extension CeilingShare {
     /// The share of a row that was timed against streams; nil for others.
-    fileprivate init?(besideStreams measurement: Measurement) {
+    fileprivate init?(ofStreams measurement: Measurement) {
         guard let ratios = measurement.ratioToStreams else { return nil }
         let reached = measurement.fastloss.gigabytesPerSecond
         self.init(
-            name: "memory \(measurement.mode.traffic) beside it",
+            name: "memory \(measurement.mode.traffic) stream",
             rate: Ceilings.Rate(
                 oneWorker: reached / ratios.oneWorker.median, allWorkers: reached / ratios.allWorkers.median),
             ofAllWorkers: ratios.allWorkers.median, ofOneWorker: ratios.oneWorker.median, ofPeak: nil)

@@ -60,7 +60,7 @@ package enum ReleaseBuild {
     }
 
     /// The package that this file was compiled from.
-    private static var packageFolder: URL {
+    static var packageFolder: URL {
         URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..").standardizedFileURL
     }
 }

@@ -72,10 +72,10 @@ import Testing
     }
 
     @Test(arguments: [
-        (Mode.value, "memory read beside it"), (.valueAndGradient, "memory read+write beside it"),
+        (Mode.value, "memory read stream"), (.valueAndGradient, "memory read+write stream"),
     ])
-    func `a row beside streams is held against them, whatever was measured`(mode: Mode, name: String) throws {
-        let share = Ceilings.sample.share(of: try measurement(mode: mode, besideStreams: true))
+    func `a row with streams is held against them, whatever was measured`(mode: Mode, name: String) throws {
+        let share = Ceilings.sample.share(of: try measurement(mode: mode, withStreams: true))
         #expect(share.name == name)
         // 4 GB/s in 2 ms; the streams take 1 ms on all workers and 1.5 ms on one.
         #expect(abs(share.ofAllWorkers - 0.5) < 1e-6)
@@ -86,7 +86,7 @@ import Testing
     }
 
     @Test func `bytes that a cache holds are held against it even where there are streams`() throws {
-        let share = Ceilings.sample.share(of: try measurement(bytes: 1_000_000, besideStreams: true))
+        let share = Ceilings.sample.share(of: try measurement(bytes: 1_000_000, withStreams: true))
         #expect(share.name == "L2 read+write")
     }
 
@@ -135,11 +135,11 @@ import Testing
     /// 3,000,000 FLOPs in 2 ms.
     private func measurement(
         limit: Work.Limit = .memory, bytes: Int = 8_000_000, depth: Int = 1, mode: Mode = .valueAndGradient,
-        besideStreams: Bool = false
+        withStreams: Bool = false
     ) throws -> Benchmarks.Measurement {
         let clock = ManualClock()
         let context = BenchmarkContext(
-            cells: try .bundled(), workers: 2, streams: besideStreams ? .sample(clock: clock) : nil)
+            cells: try .bundled(), workers: 2, streams: withStreams ? .sample(clock: clock) : nil)
         return try sampleBenchmark(
             mode: mode, shape: ProblemShape(64, 1201, depth), limit: limit, bytes: bytes, clock: clock
         ).run(in: context, plan: .test, clock: clock, stage: { _ in })

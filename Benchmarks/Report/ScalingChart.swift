@@ -1,4 +1,4 @@
-// How time and scratch memory of a loss over all pairs of cells grow with B.
+// Growth of time and scratch memory with B for the losses over all pairs of cells.
 
 /// One line of a chart.
 struct Series {
@@ -8,12 +8,12 @@ struct Series {
     let points: [(x: Double, y: Double)]
 }
 
-/// A chart with logarithmic sides.
+/// A chart with logarithmic axes.
 struct ScalingChart {
     let title: String
     let unit: String
     let series: [Series]
-    /// What a tick of the vertical side says.
+    /// The label of a tick of the vertical axis.
     let tick: (Double) -> String
 
     private static let width = 380.0
@@ -65,23 +65,24 @@ struct ScalingChart {
 }
 
 extension ScalingChart {
-    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient where
-    /// it has one.
+    /// Time, then scratch memory, of every kernel timed at three or more B of one D; with the gradient if the
+    /// kernel has one.
     static func all(of records: [Record]) -> [ScalingChart] {
-        let withGradient = Set(records.filter { $0.mode == .valueAndGradient }.map(\.title))
-        let families = records.filter { $0.depth > 1 && $0.rows == $0.columns }
-            .filter { $0.mode == .valueAndGradient || !withGradient.contains($0.title) }
-            .grouped { [$0.title, $0.mode.rawValue, String($0.depth)] }
+        let withGradient = Set(records.filter { $0.row.mode == .valueAndGradient }.map(\.row.title))
+        let families = records.filter { $0.row.depth > 1 && $0.row.rows == $0.row.columns }
+            .filter { $0.row.mode == .valueAndGradient || !withGradient.contains($0.row.title) }
+            .grouped { [$0.row.title, $0.row.mode.rawValue, String($0.row.depth)] }
             .map { $0.elements }
-            .filter { Set($0.map(\.rows)).count >= 3 }
+            .filter { Set($0.map(\.row.rows)).count >= 3 }
         return families.flatMap { [time(of: $0), memory(of: $0)].compactMap(\.self) }
     }
 
     private static func time(of records: [Record]) -> ScalingChart? {
         func points(_ provider: Record.Provider) -> [(x: Double, y: Double)] {
-            records.filter { $0.provider == provider && $0.p50 > 0 }.map { (Double($0.rows), $0.p50) }
+            records.filter { $0.provider == provider && $0.time.p50 > 0 }
+                .map { (Double($0.row.rows), $0.time.p50) }
         }
-        guard let first = records.first else { return nil }
+        guard let first = records.first?.row else { return nil }
         return ScalingChart(
             title: "\(first.title), D = \(first.depth): time",
             unit: "per call, \(first.mode.words)",
@@ -92,15 +93,15 @@ extension ScalingChart {
             tick: { roundDuration(nanoseconds: $0) })
     }
 
-    /// Nil where no scratch memory is known.
+    /// Nil if no scratch memory is known.
     private static func memory(of records: [Record]) -> ScalingChart? {
         let known = records.compactMap { record in
-            record.workspaceBytes.flatMap { $0 > 0 ? (x: Double(record.rows), y: Double($0)) : nil }
+            record.workspaceBytes.flatMap { $0 > 0 ? (x: Double(record.row.rows), y: Double($0)) : nil }
         }
-        guard let first = records.first, !known.isEmpty else { return nil }
+        guard let first = records.first?.row, !known.isEmpty else { return nil }
         return ScalingChart(
             title: "\(first.title), D = \(first.depth): memory",
-            unit: "beside inputs and outputs, \(first.mode.words)",
+            unit: "scratch memory, \(first.mode.words)",
             series: [
                 Series(name: "FastLoss's scratch", style: "fast", points: known),
                 Series(name: "one B×B matrix", style: "limit", points: known.map { ($0.x, 4 * $0.x * $0.x) }),
@@ -108,15 +109,8 @@ extension ScalingChart {
             tick: { byteText($0) })
     }
 
-    /// "10 us": ticks need no more digits.
+    /// "10 µs": ticks need no decimals.
     private static func roundDuration(nanoseconds: Double) -> String {
-        duration(nanoseconds: nanoseconds).replacing(#/\.0+ /#, with: " ").replacing("us", with: "µs")
+        duration(nanoseconds: nanoseconds).replacing(#/\.0+ /#, with: " ")
     }
-}
-
-/// "1 MB", "16.8 MB".
-func byteText(_ bytes: Double) -> String {
-    let units = [("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9)]
-    let (unit, scale) = units.last { bytes >= 0.9995 * $0.1 } ?? units[0]
-    return "\(significant(bytes / scale).replacing(#/\.0+$/#, with: "")) \(unit)"
 }

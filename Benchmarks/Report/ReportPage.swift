@@ -1,8 +1,8 @@
-// The HTML page of a report: one file, nothing loaded from elsewhere.
+// The HTML page of a report: one file without external resources.
 
 import Foundation
 
-/// A report as a page to read in a browser.
+/// A report as an HTML page.
 package struct ReportPage {
     package let report: Report
 
@@ -11,7 +11,6 @@ package struct ReportPage {
     }
 
     package var html: String {
-        let fastloss = report.measurements.filter { $0.provider == .fastloss }
         let charts = ScalingChart.all(of: report.measurements)
         let date = report.day
         return """
@@ -24,6 +23,7 @@ package struct ReportPage {
             <style>
             \(ChartStyle.colours)
             \(Self.layout)
+            \(LimitSections.style)
             \(ChartStyle.marks)
             </style>
             </head>
@@ -34,20 +34,13 @@ package struct ReportPage {
             \(report.runtime.workers) workers. Measured on \(date)\
             \(report.quick ? ", <strong>in a quick run: figures are rough</strong>" : "").</p>
             </header>
-            \(summary(fastloss))
+            \(summary)
             \(failures)
-            <section>
-            <h2>Every kernel</h2>
-            <p>Each row was checked against the reference in double precision before it was timed. A ring marks rows that are \
-            slower than the naive loop, or on all workers than on one by more than 2 %. The machine was measured in the same run: multiply-adds in \
-            registers, which nothing exceeds, and OpenBLAS’s products on tiles of the same depth for rows that arithmetic limits; the \
-            bandwidth of the memory or cache that holds the row’s data for the rest.</p>
-            <figure>\(RowChart(records: fastloss).svg())</figure>
-            </section>
+            \(LimitSections(report).html)
             \(charts.isEmpty ? "" : scaling(charts))
             <section>
             <h2>All figures</h2>
-            \(table(fastloss))
+            \(table)
             </section>
             <section>
             <h2>The machine</h2>
@@ -59,9 +52,10 @@ package struct ReportPage {
             """
     }
 
-    /// What a reader should take home, in four numbers.
-    private func summary(_ records: [Record]) -> String {
-        let ratios = records.compactMap(\.ratioToNaive)
+    /// The run in four numbers.
+    private var summary: String {
+        let records = report.rows.map(\.fastloss)
+        let ratios = records.compactMap(\.ratios.naive?.median)
         let errors = records.compactMap(\.maxRelativeError)
         var tiles: [(number: String, text: String)] = []
         if let least = ratios.min(), let greatest = ratios.max() {
@@ -91,41 +85,29 @@ package struct ReportPage {
         """
         <section>
         <h2>Scaling with the batch</h2>
-        <p>Median time per call, and scratch memory beside inputs and outputs. Both sides are logarithmic.</p>
+        <p>Median time per call, and scratch memory without inputs and outputs. Both axes are logarithmic.</p>
         <div class="pairs">\(charts.map { "<figure>\($0.svg())</figure>" }.joined(separator: "\n"))</div>
         </section>
         """
     }
 
-    private func table(_ records: [Record]) -> String {
-        let naive = Dictionary(
-            report.measurements.filter { $0.provider == .naive }.map { ($0.name, $0.timeText) },
-            uniquingKeysWith: { $1 })
-        let header = [
-            "kernel", "mode", "shape", "FastLoss", "naive", "ratio", "95 % interval", "to one worker",
-            "against",
-            "rate", "of ceiling", "scratch", "error",
-        ]
-        let rows = records.map { record -> String in
-            let cells: [String?] = [
-                record.title, record.mode.words, record.shapeText, record.timeText, naive[record.name],
-                record.ratioText, record.intervalText, record.oneWorkerText, record.rivalText,
-                record.rateText, record.shareText, record.scratchText,
-                record.errorText,
-            ]
-            return "<tr>\(cells.map { "<td>\(escaped($0 ?? "–"))</td>" }.joined())</tr>"
+    private var table: String {
+        let columns = ReportRow.columns.dropFirst()
+        let kernels = report.rows.grouped(by: \.fastloss.row.title).map { kernel in
+            let rows = kernel.elements.map { row in
+                "<tr>\(columns.map { "<td>\(escaped($0.text(row) ?? "–"))</td>" }.joined())</tr>"
+            }
+            return """
+                <tbody><tr><th colspan="\(columns.count)">\(escaped(kernel.key))</th></tr>
+                \(rows.joined(separator: "\n"))</tbody>
+                """
         }
         return """
-            <div class="scroll"><table class="rows">
-            <thead><tr>\(header.map { "<th>\($0)</th>" }.joined())</tr></thead>
-            <tbody>
-            \(rows.joined(separator: "\n"))
-            </tbody></table></div>
-            <p class="quiet">Times are medians per call. Ratios are medians over interleaved pairs of samples. To one worker: the \
-            time on one over that on all. Against: how many times as fast as one plain sgemm of the full similarity matrix on \
-            as many workers, or as the objective’s parts call by call. Peak: multiply-adds in registers. \
-            Beside it: a plain stream of as many bytes through memory, timed in pairs with the row. Error: the largest \
-            relative error against the reference in double precision.</p>
+            <div class="scroll" tabindex="0" role="region" aria-label="All figures"><table class="figures">
+            <thead><tr>\(columns.map { "<th>\($0.header)</th>" }.joined())</tr></thead>
+            \(kernels.joined(separator: "\n"))
+            </table></div>
+            <p class="quiet">\(escaped(ReportRow.legend))</p>
             """
     }
 
@@ -164,24 +146,24 @@ package struct ReportPage {
 
     private static let layout = """
         *{box-sizing:border-box}
-        body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:76rem;background:var(--paper);color:var(--ink);\
+        body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:82rem;background:var(--paper);color:var(--ink);\
         font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
         h1{font-size:1.75rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.25rem;margin:2.5rem 0 .5rem}
-        p{margin:.25rem 0 .75rem;max-width:46rem}p.quiet{color:var(--quiet);font-size:.875rem;margin-top:.75rem}
+        p{margin:.25rem 0 .75rem;max-width:52rem}p.quiet{color:var(--quiet);font-size:.875rem;margin-top:.75rem}
         .tiles{list-style:none;margin:1.5rem 0 0;padding:0;display:grid;gap:1rem;\
         grid-template-columns:repeat(auto-fit,minmax(13rem,1fr))}
         .tiles li{border-left:3px solid var(--fast);padding-left:.75rem;font-size:.875rem;color:var(--quiet)}
         .tiles b{display:block;font-size:1.5rem;line-height:1.2;color:var(--ink);font-variant-numeric:tabular-nums}
         figure{margin:0}figure svg{display:block;width:100%;height:auto}
-        section>figure{max-width:64rem}
         .pairs{display:grid;gap:1.5rem 2.5rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
         .pairs figure{max-width:33rem}
-        .scroll{overflow-x:auto}
+        h3{font-size:1.0625rem;margin:2rem 0 .25rem}
+        .scroll{overflow-x:auto;border:1px solid var(--grid);border-radius:4px;padding:.25rem .75rem}
         table{border-collapse:collapse;font-size:.8125rem;font-variant-numeric:tabular-nums}
         th,td{padding:.25rem .4rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
         th{font-weight:600;color:var(--quiet)}
         th:first-child,td:first-child{text-align:left;padding-left:0}
-        .rows :is(th,td):nth-child(2){text-align:left}
+        .figures tbody th{text-align:left;color:var(--ink);padding-top:.6rem}.figures td:nth-child(2){text-align:left}
         .failures{border-left:3px solid var(--naive);padding-left:1rem}
         """
 }

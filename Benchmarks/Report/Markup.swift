@@ -1,4 +1,4 @@
-// The few pieces of SVG and HTML that the charts and the page are made of.
+// SVG and HTML for the charts and the page.
 
 import Foundation
 
@@ -39,23 +39,17 @@ struct Drawing {
         elements.append("<polyline points=\"\(list)\" class=\"\(style)\"/>")
     }
 
-    mutating func bar(x: Double, y: Double, width: Double, height: Double, style: String, title: String) {
-        elements.append(
-            "<rect x=\"\(px(x))\" y=\"\(px(y))\" width=\"\(px(max(width, 1)))\" height=\"\(px(height))\" rx=\"2\" "
-                + "class=\"\(style)\"><title>\(escaped(title))</title></rect>")
-    }
-
     mutating func dot(x: Double, y: Double, radius: Double = 4, style: String, title: String) {
         elements.append(
             "<circle cx=\"\(px(x))\" cy=\"\(px(y))\" r=\"\(px(radius))\" class=\"\(style)\">"
                 + "<title>\(escaped(title))</title></circle>")
     }
 
-    /// The element, to stand in a page or, with its own style, in a file.
+    /// The element for a page, or a file with its own style.
     ///
     /// - Parameters:
-    ///   - label: what someone who does not see the drawing is told.
-    ///   - style: CSS; empty in a page, which has the style itself.
+    ///   - label: the alternative text.
+    ///   - style: CSS of a file; empty in a page, which has its own.
     func svg(height: Double, label: String, style: String = "") -> String {
         // A page has margins of its own.
         let margin = style.isEmpty ? 0 : 16
@@ -77,12 +71,14 @@ struct Axis {
     let isLogarithmic: Bool
     let ticks: [Double]
 
-    /// 0 to `upper`, with a tick every `step`.
-    init(to upper: Double, step: Double) {
+    /// 0 to `greatest`, which is positive, with 4 to 10 ticks at round numbers.
+    init(to greatest: Double) {
+        let power = pow(10, floor(log10(greatest)))
+        let step = [0.1, 0.2, 0.5, 1, 2].map { $0 * power }.first { greatest / $0 <= 10 } ?? power
         lower = 0
-        self.upper = upper
+        upper = greatest
         isLogarithmic = false
-        ticks = Array(stride(from: 0, through: upper + step / 1000, by: step))
+        ticks = Array(stride(from: 0, through: greatest, by: step))
     }
 
     /// The powers of ten around all `values`, which are positive; at least one decade.
@@ -113,15 +109,14 @@ struct Axis {
     }
 }
 
-/// The colours and type of all drawings: dark where the reader prefers it.
+/// The colours and type of all drawings; dark if the reader prefers it.
 enum ChartStyle {
-    /// Contrast of text at least 4.5 : 1, of marks at least 3 : 1, on both papers. FastLoss blue and naive
-    /// orange stay apart for readers who do not tell red from green.
+    /// Contrast is at least 4.5 : 1 for text and 3 : 1 for marks on both backgrounds.
     static let colours = """
         :root{color-scheme:light dark;--paper:#ffffff;--ink:#1c2430;--quiet:#5a6675;--grid:#dfe4ea;--fast:#1f5fbf;\
-        --fast-soft:#8db4ea;--naive:#b4510c;--limit:#7a2f8f}
+        --fast-soft:#8db4ea;--naive:#b4510c;--limit:#7a2f8f;--good:#11755a;--fair:#1f5fbf;--far:#b4510c;--bad:#c0182b}
         @media(prefers-color-scheme:dark){:root{--paper:#14181e;--ink:#e6eaf0;--quiet:#a3aebb;--grid:#303946;\
-        --fast:#6ea8ff;--fast-soft:#35598f;--naive:#f0924c;--limit:#d494ea}}
+        --fast:#6ea8ff;--fast-soft:#35598f;--naive:#f0924c;--limit:#d494ea;--good:#3fbf95;--fair:#6ea8ff;--far:#f0924c;--bad:#ff7080}}
         """
     static let marks = """
         svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;fill:var(--ink)}
@@ -129,10 +124,20 @@ enum ChartStyle {
         svg .grid{stroke:var(--grid);stroke-width:1}svg .limit{stroke:var(--limit);stroke-width:1.5;stroke-dasharray:5 3}
         svg text.limit-text{fill:var(--limit)}
         svg .fast{fill:var(--fast)}svg .slower{fill:var(--paper);stroke:var(--naive);stroke-width:2.5}
-        svg .mark{stroke:var(--naive);stroke-width:2}
-        svg .whisker{stroke:var(--fast-soft);stroke-width:3}svg .bar{fill:var(--fast)}
+        svg .whisker{stroke:var(--fast-soft);stroke-width:3}
         svg .fast-line,svg .naive-line,svg .limit-line{fill:none;stroke-width:2}
         svg .fast-line{stroke:var(--fast)}svg .naive-line{stroke:var(--naive)}
         svg .limit-line{stroke:var(--limit);stroke-dasharray:5 3}svg .naive{fill:var(--naive)}
         """
+}
+
+/// "0.1", "1", "1000".
+func trimmed(_ number: Double) -> String {
+    number >= 1 || number == 0
+        ? String(Int(number.rounded())) : significant(number).replacing(/\.?0+$/, with: "")
+}
+
+extension Range<Double> {
+    /// The point at a share of the range.
+    func at(_ share: Double) -> Double { lowerBound + share * (upperBound - lowerBound) }
 }
