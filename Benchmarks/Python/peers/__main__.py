@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from . import oracle, report
+from . import chart, oracle, report
 from .memory import in_child
 from .problems import Problem, problems
 from .providers import Call, available, threads
@@ -150,9 +150,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results")
     parser.add_argument("--swift", metavar="PROGRAM", help="the program Benchmarks, built for release")
-    parser.add_argument(
-        "--update", action="store_true", help="renew Benchmarks/Results and README.md; needs a full run"
-    )
+    parser.add_argument("--update", action="store_true", help="write Benchmarks/Results; needs a full run")
     parser.add_argument(
         "--from",
         dest="source",
@@ -231,18 +229,16 @@ def disturbed(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def update(results: dict[str, Any]) -> None:
     if disturbed(results):
-        raise SystemExit(
-            "compare-peers: the machine was not idle; README shows what was timed on one that is"
-        )
+        raise SystemExit("compare-peers: the machine was not idle; committed results need an idle one")
     if results["quick"]:
         raise SystemExit(
-            "compare-peers: these are the results of a part of the rows; README shows a full run"
+            "compare-peers: these are the results of a part of the rows; committed results need a full run"
         )
     path = RESULTS / f"peers.{results['fastloss']['instructionSet']}.json"
-    text = report.markdown(results, str(path.relative_to(ROOT)))
-    report.renew_readme(ROOT / "README.md", text)
+    report.renew_readme(RESULTS / "README.md", report.markdown(results, path.name))
     report.write(results, path)
-    print(f"renewed {path.relative_to(ROOT)} and README.md")
+    (RESULTS / "peers.svg").write_text(chart.svg(results), encoding="utf-8")
+    print(f"wrote {path.name}, peers.svg and README.md in {RESULTS.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The results: a table for the terminal, JSON, and README's table."""
+"""The results: a table for the terminal, JSON, and the table in Benchmarks/Results/README.md."""
 
 import json
 import pathlib
@@ -94,7 +94,7 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def markdown(report: dict[str, Any], path: str) -> str:
-    """The text between README's markers."""
+    """The text between the markers of Benchmarks/Results/README.md."""
     skipped = sorted(
         {(row["title"], row["shape"], reason) for row in report["rows"] for reason in row["skipped"].values()}
     )
@@ -105,7 +105,7 @@ def markdown(report: dict[str, Any], path: str) -> str:
         f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
         f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
         f"what crossing from Python costs. Error: the largest relative one of loss and gradients against "
-        f"float64.{notes} [All of it]({path}).\n\n{table(report, True)}\n\n"
+        f"float64.{notes} [{path}]({path}) has all rows.\n\n{table(report, True)}\n\n"
         f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
     )
 
@@ -120,4 +120,12 @@ def renew_readme(readme: pathlib.Path, text: str) -> None:
 
 
 def write(report: dict[str, Any], path: pathlib.Path) -> None:
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """JSON with one row a line."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value) + "\n]"
+        return json.dumps(value, ensure_ascii=False)
+
+    members = ",\n".join(f"{json.dumps(name)}: {text(value)}" for name, value in report.items())
+    path.write_text(f"{{\n{members}\n}}\n", encoding="utf-8")

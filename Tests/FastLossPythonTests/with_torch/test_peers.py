@@ -183,7 +183,7 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_readme_shows_what_loses(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_shows_losses(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "README.md").write_text(
         f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8"
     )
@@ -195,6 +195,7 @@ def test_readme_shows_what_loses(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert "| ECS | 64×512 | 1.5 ms | – | 0.93× | – | 0.8× | 1e-07 | 1e-07 – 1e-07 |" in page
     assert "ECS 64×512 as written is left out: it takes 9 GiB." in page
     assert "| ECS | 8192×512 | 32 MiB | – | 1.00 GiB |" in page
+    assert "ECS, 64×512" in (tmp_path / "peers.svg").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "peers.avx2.json").read_text(encoding="utf-8")) == results()
     command.update(results())
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == page
