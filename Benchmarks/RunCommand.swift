@@ -83,7 +83,7 @@ struct RunCommand: ParsableCommand {
 
             \(ResultTable(report.rows).rendered(width: Terminal.width))
 
-            \(ReportRow.legend)
+            \(ReportRow.legend.wrapped(to: 110))
             """)
         for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(report)

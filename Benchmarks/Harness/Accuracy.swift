@@ -1,5 +1,4 @@
-// How far a result is from the reference. A NaN on one side alone is infinitely far, so that no check
-// passes by it.
+// Errors relative to the reference. A NaN on one side only counts as an infinite error, so no check passes.
 
 /// |value − truth| / |truth|, and |value| where the truth is zero.
 package func relativeError(of value: some BinaryFloatingPoint, to truth: Double) -> Double {
@@ -11,7 +10,7 @@ package func relativeError(of value: some BinaryFloatingPoint, to truth: Double)
 
 /// The largest relative error of any element; for elementwise kernels.
 ///
-/// - Parameter floor: an element of the truth that is smaller than this is held against this instead.
+/// - Parameter floor: an element of the truth that is smaller than this is divided by this instead.
 package func largestRelativeError(of values: [Float], to truth: [Double], floor: Double) -> Double {
     precondition(values.count == truth.count, "\(values.count) values against \(truth.count)")
     var largest = 0.0
@@ -25,7 +24,7 @@ package func largestRelativeError(of values: [Float], to truth: [Double], floor:
 
 /// ‖values − truth‖₂ / scale; for gradients whose elements are sums that may cancel.
 ///
-/// - Parameter scale: what the error is held against; ‖truth‖₂ where nothing is given.
+/// - Parameter scale: the divisor; ‖truth‖₂ by default.
 package func normwiseRelativeError(of values: [Float], to truth: [Double], scale: Double? = nil) -> Double {
     precondition(values.count == truth.count, "\(values.count) values against \(truth.count)")
     let squaredError = zip(values, truth).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }

@@ -1,4 +1,4 @@
-// What a suite consists of: one `Benchmark` per row of the table.
+// The elements of a suite: one `Benchmark` per row of the table.
 //
 // How to write the suite of a kernel
 //
@@ -163,7 +163,7 @@ package struct Prepared {
     }
 }
 
-/// What FastLoss's call is to beat besides the naive loop.
+/// A further competitor of FastLoss's call.
 package struct Rival {
     package enum Kind: Sendable {
         /// One plain sgemm of the full product, its rows spread over the same workers.

@@ -1,6 +1,6 @@
-// What the machine can do at most, and which of its limits a row runs into.
+// The machine's measured limits, and the share of them that each row reaches.
 //
-// Which ceiling a row is held against
+// The ceiling of a row
 //
 //   - Arithmetic (`Work.Limit.arithmetic`): the throughput of sgemm on tiles of the depth nearest to the
 //     row's third side. Throughput is FLOPs over time of the three products that a tile goes through together
@@ -91,7 +91,7 @@ package struct Ceilings: Codable, Equatable, Sendable {
     /// GFLOP/s of multiply-adds in registers.
     package var multiplyAdd: Rate
     package var tiles: [Tile]
-    /// From the smallest cache to memory, which is always there.
+    /// From the smallest cache to memory; memory is always present.
     package var levels: [Level]
 
     package init(workers: Int, multiplyAdd: Rate, tiles: [Tile], levels: [Level]) {
@@ -109,7 +109,7 @@ package struct Ceilings: Codable, Equatable, Sendable {
     }
 }
 
-/// The ceiling of one row, and how near the row comes.
+/// The ceiling of one row, and the row's share of it.
 package struct CeilingShare: Equatable, Sendable {
     /// "sgemm D=512", "L3 read" or "memory read+write stream".
     package let name: String
@@ -180,7 +180,7 @@ extension CeilingShare {
 }
 
 extension Mode {
-    /// What a row does to the level that holds its bytes.
+    /// The accesses of a row to the level that holds its bytes.
     fileprivate var traffic: String {
         switch self {
         case .value: "read"
@@ -190,8 +190,7 @@ extension Mode {
 }
 
 extension Ceilings {
-    /// The better of two measurements of one machine, rate by rate: what disturbed one of them is no limit of
-    /// the machine.
+    /// The better of two measurements of one machine, rate by rate: a disturbance lowers a rate, never raises it.
     package func better(_ other: Ceilings) -> Ceilings {
         func better(_ one: Rate, _ another: Rate) -> Rate {
             Rate(

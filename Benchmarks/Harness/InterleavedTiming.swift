@@ -10,8 +10,7 @@
 package struct TimingPlan: Sendable {
     /// Each implementation runs at least this long before its first sample.
     package var warmUp: Duration
-    /// Calls are batched into samples of at least this length, so that reading the clock costs nothing that
-    /// shows.
+    /// Calls are batched into samples of at least this length, so the cost of reading the clock is negligible.
     package var minimumSample: Duration
     /// Sampling stops after this time, once there are `minimumPairs`; after four times this time, once there
     /// are ``fewestPairs``.
@@ -37,7 +36,7 @@ package struct TimingPlan: Sendable {
         warmUp: .milliseconds(100), minimumSample: .milliseconds(5), budget: .seconds(2),
         minimumPairs: 11, maximumPairs: 301)
 
-    /// For another comparison of a row that is timed already.
+    /// For further comparisons of a row.
     package var brief: TimingPlan {
         var plan = self
         plan.warmUp = warmUp / 4
@@ -58,7 +57,7 @@ package struct PairedSamples: Equatable, Sendable {
     package var baseline: [Double] = []
 }
 
-/// Why a timing is worth nothing.
+/// Why a timing is invalid.
 package enum TimingError: Error, Equatable, CustomStringConvertible {
     /// A call on the same inputs gave another value than the first call did.
     case unstableValue(first: Float, later: Float)

@@ -1,4 +1,4 @@
-// What measuring the machine runs: the C loops for the instruction set that FastLoss uses, and their memory.
+// The C loops that measure the machine, for FastLoss's instruction set, and their arrays.
 
 import CMachineCeilings
 import FastLoss

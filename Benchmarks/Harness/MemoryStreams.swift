@@ -1,17 +1,17 @@
-// The plain streams that rows beyond the caches are timed against.
+// Plain memory streams, the ceiling of rows that no cache holds.
 //
-// On a shared virtual machine the bandwidth of memory changes by a factor of two within minutes, with what
-// the neighbours do. What was measured at the start of a run is then no ceiling of a row that is timed later;
-// a stream of as many bytes, timed in pairs with the row, meets the same neighbours.
+// On a shared virtual machine the bandwidth of memory changes by a factor of two within minutes. A bandwidth
+// measured at the start of a run is no ceiling of a row timed later; a stream timed in pairs with the row sees
+// the same conditions.
 //
-// As many bytes, because the largest cache keeps a part of an array that is little larger than itself, from
-// call to call: of 44 MB beside an L3 of 32 MB so much that the stream reads at twice memory's bandwidth. The
-// row has the same chance.
+// The stream moves as many bytes as the row, because the largest cache keeps part of a slightly larger array
+// from call to call. With 44 MB and an L3 of 32 MB the stream reads at twice memory's bandwidth, and the row
+// has the same advantage.
 
 import CMachineCeilings
 import FastLoss
 
-/// How fast a row is beside a plain stream of its bytes: stream time over row time, in interleaved pairs.
+/// Stream time / row time, in interleaved pairs.
 package struct StreamRatios: Sendable {
     /// Against a stream on as many workers as the row has.
     package let allWorkers: Interval

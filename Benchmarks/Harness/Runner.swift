@@ -2,7 +2,7 @@
 
 import FastLoss
 
-/// What became of one row.
+/// The measurements of one row.
 package struct Measurement: Sendable {
     /// The timings of one implementation.
     package struct Timing: Sendable {
@@ -28,7 +28,7 @@ package struct Measurement: Sendable {
     package let ratioToNaive: Interval?
     /// The time on one worker over that on all; nil where there is only one.
     package let ratioToOneWorker: Interval?
-    /// The time of one plain sgemm over FastLoss's; nil where that is no rival.
+    /// The time of one plain sgemm over FastLoss's; nil for other kernels.
     package let ratioToSgemm: Interval?
     /// The time of an objective's parts, one by one, over that of the whole; nil where there are none.
     package let ratioToParts: Interval?
@@ -40,7 +40,7 @@ package struct Measurement: Sendable {
     package let maxRelativeError: Double
     /// Bytes of scratch memory that FastLoss's workspace holds after the calls; nil without one.
     package let workspaceBytes: Int?
-    /// What a reader of the row must know.
+    /// A remark on the row.
     package let note: String?
 }
 

@@ -1,5 +1,4 @@
-// Fixed work for counting instructions: the same calls on the same inputs every time, and nothing that
-// depends on a clock or on the machine's cores.
+// Fixed work for counting instructions: equal calls on equal inputs, independent of clocks and cores.
 
 import FastLoss
 import Foundation
@@ -37,9 +36,9 @@ extension Benchmark {
     }
 }
 
-/// What an emulator is told to write its counts at, by this function's name.
+/// The function whose entry makes the emulator write its counts.
 ///
-/// It has an effect, flushing what is printed, because calls of a function without one may be left out.
+/// Flushes the output: the compiler may remove calls of a function without effects.
 @inline(never)
 package func workloadBoundary() {
     fflush(nil)
