@@ -41,11 +41,5 @@ public struct BernoulliNLL: MaskedLoss {
         self.whenEmpty = whenEmpty
     }
 
-    public var kernel: ElementwiseKernel {
-        switch form {
-        case .probabilities: ElementwiseKernel(name: "BernoulliNLL", run: kernels.bernoulli_nll, cost: 40)
-        // Measured: a quarter more than probabilities with the gradient.
-        case .logits: ElementwiseKernel(name: "BernoulliNLL", run: kernels.bernoulli_nll_logits, cost: 50)
-        }
-    }
+    public var elementwiseLoss: ElementwiseLoss { .bernoulliNLL(form) }
 }

@@ -1,41 +1,54 @@
-// The verbs that every elementwise masked loss and metric has. A loss adds its kernel and its documentation, nothing else.
+// The methods of every elementwise masked loss and metric. A loss adds its function and its documentation.
 
 import CFastLossKernels
 
-/// The kernel of an elementwise masked loss. Opaque: FastLoss makes the values.
-public struct ElementwiseKernel: Sendable {
-    /// The loss's name in messages.
-    package let name: String
-    package let run: fastloss_masked_kernel
-    /// Cost of one element on one worker, in hundredths of a nanosecond, for deciding how many workers pay.
-    package let cost: Int
-
-    package init(name: String, run: fastloss_masked_kernel, cost: Int) {
-        self.name = name
-        self.run = run
-        self.cost = cost
-    }
+/// A function of one prediction x and its target t that a masked metric reduces.
+public enum ElementwiseMetric: Equatable, Sendable {
+    /// (x − t)²; see ``MaskedMSE``.
+    case squaredError
+    /// −log p or −log(1 − p); see ``BernoulliNLL``.
+    case bernoulliNLL(BernoulliNLL.Form)
+    /// |x − t| / (t + 10⁻⁶), which has no gradient here; see ``MaskedRelativeError``.
+    case relativeError
 }
 
-/// An elementwise quantity averaged or summed over a mask.
+/// A function of one prediction x and its target t that a masked loss reduces and differentiates.
+public enum ElementwiseLoss: Equatable, Sendable {
+    /// (x − t)²; see ``MaskedMSE``.
+    case squaredError
+    /// −log p or −log(1 − p); see ``BernoulliNLL``.
+    case bernoulliNLL(BernoulliNLL.Form)
+}
+
+/// A metric that averages or sums an elementwise function over a mask.
 ///
-/// The mask *selects*: an element outside it is never read into any sum, so NaN and infinities there have no effect;
-/// inside they propagate as IEEE arithmetic says. Without a mask every element is selected.
+/// The mask *selects*: no sum reads an element outside it, so NaN and infinities there have no effect; inside they
+/// propagate as IEEE arithmetic says. Without a mask every element is selected.
 ///
-/// Time is O(B·L) in one pass over the inputs (and one over the mask before it, for the count); extra memory is 16 bytes
-/// per 4,096 elements. Sums run in float lanes inside blocks of at most 128 elements and in double across them, in an order
-/// that depends on the shape alone: results are bitwise the same for any number of workers.
+/// Time is O(B·L) in one pass over the inputs, and one over the mask before it, for the count. Extra memory is 16 bytes
+/// per 4,096 elements. Sums run in float lanes inside blocks of at most 128 elements and in double across them, in an
+/// order that depends on the shape alone: results are bitwise the same for any number of workers.
+///
+/// A type of your own conforms by naming its function, its reduction and its rule.
 public protocol MaskedMetric: Sendable {
     /// How the selected elements become one number.
     var reduction: LossReduction { get }
-    /// What happens when nothing is selected.
+    /// The result if nothing is selected.
     var whenEmpty: EmptySelectionRule { get }
-    /// What is computed of each element.
-    var kernel: ElementwiseKernel { get }
+    /// The function that is reduced.
+    var elementwiseMetric: ElementwiseMetric { get }
 }
 
-/// An elementwise masked loss with a gradient for its predictions.
-public protocol MaskedLoss: MaskedMetric {}
+/// A masked metric with a gradient for its predictions.
+public protocol MaskedLoss: MaskedMetric {
+    /// The function that is reduced and differentiated. ``MaskedMetric/elementwiseMetric`` follows from it.
+    var elementwiseLoss: ElementwiseLoss { get }
+}
+
+extension MaskedLoss {
+    /// The function of ``elementwiseLoss``.
+    public var elementwiseMetric: ElementwiseMetric { elementwiseLoss.metric }
+}
 
 extension MaskedMetric {
     /// The reduced value.
@@ -108,7 +121,7 @@ extension MaskedLoss {
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
         let plan = try plan(
-            predictions: predictions, targets: targets, mask: mask,
+            elementwiseLoss.metric.kernel, predictions: predictions, targets: targets, mask: mask,
             into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
         return try workspace.run(plan, layout)
     }
@@ -137,7 +150,8 @@ extension MaskedLoss {
     ) throws(LossError) -> Int {
         var layout = workspace.layout
         let plan = try planPerCell(
-            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory,
+            elementwiseLoss.metric.kernel, predictions: predictions, targets: targets, mask: mask,
+            shape: shape, values: values.memory,
             into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
         return try workspace.run(plan, layout)
     }
@@ -155,13 +169,69 @@ extension MaskedLoss {
     }
 }
 
+// MARK: - Kernels
+
+/// The kernel of an elementwise function.
+package struct ElementwiseKernel: Sendable {
+    /// The loss's name in messages.
+    package let name: String
+    package let run: fastloss_masked_kernel
+    /// The cost of one element on one worker in hundredths of a nanosecond, from which a call decides how many workers pay.
+    package let cost: Int
+}
+
+extension ElementwiseMetric {
+    package var kernel: ElementwiseKernel {
+        switch self {
+        case .squaredError: ElementwiseKernel(name: "MaskedMSE", run: kernels.masked_mse, cost: 12)
+        case .bernoulliNLL(.probabilities):
+            ElementwiseKernel(name: "BernoulliNLL", run: kernels.bernoulli_nll, cost: 40)
+        case .bernoulliNLL(.logits):
+            ElementwiseKernel(name: "BernoulliNLL", run: kernels.bernoulli_nll_logits, cost: 50)
+        case .relativeError:
+            ElementwiseKernel(name: "MaskedRelativeError", run: kernels.masked_relative_error, cost: 25)
+        }
+    }
+}
+
+extension ElementwiseLoss {
+    fileprivate var metric: ElementwiseMetric {
+        switch self {
+        case .squaredError: .squaredError
+        case .bernoulliNLL(let form): .bernoulliNLL(form)
+        }
+    }
+}
+
 // MARK: - Plans
 
 extension MaskedMetric {
-    /// A pass of this one metric over all elements.
+    /// The kernel of the function.
+    package var kernel: ElementwiseKernel { elementwiseMetric.kernel }
+
+    /// A pass of this metric over all elements.
     package func plan(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
         in layout: inout ScratchLayout
+    ) throws(LossError) -> ReducedLossPlan {
+        try plan(
+            kernel, predictions: predictions, targets: targets, mask: mask, into: gradient, in: &layout)
+    }
+
+    /// A pass of this metric row by row.
+    package func planPerCell(
+        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
+        in layout: inout ScratchLayout
+    ) throws(LossError) -> MaskedPass.PerCell {
+        try planPerCell(
+            kernel, predictions: predictions, targets: targets, mask: mask, shape: shape, values: values,
+            into: gradient, in: &layout)
+    }
+
+    fileprivate func plan(
+        _ kernel: ElementwiseKernel, predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?,
+        into gradient: GradientOutput?, in layout: inout ScratchLayout
     ) throws(LossError) -> ReducedLossPlan {
         let pass = try MaskedPass(targets: targets, mask: mask, count: predictions.count)
         var reduced = try MaskedPass.Reduced(pass, terms: 1, reduction: reduction, in: &layout)
@@ -170,17 +240,15 @@ extension MaskedMetric {
         return ReducedLossPlan(name: kernel.name, reduced: reduced)
     }
 
-    /// A pass of this one metric row by row.
-    package func planPerCell(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
-        values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
+    fileprivate func planPerCell(
+        _ kernel: ElementwiseKernel, predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?,
+        shape: MatrixShape, values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.PerCell {
         let pass = try MaskedPass(targets: targets, mask: mask, count: shape.checkedCount())
         return try MaskedPass.PerCell(
             pass, pass.term(kernel, predictions: predictions, gradient: gradient), shape: shape,
-            reduction: reduction,
-            whenEmpty: whenEmpty, values: values, in: &layout)
+            reduction: reduction, whenEmpty: whenEmpty, values: values, in: &layout)
     }
 }
 

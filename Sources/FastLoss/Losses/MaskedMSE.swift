@@ -17,7 +17,5 @@ public struct MaskedMSE: MaskedLoss {
         self.whenEmpty = whenEmpty
     }
 
-    public var kernel: ElementwiseKernel {
-        ElementwiseKernel(name: "MaskedMSE", run: kernels.masked_mse, cost: 12)
-    }
+    public var elementwiseLoss: ElementwiseLoss { .squaredError }
 }

@@ -16,7 +16,5 @@ public struct MaskedRelativeError: MaskedMetric {
         self.whenEmpty = whenEmpty
     }
 
-    public var kernel: ElementwiseKernel {
-        ElementwiseKernel(name: "MaskedRelativeError", run: kernels.masked_relative_error, cost: 25)
-    }
+    public var elementwiseMetric: ElementwiseMetric { .relativeError }
 }

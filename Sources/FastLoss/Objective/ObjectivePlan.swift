@@ -221,7 +221,7 @@ extension TotalObjective.Plan {
             let predictions = try inputs.required(.genePredictions, by: .maskedGene)
             values.add(
                 try pass.term(
-                    MaskedRelativeError().kernel, predictions: predictions.span,
+                    ElementwiseMetric.relativeError.kernel, predictions: predictions.span,
                     named: InputSlot.genePredictions.name))
         }
         try values.select(workers: layout.workers, whenEmpty: objective.whenMaskEmpty, named: name)
@@ -291,8 +291,8 @@ extension TotalObjective.Plan {
 extension TotalObjective {
     fileprivate func kernel(of term: ObjectiveTerm) -> ElementwiseKernel {
         switch term {
-        case .maskedGeneZero, .cellGeneZero: BernoulliNLL(from: nonzeroForm).kernel
-        default: MaskedMSE().kernel
+        case .maskedGeneZero, .cellGeneZero: ElementwiseMetric.bernoulliNLL(nonzeroForm).kernel
+        default: ElementwiseMetric.squaredError.kernel
         }
     }
 }

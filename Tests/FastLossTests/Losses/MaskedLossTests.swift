@@ -381,3 +381,39 @@ import Testing
         #expect(values == valuesBefore && gradient == gradientBefore, sourceLocation: sourceLocation)
     }
 }
+
+// MARK: - Losses of a user's own
+
+/// A loss that names its function, and nothing else.
+private struct SummedLogits: MaskedLoss {
+    var reduction: LossReduction { .sum }
+    var whenEmpty: EmptySelectionRule { .zero }
+    var elementwiseLoss: ElementwiseLoss { .bernoulliNLL(.logits) }
+}
+
+/// A metric that names its function, and nothing else.
+private struct SummedRelativeError: MaskedMetric {
+    var reduction: LossReduction { .sum }
+    var whenEmpty: EmptySelectionRule { .zero }
+    var elementwiseMetric: ElementwiseMetric { .relativeError }
+}
+
+extension MaskedLossTests {
+    @Test func aTypeOfTheUsersReducesTheFunctionThatItNames() throws {
+        var random = RandomInputs(seed: 21)
+        let (logits, targets) = (random.predictions(133), random.targets(133))
+        let mask = random.mask(133)
+        let own = try SummedLogits().valueAndGradient(predictions: logits, targets: targets, mask: mask)
+        let given = try BernoulliNLL(from: .logits, reduction: .sum).valueAndGradient(
+            predictions: logits, targets: targets, mask: mask)
+        #expect(own.loss == given.loss)
+        expectSameBits(own.gradient, given.gradient)
+        #expect(
+            try SummedRelativeError().value(predictions: logits, targets: targets, mask: mask)
+                == MaskedRelativeError(reduction: .sum).value(
+                    predictions: logits, targets: targets, mask: mask))
+        let nothing = try SummedLogits().value(
+            predictions: logits, targets: targets, mask: mask.map { _ in false })
+        #expect(nothing == LossValue(value: 0, selectedCount: 0))
+    }
+}
