@@ -1,6 +1,6 @@
-// The checks that stand before every computation: element counts, ranges, overlap.
+// The checks before every computation: element counts, ranges, overlap.
 
-/// Throws unless `actual` elements are what the other arguments ask for.
+/// Throws unless the argument has the number of elements that the other arguments imply.
 package func checkCount(_ argument: String, _ actual: Int, is expected: Int) throws(LossError) {
     guard actual == expected else {
         throw .shapeMismatch(argument: argument, expected: expected, actual: actual)
@@ -16,7 +16,7 @@ package func checkParameter(
     }
 }
 
-/// A named piece of memory, for telling whether an output shares bytes with anything else.
+/// The bytes of an argument and its name, for the overlap check.
 package struct NamedMemory {
     package let name: String
     package let bytes: Range<UInt>
@@ -32,7 +32,7 @@ package struct NamedMemory {
     }
 }
 
-/// Throws where `output` shares memory with `other`. Empty buffers share nothing.
+/// Throws if `output` shares memory with `other`. Empty buffers share none.
 package func checkNoOverlap(_ output: NamedMemory, _ other: NamedMemory?) throws(LossError) {
     guard let other, output.bytes.overlaps(other.bytes) else { return }
     throw .overlappingBuffers(output: output.name, other: other.name)

@@ -1,60 +1,64 @@
-// Everything that can be wrong with a call, each case with the values that make it wrong.
+// The errors of all calls, each with the values that caused it.
 
-/// What a loss throws when its input cannot be used.
+/// The error of every throwing call.
 ///
-/// A thrown error means that no result exists. Except where a case says otherwise, it is thrown before any output is
-/// written, so gradients and other output buffers keep what they held.
+/// Calls throw before they write any output, so gradients and other output buffers keep their contents. The
+/// one exception is ``probabilityOutOfRange(argument:probability:index:)``.
+///
+/// Messages name arguments and terms as they are spelled in Swift.
 public enum LossError: Error, Equatable, Sendable {
-    /// A buffer does not have the number of elements that the other arguments ask of it.
+    /// A buffer does not have the number of elements that the other arguments imply.
     case shapeMismatch(argument: String, expected: Int, actual: Int)
 
-    /// A shape has a negative side, or more elements than an `Int` can count.
+    /// A shape has a negative side, or its number of elements exceeds `Int`.
     case invalidShape(rows: Int, columns: Int)
 
-    /// A size that one BLAS call takes as a 32-bit integer is larger than that.
+    /// A size exceeds the 32-bit integers of BLAS.
     case dimensionTooLarge(argument: String, value: Int)
 
     /// A hyper-parameter or scale is outside its range.
     case invalidParameter(name: String, value: Double, requirement: String)
 
-    /// Nothing is selected: the mask is false everywhere, every label is ignored, or there are no rows at all.
-    /// `row` is the first such row where each row is reduced by itself.
+    /// Nothing is selected: the mask is false everywhere, every label is ignored, or there are no rows.
+    /// `row` is the first such row if each row has a result of its own, else nil.
     case emptySelection(loss: String, row: Int?)
 
     /// A label of `argument` is neither a class nor the ignored label.
     case labelOutOfRange(argument: String, label: Int32, row: Int, classes: Int)
 
-    /// A selected probability is NaN or outside [0, 1]. It is found while the gradient is being computed, so the gradient and
-    /// value buffers of the call hold unspecified numbers: they are not to be used, accumulated ones included. (Looking for it
-    /// first costs 10 % of value and gradient at 64×1201, and 14 % of the value alone, on one Zen 3 core with AVX2.)
+    /// A selected probability is NaN or outside [0, 1].
+    ///
+    /// The call finds it while it writes the gradient: the gradient and value buffers hold unspecified
+    /// numbers, also if they were accumulated into. A check before the computation would cost a tenth of it.
+    /// Measured: the article Tuning.
     case probabilityOutOfRange(argument: String, probability: Float, index: Int)
 
     /// An output buffer shares memory with an input or with another output.
     case overlappingBuffers(output: String, other: String)
 
-    /// The total objective has a term on whose input was not given.
+    /// A term of the total objective is on, but its input is nil.
     case missingInput(term: String, argument: String)
 
-    /// A gradient was asked of an input that the call was not given.
+    /// A gradient has a buffer, but its input is nil.
     case gradientWithoutInput(gradient: String)
 
-    /// An input holds NaN or an infinity where only finite numbers have a result.
+    /// An element that must be finite is NaN or infinite.
     case notFinite(argument: String, value: Float, index: Int)
 
-    /// LAPACK could not finish; `info` is its own code.
+    /// A LAPACK routine failed with the code `info`.
     case factorizationFailed(routine: String, info: Int)
 
-    /// The system did not give the scratch memory that a call needs. Nothing has been written. The workspace can be used
-    /// again.
+    /// The system has no memory for a call's scratch arrays or result. The workspace remains usable.
     case outOfMemory(call: String, bytes: Int)
 }
 
 extension LossError: CustomStringConvertible {
+    /// The error in one sentence, with the offending values.
     public var description: String { String(message) }
 }
 
 extension LossError {
-    /// The description, put together without allocating memory.
+    /// The description. Making it allocates no memory.
     package var message: Message {
         switch self {
         case .shapeMismatch(let argument, let expected, let actual):

@@ -1,44 +1,45 @@
-// The vocabulary that every loss shares: how it reduces, what it returns, and what it does when there is nothing to reduce.
+// The types that all losses share: reductions, results, the rule for empty selections, gradient updates.
 
-/// A loss and how many elements it was computed from.
+/// A loss and the number of elements that it was computed from.
 public struct LossValue: Equatable, Sendable {
-    /// The loss. Sums are carried in double, so it is given as one; a `Float` holds it to half an ulp.
+    /// The loss, summed in double precision.
     public var value: Double
 
-    /// How many elements (for cross-entropy: rows) were selected.
+    /// The number of selected elements; of rows for cross-entropy.
     public var selectedCount: Int
 
+    /// A loss of `selectedCount` elements.
     public init(value: Double, selectedCount: Int) {
         self.value = value
         self.selectedCount = selectedCount
     }
 }
 
-/// How the selected elements of a value loss become one number.
+/// How the selected elements of a loss become one number.
 ///
-/// For one number per cell there are separate verbs, `valuePerCell` and `valueAndGradientPerCell`.
+/// `valuePerCell` and `valueAndGradientPerCell` apply it to each cell.
 public enum LossReduction: Equatable, Sendable {
-    /// Σ / number of selected elements, which is what scGPT and scFormer train on.
+    /// The sum divided by the number of selected elements: what scGPT and scFormer train on.
     case mean
-    /// Σ over the selected elements.
+    /// The sum over the selected elements.
     case sum
 }
 
-/// What a loss does when no element is selected: an empty mask, only ignored labels, no rows.
+/// The result of a loss if no element is selected: an empty mask, only ignored labels, no rows.
 ///
-/// One rule for every loss and reduction.
+/// Every loss and every reduction follows it.
 public enum EmptySelectionRule: Equatable, Sendable {
-    /// Throws ``LossError/emptySelection(loss:row:)`` and leaves all outputs as they were.
+    /// Throws ``LossError/emptySelection(loss:row:)``; all outputs keep their contents.
     case error
-    /// The value is 0 and so is the gradient.
+    /// The value and the gradient are 0.
     case zero
-    /// The value is NaN, which is what upstream computes as 0/0; the gradient is what PyTorch makes of it: NaN for the
-    /// masked losses, 0 for cross-entropy.
+    /// The value is NaN, upstream's 0/0. The gradient is PyTorch's: NaN for the masked losses, 0 for
+    /// cross-entropy.
     case nan
 }
 
 extension EmptySelectionRule {
-    /// The value of a loss that has nothing to reduce, or the error that says so.
+    /// The value of an empty selection, or its error.
     package func value(loss: String, row: Int?) throws(LossError) -> Double {
         switch self {
         case .error: throw .emptySelection(loss: loss, row: row)
@@ -48,10 +49,10 @@ extension EmptySelectionRule {
     }
 }
 
-/// What is done with a gradient buffer.
+/// How a call writes a gradient buffer.
 public enum GradientUpdate: Equatable, Sendable {
-    /// The buffer receives the gradient, whatever it held.
+    /// The gradient replaces the contents of the buffer.
     case overwrite
-    /// The gradient is added to what the buffer holds: several terms share one embedding's gradient.
+    /// The gradient is added to the contents of the buffer, for example the gradient of another loss.
     case accumulate
 }

@@ -1,15 +1,16 @@
-// The memory behind spans, for kernels that take pointers; and arrays that there may be no memory for.
+// The memory behind spans, for kernels that take pointers; and arrays whose allocation may fail.
 
 extension Span where Element: BitwiseCopyable {
     /// The elements' memory.
     ///
-    /// The buffer leaves the closure that lends it, which is sound here and nowhere else: a span that is a parameter keeps its
-    /// owner borrowed until the call returns, its memory does not move meanwhile, and every use of the buffer ends before.
+    /// The buffer leaves the closure that lends it. That is sound for the span of a public call's parameter
+    /// alone: the parameter stays borrowed until the call returns, its memory does not move meanwhile, and
+    /// every use of the buffer ends before.
     package var memory: UnsafeBufferPointer<Element> {
         withUnsafeBufferPointer { $0 }
     }
 
-    /// The first element's address; for an empty span some aligned address that is never read.
+    /// The first element's address; of an empty span, an aligned address that is never read.
     package var pointer: UnsafePointer<Element> {
         memory.baseAddress ?? UnsafePointer(bitPattern: MemoryLayout<Element>.alignment)!
     }
@@ -21,7 +22,7 @@ extension MutableSpan where Element: BitwiseCopyable {
         mutating get { withUnsafeMutableBufferPointer { $0 } }
     }
 
-    /// The first element's address; for an empty span some aligned address that is never written.
+    /// The first element's address; of an empty span, an aligned address that is never written.
     package var pointer: UnsafeMutablePointer<Element> {
         mutating get {
             memory.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Element>.alignment)!
@@ -29,9 +30,10 @@ extension MutableSpan where Element: BitwiseCopyable {
     }
 }
 
-/// An array of zeros for a result whose size nothing bounds: B×B similarities of rows without columns.
+/// An array of zeros for a result of unbounded size, such as the B×B similarities of rows without columns.
 ///
-/// Swift's allocator ends the process where there is no memory, so the C library is asked first, as for scratch memory.
+/// Swift's allocator ends the process if it has no memory. So this function first allocates the size from the
+/// C library, and throws if that fails.
 func zeros(_ count: Int, for call: String) throws(LossError) -> [Float] {
     guard count <= (Int.max - ScratchLayout.alignment) / MemoryLayout<Float>.stride else {
         throw .outOfMemory(call: call, bytes: .max)

@@ -1,12 +1,12 @@
-// Messages that are put together without allocating memory: they also tell that there is none.
+// Messages that are made without allocating memory: one of them reports that there is none.
 
 import CFastLossThreads
 
 /// A text of at most ``capacity`` bytes in UTF-8, made from a literal with interpolations.
 ///
-/// What does not fit is left out, from a whole character on.
+/// A longer text ends after the last whole character that fits.
 package struct Message: ExpressibleByStringInterpolation {
-    /// More than twice what the longest message of this package takes.
+    /// More than twice the length of the longest message.
     package static let capacity = 1023
 
     private var bytes = InlineArray<1023, UInt8>(repeating: 0)
@@ -39,17 +39,17 @@ package struct Message: ExpressibleByStringInterpolation {
             message.append(UInt64(number.magnitude), radix: 10)
         }
 
-        /// The digits of a number in another base.
+        /// The digits of a number to the base `radix`.
         package mutating func appendInterpolation(_ number: UInt32, radix: UInt64) {
             message.append(UInt64(number), radix: radix)
         }
 
-        /// As few digits as give the number back.
+        /// The shortest decimal that rounds to the number.
         package mutating func appendInterpolation(_ number: Double) {
             append { fastloss_format_double(number, $0) }
         }
 
-        /// As few digits as give the number back.
+        /// The shortest decimal that rounds to the number.
         package mutating func appendInterpolation(_ number: Float) {
             append { fastloss_format_float(number, $0) }
         }
@@ -88,7 +88,7 @@ package struct Message: ExpressibleByStringInterpolation {
 }
 
 extension Message {
-    /// Copies the text to memory of ``capacity`` bytes and one more, which receives the 0 that ends it.
+    /// Copies the text and a terminating 0 to memory of ``capacity`` + 1 bytes.
     package func write(to memory: UnsafeMutablePointer<CChar>) {
         for index in 0..<count { memory[index] = CChar(bitPattern: bytes[index]) }
         memory[count] = 0
