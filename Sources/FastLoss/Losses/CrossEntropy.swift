@@ -1,4 +1,5 @@
-// Cross-entropy with an ignored label: cell types (CLS) and, behind a gradient reversal, batch labels (DAB).
+// Cross-entropy with an ignored label: of cell types (CLS), and of batch labels behind a gradient reversal
+// (DAB).
 
 import CFastLossKernels
 
@@ -8,26 +9,29 @@ import CFastLossKernels
 ///     L = Σ over rows with yᵢ ≠ ignored of (log Σⱼ exp zᵢⱼ − zᵢ,yᵢ) / N        N = number of such rows
 ///     ∂L/∂z = (softmax(z) − onehot(y)) / N, and 0 in ignored rows
 ///
-/// Stable for logits of any finite size, and exact to the last bits also where a row is already right: the
-/// label's own term is kept out of the sum. A gradient is exact to the last bits wherever it is a normal Float
-/// (for scales up to 2¹⁰⁰), also where a class has a probability that is none.
+/// It is stable for all finite logits. The loss of a row whose label is nearly certain is accurate to the
+/// last bits, because the sum leaves out the label's own term. A gradient is accurate to the last bits if it
+/// is a normal `Float` (for scales up to 2¹⁰⁰), also if the class's probability is too small for one.
 ///
-/// An ignored row is not read. In other rows −Inf is a class with probability 0, NaN and +Inf make the row's loss
-/// and gradient NaN.
+/// Ignored rows are not read. In other rows, −∞ is a class with probability 0; NaN and +∞ make the loss and
+/// the row's gradient NaN.
 ///
 /// A label outside 0..<C that is not the ignored label throws
-/// ``LossError/labelOutOfRange(argument:label:row:classes:)``; beware of −1, which categorical types use for
-/// "missing".
+/// ``LossError/labelOutOfRange(argument:label:row:classes:)``. That includes −1, the code of a missing value
+/// in categorical types.
 ///
-/// O(B·C) time; 8 bytes of scratch memory per 4,096 logits.
+/// Time is O(B·C); scratch memory is 8 bytes per 4,096 logits.
 ///
 /// Source: PyTorch's `CrossEntropyLoss` with `ignore_index`, as scGPT and scFormer use it.
 public struct CrossEntropy: Sendable {
-    /// Rows with this label count for nothing.
+    /// The label of rows that are left out.
     public var ignoredLabel: Int32
+    /// How the losses of the rows become one number.
     public var reduction: LossReduction
+    /// The result if every row is ignored, or there are no rows.
     public var whenEmpty: EmptySelectionRule
 
+    /// A loss with this ignored label (PyTorch's by default), reduction and rule for empty selections.
     public init(
         ignoredLabel: Int32 = -100, reduction: LossReduction = .mean, whenEmpty: EmptySelectionRule = .error
     ) {
@@ -36,15 +40,15 @@ public struct CrossEntropy: Sendable {
         self.whenEmpty = whenEmpty
     }
 
-    /// The reduced loss; its count is that of the rows that were not ignored.
+    /// The reduced loss. Its `selectedCount` is the number of rows that are not ignored.
     ///
     /// - Parameters:
     ///   - logits: B·C logits, row-major.
     ///   - labels: B labels, each in 0..<C or ``ignoredLabel``.
     ///   - classes: C, at least 1 where there are rows.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree, a label out of range, only ignored labels (as
-    ///   ``whenEmpty`` says).
+    /// - Throws: ``LossError``: counts that disagree; a label out of range; only ignored labels, if
+    ///   ``whenEmpty`` is `.error`.
     public func value(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -60,10 +64,11 @@ public struct CrossEntropy: Sendable {
     ///   - labels: B labels, each in 0..<C or ``ignoredLabel``.
     ///   - classes: C, at least 1 where there are rows.
     ///   - gradient: receives B·C gradients; may not overlap an input.
-    ///   - gradientScale: a finite factor of the gradient alone.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - gradientScale: a finite factor of the gradient, but not of the value.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(logits:labels:classes:workspace:)``, and overlap.
+    /// - Throws: the errors of ``value(logits:labels:classes:workspace:)``; a scale that is not finite;
+    ///   overlap.
     public func valueAndGradient(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
@@ -74,12 +79,26 @@ public struct CrossEntropy: Sendable {
         return try workspace.run(plan, layout)
     }
 
-    /// The reduced loss, from arrays; a thin wrapper that makes its own workspace.
+    /// The reduced loss, from arrays. Makes a workspace of its own.
+    ///
+    /// - Parameters:
+    ///   - logits: B·C logits, row-major.
+    ///   - labels: B labels, each in 0..<C or ``ignoredLabel``.
+    ///   - classes: C, at least 1 where there are rows.
+    /// - Throws: the errors of ``value(logits:labels:classes:workspace:)``.
     public func value(logits: [Float], labels: [Int32], classes: Int) throws(LossError) -> LossValue {
         try value(logits: logits.span, labels: labels.span, classes: classes, workspace: Workspace())
     }
 
-    /// The reduced loss and its gradient, from arrays; a thin wrapper that makes its own workspace.
+    /// The reduced loss and its gradient, from arrays. Makes a workspace of its own.
+    ///
+    /// - Parameters:
+    ///   - logits: B·C logits, row-major.
+    ///   - labels: B labels, each in 0..<C or ``ignoredLabel``.
+    ///   - classes: C, at least 1 where there are rows.
+    ///   - gradientScale: a finite factor of the gradient, but not of the value.
+    /// - Throws: the errors of
+    ///   ``valueAndGradient(logits:labels:classes:gradient:gradientScale:update:workspace:)``.
     public func valueAndGradient(
         logits: [Float], labels: [Int32], classes: Int, gradientScale: Float = 1
     ) throws(LossError) -> (loss: LossValue, gradient: [Float]) {
@@ -96,11 +115,11 @@ public struct CrossEntropy: Sendable {
 // MARK: - Plan
 
 extension CrossEntropy {
-    /// What logits and labels are called in messages.
+    /// The names of logits and labels in messages.
     package struct Names {
         let logits: String
         let labels: String
-        /// The loss that has nothing to average.
+        /// The name of the loss in messages.
         let loss: String
 
         package static let alone = Names(logits: "logits", labels: "labels", loss: "CrossEntropy")
@@ -122,18 +141,20 @@ extension CrossEntropy {
         private let gradient: GradientOutput?
         private let reversed: GradientOutput?
         private let sums: ScratchArray<Double>
-        /// The gradient of one task's rows, for each worker, where `gradient` accumulates and `reversed` is wanted, too.
+        /// The gradient of one task's rows for each worker, if `gradient` accumulates and `reversed` is
+        /// wanted, too.
         private let aside: ScratchArray<Float>
-        /// How many rows are not ignored.
+        /// The number of rows that are not ignored.
         private var selectedCount = 0
-        /// The loss where all rows are ignored.
+        /// The loss if all rows are ignored.
         private var emptyValue = 0.0
 
         package var name: String { names.loss }
 
         /// - Parameters:
-        ///   - gradient: where the gradient goes.
-        ///   - reversed: where the gradient goes once more, with another factor: the far side of a gradient reversal.
+        ///   - gradient: the output of the gradient.
+        ///   - reversed: a second output of the gradient with another factor, for the input of a gradient
+        ///     reversal.
         package init(
             _ loss: CrossEntropy, logits: Span<Float>, labels: Span<Int32>, named names: Names = .alone,
             classes: Int,
@@ -171,7 +192,7 @@ extension CrossEntropy {
             try checkNoOverlap(output.named, NamedMemory(names.labels, labels.memory))
         }
 
-        /// The number of rows that are not ignored, once every label is found to be a class.
+        /// The number of rows that are not ignored. Throws unless their labels are classes.
         private func countLabels() throws(LossError) -> Int {
             var selected = 0
             for row in 0..<shape.rows where labels[row] != loss.ignoredLabel {
@@ -184,7 +205,7 @@ extension CrossEntropy {
             return selected
         }
 
-        /// Rows of about 4,096 logits: enough to be worth handing out.
+        /// Rows of about 4,096 logits, a task of some microseconds.
         private static func rowsPerTask(_ shape: MatrixShape) -> Int { max(1, 4096 / shape.columns) }
 
         private static func tasks(_ shape: MatrixShape) -> Int {
@@ -202,7 +223,8 @@ extension CrossEntropy {
             let sums = execution.pointer(sums)
             let aside = execution.pointer(aside)
             let divisor = loss.reduction == .mean ? Double(selectedCount) : 1
-            // About 1 ns an element: an exponential for the sum, and at worst another for the gradient.
+            // About 1 ns for each element: one exponential for the sum, and at most one more for the
+            // gradient.
             execution.forEachTask(
                 tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns)
             ) { task, worker in
@@ -214,11 +236,12 @@ extension CrossEntropy {
             return LossValue(value: sum / divisor, selectedCount: selectedCount)
         }
 
-        /// Up to this ratio of the two factors, one gradient is computed as a multiple of the other. Beyond, what underflows in
-        /// the smaller one could matter in the larger.
+        /// The largest ratio of the two factors for which one gradient is computed as a multiple of the
+        /// other. With a larger ratio, elements that underflow in the smaller gradient could matter in the
+        /// larger.
         private static let largestRatio = 1024.0
 
-        /// The sum of some rows' losses, and their gradients: the exponentials serve both.
+        /// Returns the sum of the rows' losses and writes their gradients, from the same exponentials.
         private func visit(_ rows: Range<Int>, divisor: Double, aside: UnsafeMutablePointer<Float>) -> Double
         {
             func place(_ output: GradientOutput) -> UnsafeMutablePointer<Float>? {

@@ -2,29 +2,31 @@
 
 import CFastLossKernels
 
-/// Gradient reversal (scGPT: `grad_reverse`): the identity forwards, −λ times the gradient backwards.
+/// Gradient reversal (scGPT: `grad_reverse`): the identity forward, −λ times the gradient backward.
 ///
 ///     y = x        ∂L/∂x = −λ·∂L/∂y
 ///
-/// Between the cell embedding and a discriminator of batches it lets the discriminator learn to tell the batches apart
-/// while the embedding learns to prevent it. NaN and infinite gradients propagate.
+/// Between the cell embedding and a discriminator of batches, it trains the discriminator to tell the batches
+/// apart and the embedding to prevent that. NaN and infinite gradients propagate.
 ///
-/// Source: Ganin & Lempitsky, Unsupervised Domain Adaptation by Backpropagation, 2015; scGPT's `grad_reverse`.
+/// Source: Ganin & Lempitsky, Unsupervised Domain Adaptation by Backpropagation, 2015; scGPT's
+/// `grad_reverse`.
 public struct GradientReversal: Equatable, Sendable {
     /// λ, finite; upstream's is 1.
     public var lambda: Float
 
+    /// A reversal with the factor −λ.
     public init(lambda: Float = 1) {
         self.lambda = lambda
     }
 
-    /// The gradient on the near side of the reversal.
+    /// The gradient of the reversal's input, −λ times that of its output.
     ///
     /// - Parameters:
-    ///   - gradient: n elements of ∂L/∂y, what came back through the discriminator.
+    ///   - gradient: n elements of ∂L/∂y, from the discriminator's backward pass.
     ///   - reversed: receives −λ·gradient; may not overlap `gradient`.
-    ///   - update: `.accumulate` adds to what other terms left in the embedding's gradient.
-    /// - Throws: ``LossError``: counts that disagree, overlap, a λ that is not finite.
+    ///   - update: whether the result replaces the contents of `reversed` or is added to them.
+    /// - Throws: ``LossError``: counts that disagree; overlap; a λ that is not finite.
     public func backward(
         gradient: Span<Float>, reversed: inout MutableSpan<Float>, update: GradientUpdate = .overwrite
     ) throws(LossError) {
@@ -36,6 +38,9 @@ public struct GradientReversal: Equatable, Sendable {
     }
 
     /// −λ·gradient, from an array.
+    ///
+    /// - Parameter gradient: ∂L/∂y, from the discriminator's backward pass.
+    /// - Throws: ``LossError``: a λ that is not finite.
     public func backward(gradient: [Float]) throws(LossError) -> [Float] {
         var reversed = [Float](repeating: 0, count: gradient.count)
         var span = reversed.mutableSpan
@@ -56,7 +61,7 @@ extension GradientReversal {
 
         package var name: String { "GradientReversal" }
 
-        /// - Parameter output: its scale is −λ times whatever else the gradient is multiplied by.
+        /// - Parameter output: its scale includes −λ.
         package init(
             _ reversal: GradientReversal, gradient: Span<Float>, into output: GradientOutput,
             in layout: inout ScratchLayout
@@ -81,22 +86,27 @@ extension GradientReversal {
     }
 }
 
-/// Domain adaptation by reverse back-propagation (DAB, DAR): cross-entropy on batch labels behind a ``GradientReversal``.
+/// Domain adaptation by reverse back-propagation (DAB, DAR): cross-entropy on batch labels behind a
+/// ``GradientReversal``.
 ///
-/// The same loss is minimised by the discriminator and maximised by the embedding, so a training loop needs it twice:
+/// The discriminator minimises the loss and the embedding maximises it, so a training loop needs two
+/// gradients:
 ///
 ///     discriminatorGradient = +gradientScale·∂L/∂z          for the discriminator's own parameters
 ///     embeddingGradient     = −λ·gradientScale·∂L/∂z        for everything before the reversal
 ///
-/// Both are gradients of the logits z. A backward pass is linear in what is sent through it, so either send each through
-/// the discriminator, or send the first alone and turn the gradient that arrives at the discriminator's input with
-/// ``GradientReversal/backward(gradient:reversed:update:)``.
+/// Both are gradients of the logits z. A backward pass is linear in its gradient. So either send both through
+/// the discriminator, or send the first and apply ``GradientReversal/backward(gradient:reversed:update:)`` to
+/// the gradient of the discriminator's input.
 ///
 /// Source: scGPT's `AdversarialDiscriminator` with `criterion_dab`.
 public struct DomainAdversarialLoss: Sendable {
+    /// The loss of the batch labels.
     public var crossEntropy: CrossEntropy
+    /// The reversal, with its λ.
     public var reversal: GradientReversal
 
+    /// A cross-entropy behind a gradient reversal.
     public init(crossEntropy: CrossEntropy = CrossEntropy(), reversal: GradientReversal = GradientReversal())
     {
         self.crossEntropy = crossEntropy
@@ -104,23 +114,32 @@ public struct DomainAdversarialLoss: Sendable {
     }
 
     /// The reduced cross-entropy of the batch labels.
+    ///
+    /// - Parameters:
+    ///   - logits: B·C logits of the discriminator, row-major.
+    ///   - labels: B batch labels.
+    ///   - classes: C, the number of batches.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: the errors of ``CrossEntropy/value(logits:labels:classes:workspace:)``.
     public func value(
         logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try crossEntropy.value(logits: logits, labels: labels, classes: classes, workspace: workspace)
     }
 
-    /// The reduced cross-entropy and the logits' gradient for either side of the reversal.
+    /// The reduced cross-entropy, and the gradient of the logits for both sides of the reversal.
     ///
     /// - Parameters:
     ///   - logits: B·C logits of the discriminator, row-major.
     ///   - labels: B batch labels.
     ///   - classes: C, the number of batches.
-    ///   - discriminatorGradient: receives B·C gradients that lower the loss.
-    ///   - embeddingGradient: receives B·C gradients that raise it, −λ times the others.
+    ///   - discriminatorGradient: receives B·C gradients; may not overlap an input.
+    ///   - embeddingGradient: receives −λ times those; may not overlap an input or `discriminatorGradient`.
     ///   - gradientScale: a finite factor of both gradients (upstream's `dab_weight`).
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``CrossEntropy``; a λ that is not finite; overlap.
+    /// - Throws: the errors of
+    ///   ``CrossEntropy/valueAndGradient(logits:labels:classes:gradient:gradientScale:update:workspace:)``; a
+    ///   λ that is not finite.
     public func valueAndGradient(
         logits: Span<Float>, labels: Span<Int32>, classes: Int,
         discriminatorGradient: inout MutableSpan<Float>,

@@ -22,12 +22,13 @@ public enum ElementwiseLoss: Equatable, Sendable {
 
 /// A metric that averages or sums an elementwise function over a mask.
 ///
-/// The mask *selects*: no sum reads an element outside it, so NaN and infinities there have no effect; inside they
-/// propagate as IEEE arithmetic says. Without a mask every element is selected.
+/// The mask *selects*: no sum reads an element outside it, so NaN and infinities there have no effect; inside
+/// they propagate as IEEE arithmetic says. Without a mask every element is selected.
 ///
-/// Time is O(B·L) in one pass over the inputs, and one over the mask before it, for the count. Extra memory is 16 bytes
-/// per 4,096 elements. Sums run in float lanes inside blocks of at most 128 elements and in double across them, in an
-/// order that depends on the shape alone: results are bitwise the same for any number of workers.
+/// Time is O(B·L) in one pass over the inputs, and one over the mask before it, for the count. Extra memory
+/// is 16 bytes per 4,096 elements. Sums run in float lanes inside blocks of at most 128 elements and in
+/// double across them, in an order that depends on the shape alone: results are bitwise the same for any
+/// number of workers.
 ///
 /// A type of your own conforms by naming its function, its reduction and its rule.
 public protocol MaskedMetric: Sendable {
@@ -54,11 +55,12 @@ extension MaskedMetric {
     /// The reduced value.
     ///
     /// - Parameters:
-    ///   - predictions: n predictions, any shape, flattened.
+    ///   - predictions: n predictions of any shape, flattened.
     ///   - targets: n targets.
     ///   - mask: n selections, or nil to select everything.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; nothing selected (as ``whenEmpty`` says); a value outside the domain.
+    /// - Throws: ``LossError``: counts that disagree; an empty selection, if ``whenEmpty`` is `.error`; a
+    ///   selected probability outside [0, 1].
     public func value(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -67,7 +69,7 @@ extension MaskedMetric {
         return try workspace.run(plan, layout)
     }
 
-    /// One value for each cell (row): the mean over the row's selected elements, or their sum, as ``reduction`` says.
+    /// One value for each cell (row): the mean or the sum of its selected elements, as ``reduction`` says.
     ///
     /// - Parameters:
     ///   - predictions: B·L predictions, one cell after the other.
@@ -76,8 +78,9 @@ extension MaskedMetric {
     ///   - shape: B rows (cells) of L columns (tokens).
     ///   - values: receives B values.
     ///   - workspace: scratch memory and workers.
-    /// - Returns: how many elements were selected in all cells together.
-    /// - Throws: as ``value(predictions:targets:mask:workspace:)``; ``whenEmpty`` decides about each row by itself.
+    /// - Returns: the number of selected elements of all cells.
+    /// - Throws: the errors of ``value(predictions:targets:mask:workspace:)``, with ``whenEmpty`` applied to
+    ///   each row; `values` that overlap an input.
     @discardableResult
     public func valuePerCell(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
@@ -91,7 +94,13 @@ extension MaskedMetric {
         return try workspace.run(plan, layout)
     }
 
-    /// The reduced value, from arrays; a thin wrapper that makes its own workspace.
+    /// The reduced value, from arrays. Makes a workspace of its own.
+    ///
+    /// - Parameters:
+    ///   - predictions: n predictions of any shape, flattened.
+    ///   - targets: n targets.
+    ///   - mask: n selections, or nil to select everything.
+    /// - Throws: the errors of ``value(predictions:targets:mask:workspace:)``.
     public func value(
         predictions: [Float], targets: [Float], mask: [Bool]? = nil
     ) throws(LossError) -> LossValue {
@@ -103,18 +112,20 @@ extension MaskedMetric {
 extension MaskedLoss {
     /// The reduced value, and its gradient with respect to the predictions, in one pass.
     ///
-    /// An element outside the mask gets gradient 0 (or keeps what it holds, when accumulating).
+    /// The gradient of an element outside the mask is 0.
     ///
     /// - Parameters:
-    ///   - predictions: n predictions, any shape, flattened.
+    ///   - predictions: n predictions of any shape, flattened.
     ///   - targets: n targets.
     ///   - mask: n selections, or nil to select everything.
     ///   - gradient: receives n gradients; may not overlap an input.
-    ///   - gradientScale: a finite factor of the gradient alone: a term's weight, 1/accumulation steps, loss scaling.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - gradientScale: a finite factor of the gradient, but not of the value: a term's weight, 1 /
+    ///     accumulation steps, loss scaling.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; overlap; nothing selected (as ``MaskedMetric/whenEmpty`` says); a
-    ///   value outside the domain, after which the gradient buffer is unspecified.
+    /// - Throws: ``LossError``: counts that disagree; a scale that is not finite; overlap; an empty
+    ///   selection, if ``MaskedMetric/whenEmpty`` is `.error`; a selected probability outside [0, 1], after
+    ///   which the gradient is unspecified.
     public func valueAndGradient(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
@@ -137,11 +148,13 @@ extension MaskedLoss {
     ///   - shape: B rows (cells) of L columns (tokens).
     ///   - values: receives B values.
     ///   - gradient: receives B·L gradients; may not overlap an input or `values`.
-    ///   - gradientScale: a finite factor of the gradient alone.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - gradientScale: a finite factor of the gradient, but not of the values.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Returns: how many elements were selected in all cells together.
-    /// - Throws: as ``valueAndGradient(predictions:targets:mask:gradient:gradientScale:update:workspace:)``.
+    /// - Returns: the number of selected elements of all cells.
+    /// - Throws: the errors of
+    ///   ``valueAndGradient(predictions:targets:mask:gradient:gradientScale:update:workspace:)``, with
+    ///   ``MaskedMetric/whenEmpty`` applied to each row.
     @discardableResult
     public func valueAndGradientPerCell(
         predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
@@ -156,7 +169,15 @@ extension MaskedLoss {
         return try workspace.run(plan, layout)
     }
 
-    /// The reduced value and its gradient, from arrays; a thin wrapper that makes its own workspace.
+    /// The reduced value and its gradient, from arrays. Makes a workspace of its own.
+    ///
+    /// - Parameters:
+    ///   - predictions: n predictions of any shape, flattened.
+    ///   - targets: n targets.
+    ///   - mask: n selections, or nil to select everything.
+    ///   - gradientScale: a finite factor of the gradient, but not of the value.
+    /// - Throws: the errors of
+    ///   ``valueAndGradient(predictions:targets:mask:gradient:gradientScale:update:workspace:)``.
     public func valueAndGradient(
         predictions: [Float], targets: [Float], mask: [Bool]? = nil, gradientScale: Float = 1
     ) throws(LossError) -> (loss: LossValue, gradient: [Float]) {
@@ -176,7 +197,8 @@ package struct ElementwiseKernel: Sendable {
     /// The loss's name in messages.
     package let name: String
     package let run: fastloss_masked_kernel
-    /// The cost of one element on one worker in hundredths of a nanosecond, from which a call decides how many workers pay.
+    /// The cost of one element on one worker in hundredths of a nanosecond, which decides whether a second
+    /// worker pays. Measured: the article Tuning.
     package let cost: Int
 }
 

@@ -1,30 +1,29 @@
 // One pass over targets and mask that feeds any number of elementwise masked losses.
 //
-// The elements are cut into chunks whose size depends on nothing; a chunk of targets and mask is read from memory once and
-// stays in the first-level cache while one term after the other runs over it. The fused pass over several terms is therefore a
-// schedule of the same kernels, not a kernel of its own.
+// The pass visits chunks of a fixed size. The first term reads a chunk of targets and mask from memory, and
+// the others find it in the first-level cache. So a fused pass over several terms is a schedule of the
+// kernels of single terms.
 //
-// Gradients are stored the ordinary way also where they outgrow the caches. Stores past the caches were tried, by way of a
-// chunk of staging memory: at 4096×1201 on two Zen 5 cores they gained nothing for the four terms of integration (42 GB/s with,
-// 41 without), and lost a tenth for one.
+// Gradients use ordinary stores, even if they exceed the caches: non-temporal stores through a staging chunk
+// were no faster for four terms and slower for one. Measured: the article Tuning.
 
 import CFastLossKernels
 import Synchronization
 
-/// Elements per chunk: 16 KiB of targets and 4 KiB of mask stay in a 32 KiB first-level cache beside the streams.
+/// Elements per chunk: its targets (16 KiB) and mask (4 KiB) stay in a first-level cache of 32 KiB.
 private let chunkSize = 4096
 
-/// Bytes of a pass that a core's own caches hold; beyond, the inputs are asked for ahead of their use.
+/// Bytes of a pass from which the kernels prefetch: more than the second-level cache of a core holds.
 private let prefetchThreshold = 2 << 20
 
-/// A chunk of `true`, which stands in for an absent mask. Made once and never freed.
+/// A chunk of `true`, used in place of an absent mask. Allocated once and never freed.
 nonisolated(unsafe) let everythingSelected: UnsafePointer<Bool> = {
     let chunk = UnsafeMutablePointer<Bool>.allocate(capacity: chunkSize)
     chunk.initialize(repeating: true, count: chunkSize)
     return UnsafePointer(chunk)
 }()
 
-/// One loss of a pass: its kernel, its predictions and, where wanted, its gradient.
+/// One loss of a pass: its kernel, its predictions and, if wanted, its gradient.
 struct MaskedTerm {
     let kernel: ElementwiseKernel
     let predictions: UnsafePointer<Float>
@@ -47,7 +46,7 @@ package struct MaskedPass {
         self.mask = mask?.memory
     }
 
-    /// A loss that takes part in the pass, once its predictions and its gradient's place are found to be right.
+    /// A term of the pass. Throws if its predictions or its gradient do not fit.
     func term(
         _ kernel: ElementwiseKernel, predictions: Span<Float>, named argument: String = "predictions",
         gradient: GradientOutput? = nil
@@ -77,12 +76,12 @@ extension MaskedPass {
         private let partials: ScratchArray<fastloss_partial>
         private var terms = InlineArray<6, MaskedTerm?>(repeating: nil)
         private var termCount = 0
-        /// How many elements the mask selects.
+        /// The number of elements that the mask selects.
         private(set) var selectedCount = 0
-        /// The value of every loss where nothing is selected.
+        /// The value of every loss if nothing is selected.
         private var emptyValue = 0.0
 
-        /// A plan for `termCount` terms; they are added next.
+        /// A plan for `termCount` terms. The caller then adds as many.
         init(
             _ pass: MaskedPass, terms termCount: Int, reduction: LossReduction, in layout: inout ScratchLayout
         ) throws(LossError) {
@@ -96,7 +95,7 @@ extension MaskedPass {
             termCount += 1
         }
 
-        /// Counts the selected elements, after all other checks: it is the one that reads an array.
+        /// Counts the selected elements. Called after all other checks, because it reads the mask.
         mutating func select(
             workers: Int, whenEmpty: EmptySelectionRule, named loss: String
         ) throws(LossError) {
@@ -158,7 +157,7 @@ extension MaskedPass {
 
     private func countSelected(workers: Int) -> Int {
         guard let mask = mask?.baseAddress else { return count }
-        // 64 bytes a cycle: a mask is worth a second worker only where it comes from memory.
+        // At 64 bytes a cycle, a second worker pays only for a mask that comes from memory.
         let selected = Atomic(0)
         forEachChunk(workers: workers, estimatedNanoseconds: Double(count) / 50) { chunk in
             let start = chunk * chunkSize
@@ -168,10 +167,8 @@ extension MaskedPass {
         return selected.load(ordering: .relaxed)
     }
 
-    /// Groups neighbouring chunks into about 32 tasks, of at most 32 chunks, so that a worker reads its arrays as long streams.
-    ///
-    /// Measured on two Zen 5 cores at 4096×1201: MaskedMSE, value and gradient, from 50 to 60 GB/s, the four terms of
-    /// integration from 36 to 42.
+    /// Groups consecutive chunks into about 32 tasks of at most 32 chunks, so that a worker reads its arrays
+    /// as long streams. Measured: the article Tuning.
     private func forEachChunk(workers: Int, estimatedNanoseconds: Double, _ body: (Int) -> Void) {
         let group = max(1, min(32, chunks / 32))
         forEachTask(
@@ -196,7 +193,7 @@ extension MaskedPass {
         private let whenEmpty: EmptySelectionRule
         private let values: UnsafeMutableBufferPointer<Float>
         private let invalid: ScratchArray<Int>
-        /// How many elements are selected in all rows together.
+        /// The number of selected elements of all rows.
         private var selectedCount = 0
 
         init(
@@ -218,7 +215,7 @@ extension MaskedPass {
             try checkNoOverlap(memory, NamedMemory("targets", pass.targets))
             try checkNoOverlap(memory, pass.mask.map { NamedMemory("mask", $0) })
             try checkNoOverlap(memory, term.gradient?.named)
-            // Without rows nothing is selected, and no single row is to blame.
+            // Without rows nothing is selected, and the error names no row.
             if shape.rows == 0 { _ = try whenEmpty.value(loss: term.kernel.name, row: nil) }
             invalid = try layout.add(Self.tasks(shape), of: Int.self)
             for row in 0..<shape.rows {
@@ -228,7 +225,7 @@ extension MaskedPass {
             }
         }
 
-        /// Whole rows, about a chunk of elements together.
+        /// The number of whole rows that have about a chunk of elements.
         private static func rowsPerTask(_ shape: MatrixShape) -> Int {
             max(1, chunkSize / max(1, shape.columns))
         }
@@ -243,7 +240,7 @@ extension MaskedPass {
                 ?? columns
         }
 
-        /// Writes the rows' values and gradients, and returns the number of selected elements.
+        /// Writes the values and gradients of the rows, and returns the number of selected elements.
         package func run(on execution: Execution) throws(LossError) -> Int {
             let rowsPerTask = Self.rowsPerTask(shape)
             let tasks = Self.tasks(shape)
@@ -261,7 +258,7 @@ extension MaskedPass {
             return selectedCount
         }
 
-        /// One row; returns how many of its predictions are outside the domain.
+        /// Writes one row, and returns the number of its predictions outside the domain.
         private func runRow(_ row: Int, prefetches: Bool) -> Int {
             let elements = row * shape.columns..<(row + 1) * shape.columns
             let count = selected(inRow: row)
@@ -289,7 +286,7 @@ extension MaskedPass {
 // MARK: - Shared pieces
 
 extension MaskedPass {
-    /// Whether a pass over so many terms touches more than a core's own caches hold.
+    /// Whether a pass over this many terms exceeds the caches of a core.
     private func prefetches(terms: Int, gradients: Int) -> Bool {
         count * (1 + terms + gradients) * MemoryLayout<Float>.stride >= prefetchThreshold
     }
