@@ -8,8 +8,8 @@ public typealias ObjectiveGradients = ObjectiveGradientFields<MutableSpan<Float>
 
 /// The gradients of the total objective, as arrays.
 ///
-/// A call writes into the arrays and allocates nothing, unless an array shares its elements with a copy of it.
-/// Arrays never overlap.
+/// A call writes into the arrays and allocates nothing, unless an array shares its elements with a copy of
+/// it. Arrays never overlap.
 public typealias ObjectiveGradientArrays = ObjectiveGradientFields<[Float]>
 
 /// The gradients of the total objective, as buffer pointers.

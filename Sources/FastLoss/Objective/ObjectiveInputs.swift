@@ -53,12 +53,12 @@ public struct ClassificationFields<Floats: ~Escapable, Labels: ~Escapable>: ~Esc
 
 /// The outputs of a model for one batch, and their targets.
 ///
-/// Each enabled term requires its inputs; the others may be nil, and are not read. B is the number of cells, L
-/// of tokens, D the width of a cell embedding; matrices are row-major. The call that uses the value checks its
-/// counts.
+/// Each enabled term requires its inputs; the others may be nil, and are not read. B is the number of cells,
+/// L of tokens, D the width of a cell embedding; matrices are row-major. The call that uses the value checks
+/// its counts.
 ///
-/// Its forms are ``ObjectiveInputs``, ``ObjectiveArrays`` and ``ObjectiveBuffers``. They have the same members,
-/// and all give bitwise the same results.
+/// Its forms are ``ObjectiveInputs``, ``ObjectiveArrays`` and ``ObjectiveBuffers``. They have the same
+/// members, and all give bitwise the same results.
 public struct ObjectiveInputFields<Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable>: ~Escapable
 {
     /// B cells and L tokens: the shape of targets, mask and all value predictions.

@@ -1,5 +1,5 @@
-// Computing the total objective: every term is planned over one layout; then the value terms run in one pass, and the others
-// after them.
+// The computation of the total objective: the terms are planned over one layout; then the value terms run in
+// one pass, and the others after them.
 
 import CFastLossKernels
 
@@ -131,7 +131,7 @@ extension TotalObjective {
 // MARK: - The plan
 
 extension TotalObjective {
-    /// The terms that are on, which share their scratch memory: they run one after the other.
+    /// The terms that are on. They run one after the other, and share scratch memory.
     package struct Plan: FastLoss.Plan {
         private let objective: TotalObjective
         private let gradients: GradientTable
@@ -175,7 +175,7 @@ extension TotalObjective {
                 record(try values.run(on: execution), in: &result)
             }
             record(cellType?.run(on: execution), of: .cellType, in: &result)
-            // CCE comes after ECS and adds to what that left.
+            // CCE runs after ECS and adds to its gradient.
             record(elastic?.run(on: execution), of: .elastic, in: &result)
             record(contrastive?.run(on: execution), of: .contrastive, in: &result)
             record(batch?.run(on: execution), of: .batch, in: &result)
@@ -190,7 +190,7 @@ extension TotalObjective {
 extension TotalObjective.Plan {
     private var weights: TermValues<Float> { objective.weights }
 
-    /// The terms over targets and mask, in one pass, with the relative error.
+    /// The value terms and the relative error, in one pass.
     private func planValues(
         _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.Reduced? {
@@ -300,7 +300,7 @@ extension TotalObjective {
 // MARK: - Results
 
 extension TotalObjective.Plan {
-    /// The values of the value terms that are on, in their order, and after them the relative error.
+    /// Records the value terms that are on, in their order, and then the relative error.
     private func record(_ values: InlineArray<6, Double>, in result: inout ObjectiveValue) {
         let terms = ObjectiveTerm.valueTerms
         var next = 0

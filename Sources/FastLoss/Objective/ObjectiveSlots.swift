@@ -1,6 +1,6 @@
-// The arrays of an objective's call as one list: what is read, and what is written.
+// The arrays of an objective's call as two lists: inputs and gradients.
 
-/// An array that the objective reads. The raw value is what it is called in messages.
+/// An array that the objective reads. The raw value is its name in messages.
 enum InputSlot: String, CaseIterable {
     case targets
     case mask
@@ -32,7 +32,7 @@ enum GradientSlot: Int, CaseIterable {
     case batchLogits
     case reversedBatchLogits
 
-    /// What the buffer is called in messages.
+    /// The name of the buffer in messages.
     var name: String {
         switch self {
         case .genePredictions: "gradients.genePredictions"
@@ -48,7 +48,7 @@ enum GradientSlot: Int, CaseIterable {
         }
     }
 
-    /// What it is the gradient of.
+    /// The input that it belongs to.
     var input: InputSlot {
         switch self {
         case .genePredictions: .genePredictions
@@ -174,7 +174,7 @@ extension ObjectiveBuffers {
 
 // MARK: - Gradients by slot
 
-/// The buffers of the gradients that are wanted, and what every gradient is multiplied by.
+/// The buffers of the gradients that are wanted, and the factor of all gradients.
 struct GradientTable {
     private var buffers = InlineArray<10, UnsafeMutableBufferPointer<Float>?>(repeating: nil)
     let scale: Float
@@ -191,7 +191,8 @@ struct GradientTable {
         set { buffers[slot.rawValue] = newValue }
     }
 
-    /// Throws where a buffer has no input, not its input's size, or memory that is also an input's or another buffer's.
+    /// Throws if a buffer has no input, not its input's size, or shares memory with an input or another
+    /// buffer.
     func check(against inputs: ObjectiveBuffers) throws(LossError) {
         for slot in GradientSlot.allCases {
             guard let buffer = self[slot] else { continue }
@@ -207,9 +208,9 @@ struct GradientTable {
         }
     }
 
-    /// Where a term of this weight writes its gradient; nil where it is not wanted or the term is off.
+    /// The output of a term's gradient; nil if the gradient is not wanted or the term is off.
     ///
-    /// - Parameter lambda: what stands before the gradient beyond a reversal, with its sign.
+    /// - Parameter lambda: λ for the gradient before a reversal.
     func output(
         _ slot: GradientSlot, weight: Float?, reversedBy lambda: Float? = nil, update: GradientUpdate? = nil
     ) -> GradientOutput? {
@@ -220,7 +221,7 @@ struct GradientTable {
             update: update ?? self.update)
     }
 
-    /// Writes 0 to a buffer whose terms are off.
+    /// Writes 0 to a buffer whose terms are off, unless gradients accumulate.
     func clear(_ slot: GradientSlot) {
         if update == .overwrite { self[slot]?.update(repeating: 0) }
     }

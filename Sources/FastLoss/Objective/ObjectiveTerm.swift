@@ -1,6 +1,6 @@
-// The terms of the total objective, and one value for each of them.
+// The terms of the total objective, and one optional value for each of them.
 
-/// A term of the total objective. The raw value is the name under which upstream logs it.
+/// A term of the total objective. The raw value is upstream's name in its logs.
 public enum ObjectiveTerm: String, Sendable, CaseIterable {
     /// Masked gene modelling: ``MaskedMSE`` of the decoder's output (MLM, MGM, GEP).
     case maskedGene = "mse"
@@ -22,16 +22,25 @@ public enum ObjectiveTerm: String, Sendable, CaseIterable {
     case batch = "dab"
 }
 
-/// One optional value for each term: weights, losses. A term that is off has none.
+/// One optional value for each term: a weight, a loss. A term that is off has none.
 public struct TermValues<Value> {
+    /// The value of ``ObjectiveTerm/maskedGene``.
     public var maskedGene: Value?
+    /// The value of ``ObjectiveTerm/maskedGeneZero``.
     public var maskedGeneZero: Value?
+    /// The value of ``ObjectiveTerm/cellGene``.
     public var cellGene: Value?
+    /// The value of ``ObjectiveTerm/cellGeneZero``.
     public var cellGeneZero: Value?
+    /// The value of ``ObjectiveTerm/generation``.
     public var generation: Value?
+    /// The value of ``ObjectiveTerm/cellType``.
     public var cellType: Value?
+    /// The value of ``ObjectiveTerm/contrastive``.
     public var contrastive: Value?
+    /// The value of ``ObjectiveTerm/elastic``.
     public var elastic: Value?
+    /// The value of ``ObjectiveTerm/batch``.
     public var batch: Value?
 
     /// Values for the terms that are named, none for the others.

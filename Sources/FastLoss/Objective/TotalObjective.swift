@@ -4,19 +4,24 @@
 ///
 ///     total = Σ over the terms that are on of weight · value
 ///
-/// All value terms share one mask and one target, and are computed with the relative error in one fused pass
-/// over them. The gradient of the cell embedding is the sum over the terms that read it directly, ECS and
-/// CCE; what reaches it through a decoder, a classifier or the reversed discriminator comes from the model's
-/// own backward pass.
+/// All value terms share the targets and the mask; one fused pass over both computes them and the relative
+/// error. The gradient of the cell embedding is the sum over ECS and CCE, the terms that read it. The
+/// gradients that reach it through a decoder, a classifier or the reversed discriminator come from the
+/// model's own backward pass.
 ///
 /// ```swift
 /// let objective = TotalObjective.integration()
+/// let value = try objective.valueAndGradient(inputs, gradients: &gradients, workspace: workspace)
 /// ```
+///
+/// `inputs` and `gradients` are spans (``ObjectiveInputs``, ``ObjectiveGradients``), arrays
+/// (``ObjectiveArrays``, ``ObjectiveGradientArrays``) or buffer pointers (``ObjectiveBuffers``,
+/// ``ObjectiveGradientBuffers``).
 ///
 /// Sources: scGPT's `finetune_integration.py`, `pretrain.py`, `trainer.py` and tutorials; scFormer's
 /// integration script.
 public struct TotalObjective: Sendable {
-    /// The weight of every term; a term without one is off. Upstream's weights are 1, but 10 for ECS and CCE.
+    /// The finite weights of the terms; a term without one is off. Upstream's are 10 for ECS and CCE, else 1.
     public var weights: TermValues<Float>
     /// The loss of ``ObjectiveTerm/elastic``, with its threshold β.
     public var elasticCellSimilarity: ElasticCellSimilarity
@@ -26,12 +31,12 @@ public struct TotalObjective: Sendable {
     public var cellTypes: CrossEntropy
     /// The loss of ``ObjectiveTerm/batch``, with its gradient reversal.
     public var domainAdversarial: DomainAdversarialLoss
-    /// Whether the explicit-zero predictions are probabilities (upstream's) or logits.
+    /// Whether `geneNonzero` and `cellNonzero` are probabilities (upstream's form) or logits.
     public var nonzeroForm: BernoulliNLL.Form
-    /// What the value terms do when the mask selects nothing. The other losses have rules of their own.
+    /// The result of the value terms if the mask selects nothing. The other losses have rules of their own.
     public var whenMaskEmpty: EmptySelectionRule
 
-    /// An objective of the terms that have a weight; the other parameters matter where their term is on.
+    /// An objective of the terms that have a weight. The other parameters apply to their terms.
     public init(
         weights: TermValues<Float>,
         elasticCellSimilarity: ElasticCellSimilarity = ElasticCellSimilarity(),
@@ -54,13 +59,13 @@ public struct TotalObjective: Sendable {
 // MARK: - Presets
 
 extension TotalObjective {
-    /// Integration of batches, as `finetune_integration.py` with its defaults:
+    /// Batch integration, with the defaults of `finetune_integration.py`:
     /// MSE + NLL + [GEPC] (MSE + NLL) + 10·ECS + `batchWeight`·DAB.
     ///
     /// - Parameters:
     ///   - explicitZeroProbability: upstream's `explicit_zero_prob`: the two NLL terms.
     ///   - cellEmbeddingPrediction: upstream's `GEPC`: the two terms predicted from the cell embedding.
-    ///   - elasticThreshold: upstream's `ecs_thres`; 0 or less switches ECS off, as there.
+    ///   - elasticThreshold: upstream's `ecs_thres`, at most 1; as there, 0 or less switches ECS off.
     ///   - batchWeight: upstream's `dab_weight`.
     public static func integration(
         explicitZeroProbability: Bool = true, cellEmbeddingPrediction: Bool = true,
@@ -78,12 +83,12 @@ extension TotalObjective {
             elasticCellSimilarity: ElasticCellSimilarity(threshold: elasticThreshold))
     }
 
-    /// Cell-type annotation: CLS alone.
+    /// Cell-type annotation: CLS.
     public static var annotation: TotalObjective {
         TotalObjective(weights: TermValues(cellType: 1))
     }
 
-    /// Perturbation: MSE alone. Upstream's mask is all ones: give no mask.
+    /// Perturbation: MSE. Upstream's mask selects everything: give none.
     public static var perturbation: TotalObjective {
         TotalObjective(weights: TermValues(maskedGene: 1))
     }
@@ -93,8 +98,10 @@ extension TotalObjective {
         TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, batch: 1))
     }
 
-    /// Generative pretraining: MSE of the generated values + MVC, and the MSE of the values generated from
-    /// the detached cell embedding, which upstream adds after 1,000 iterations.
+    /// Generative pretraining: MSE + MVC + GEN.
+    ///
+    /// - Parameter fromCellEmbedding: whether GEN is on, the MSE of the values generated from the detached
+    ///   cell embedding. Upstream adds it after 1,000 iterations.
     public static func generativePretraining(fromCellEmbedding: Bool = true) -> TotalObjective {
         TotalObjective(
             weights: TermValues(maskedGene: 1, cellGene: 1, generation: fromCellEmbedding ? 1 : nil))
@@ -105,9 +112,13 @@ extension TotalObjective {
         TotalObjective(weights: TermValues(maskedGene: 1, cellGene: 1, cellType: 1, contrastive: 10))
     }
 
-    /// scFormer's integration: as
-    /// ``integration(explicitZeroProbability:cellEmbeddingPrediction:elasticThreshold:batchWeight:)`` with β
-    /// = 0.5, optionally with CLS and 10·CCE.
+    /// scFormer's integration:
+    /// ``integration(explicitZeroProbability:cellEmbeddingPrediction:elasticThreshold:batchWeight:)`` with
+    /// β = 0.5.
+    ///
+    /// - Parameters:
+    ///   - cellTypes: whether CLS is on.
+    ///   - contrastive: whether 10·CCE is on.
     public static func scFormer(cellTypes: Bool = false, contrastive: Bool = false) -> TotalObjective {
         var objective = integration(elasticThreshold: 0.5)
         objective.weights.cellType = cellTypes ? 1 : nil
@@ -118,21 +129,21 @@ extension TotalObjective {
 
 // MARK: - Results
 
-/// The total objective with everything that upstream logs beside it.
+/// The total objective and the values that upstream logs.
 public struct ObjectiveValue: Equatable, Sendable {
     /// Σ weight · value.
     public internal(set) var total = 0.0
-    /// Every term that is on, before its weight.
+    /// The terms that are on, without their weights.
     public internal(set) var values = TermValues<Double>()
-    /// Every term that is on, after its weight.
+    /// The terms that are on, times their weights.
     public internal(set) var weighted = TermValues<Double>()
-    /// ``MaskedRelativeError`` of the gene predictions, where ``ObjectiveTerm/maskedGene`` is on. A metric:
-    /// not in the total.
+    /// ``MaskedRelativeError`` of the gene predictions, if ``ObjectiveTerm/maskedGene`` is on. It is a
+    /// metric, and no part of the total.
     public internal(set) var relativeError: Double?
-    /// How many elements the mask selected.
+    /// The number of elements that the mask selected; 0 without value terms.
     public internal(set) var selectedCount = 0
 
-    /// Every term as upstream logs it: after its weight, but the batch term before.
+    /// The terms as upstream logs them: weighted, except the batch term.
     public var logged: TermValues<Double> {
         var logged = weighted
         logged.batch = values.batch
