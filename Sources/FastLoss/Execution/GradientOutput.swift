@@ -1,16 +1,16 @@
-// Where a loss writes its gradient, and with which factor.
+// The output of a gradient: its memory, its factor, and whether it accumulates.
 
 import CFastLossKernels
 
-/// Where a loss writes its gradient.
+/// The output of a gradient.
 package struct GradientOutput {
     package let memory: UnsafeMutableBufferPointer<Float>
-    /// What the buffer is called in messages.
+    /// The name of the buffer in messages.
     package let name: String
-    /// What the gradient is multiplied by: the product of a term's weight, the caller's scale and −λ, as far as they apply.
-    /// Formed in double, where finite floats have a finite product.
+    /// The factor of the gradient: the product of a term's weight, the caller's scale and −λ, those that
+    /// apply. A product of finite floats is finite in double precision.
     package let scale: Double
-    /// What the scale is called in messages.
+    /// The name of the scale in messages.
     package let scaleName: String
     package let mode: fastloss_write_mode
 
@@ -34,7 +34,7 @@ package struct GradientOutput {
 
     package var named: NamedMemory { NamedMemory(name, memory) }
 
-    /// Throws unless the buffer has `count` elements and the scale is a finite number in a float's range.
+    /// Throws unless the buffer has `count` elements and the scale is finite as a `Float`.
     package func check(count: Int) throws(LossError) {
         try checkCount(name, memory.count, is: count)
         guard abs(scale) <= Double(Float.greatestFiniteMagnitude) else {
@@ -44,7 +44,7 @@ package struct GradientOutput {
         }
     }
 
-    /// The gradient of a constant (0) or of 0/0 (NaN), for elements that have nothing selected beside them.
+    /// Writes the gradient of an empty selection: that of a constant (0) or of 0/0 (NaN).
     func fill(_ range: Range<Int>, with value: Float) {
         for index in range {
             memory[index] = mode == FASTLOSS_OVERWRITE ? value : memory[index] + value

@@ -1,4 +1,4 @@
-// The choice of instruction set, made once per process.
+// The choice of the instruction set, once per process.
 
 import CFastLossKernels
 
@@ -10,22 +10,26 @@ import CFastLossKernels
     import Darwin
 #endif
 
-/// The instruction sets that the kernels are built for.
+/// The instruction sets that the kernels are compiled for.
 public enum InstructionSet: String, Sendable, CaseIterable {
-    /// What every processor of the architecture has (SSE2 on x86-64, NEON on aarch64).
+    /// The instructions of every processor of the architecture: SSE2 on x86-64, NEON on aarch64.
     case baseline
+    /// AVX2 and FMA.
     case avx2
+    /// AVX-512.
     case avx512
 
-    /// The one that this process uses: the most capable that the processor runs, or the one that the environment variable
-    /// `FASTLOSS_ISA` (`baseline`, `avx2` or `avx512`) forces. A forced set that the processor lacks, or a name that is
-    /// none of the three, falls back to the most capable; ``RuntimeDescription`` shows what was asked for and what is used.
+    /// The instruction set of this process: ``best``, unless the environment variable `FASTLOSS_ISA` names
+    /// another (`baseline`, `avx2` or `avx512`).
+    ///
+    /// A set that the processor lacks, or an unknown name, has no effect. ``RuntimeDescription`` has both the
+    /// request and the set in use.
     public static var active: InstructionSet {
         ProcessState.prepare()
         return chosen
     }
 
-    /// What `FASTLOSS_ISA` asks for, if it is set.
+    /// The value of `FASTLOSS_ISA`, if it is set.
     public static var requested: String? {
         ProcessState.prepare()
         return asked
@@ -34,7 +38,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     /// The most capable instruction set of this processor.
     public static var best: InstructionSet { InstructionSet(fastloss_best_isa()) }
 
-    /// ``active``, for what ``ProcessState`` prepares.
+    /// ``active``, for code that ``ProcessState`` itself runs.
     static let chosen: InstructionSet = {
         guard let forced = asked.flatMap(InstructionSet.init(rawValue:)), forced <= best else { return best }
         return forced
@@ -59,14 +63,15 @@ public enum InstructionSet: String, Sendable, CaseIterable {
         }
     }
 
-    /// The kernels compiled for this instruction set, or nil where the processor cannot run them.
+    /// The kernels of this instruction set; nil if the processor cannot run them.
     fileprivate var kernels: UnsafePointer<fastloss_kernels>? { fastloss_kernels_for(isa) }
 
-    /// The tile product of this instruction set, if it has one of its own.
+    /// The tile product of this instruction set, if it has one.
     var tileProduct: fastloss_tile_product? { fastloss_tile_product_for(isa) }
 }
 
 extension InstructionSet: Comparable {
+    /// Orders the sets from the least to the most capable.
     public static func < (left: InstructionSet, right: InstructionSet) -> Bool {
         left.isa.rawValue < right.isa.rawValue
     }

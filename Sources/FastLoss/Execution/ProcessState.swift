@@ -1,4 +1,4 @@
-// Everything that a process makes once, made by a caller before it shares work.
+// The state that a process makes once, before any work is shared.
 
 import CFastLossThreads
 
@@ -12,10 +12,11 @@ import CFastLossThreads
 
 /// The lazy statics that computations read.
 ///
-/// A static is initialised by the thread that touches it first, and a second thread waits for it. After fork() that wait can
-/// last for ever (see `fastloss_once`). So no helper touches a static first: whoever makes a workspace prepares them all.
+/// The thread that reads a static first initialises it, and other threads wait. In a process made by fork()
+/// they may wait for a thread that no longer exists (see `fastloss_once`). So the initialiser of a workspace
+/// reads every static, before a helper can.
 package enum ProcessState {
-    /// Initialises the statics in the first call of the process; later calls cost a nanosecond.
+    /// Initialises the statics in the first call of the process. Later calls take a nanosecond.
     package static func prepare() {
         fastloss_once(FASTLOSS_ONCE_PROCESS) {
             _ = InstructionSet.chosen
@@ -23,7 +24,7 @@ package enum ProcessState {
             TileProducts.choose()
             _ = everythingSelected
             _ = ProcessState.defaultWorkers
-            // The generic type behind loops in tasks, for builds that do not optimise it away.
+            // The generic type of loops in tasks, which unoptimised builds instantiate on first use.
             for _ in stride(from: 0, to: 1, by: 1) {}
         }
     }

@@ -1,4 +1,4 @@
-// What this process computes with, in one value, for logs and reports.
+// The version, libraries and settings of this process, in one value for logs and reports.
 
 /// The version, libraries, instruction set and workers of this process.
 ///
@@ -8,22 +8,23 @@
 public struct RuntimeDescription: Equatable, Sendable {
     /// FastLoss's version.
     public var version: String
-    /// OpenBLAS's own description of its build, with its version.
+    /// OpenBLAS's version and build options, in its own words.
     public var blasConfiguration: String
-    /// The processor core that OpenBLAS chose its kernels for.
+    /// The processor core whose kernels OpenBLAS uses.
     public var blasCore: String
     /// Threads that OpenBLAS uses per call: 1, unless FASTLOSS_KEEP_BLAS_THREADS=1.
     public var blasThreads: Int
-    /// The shared library that the BLAS in use was loaded from.
+    /// The file of the shared library that BLAS was loaded from.
     public var blasLibrary: String
     /// The instruction set of FastLoss's own kernels.
     public var instructionSet: InstructionSet
-    /// What FASTLOSS_ISA asked for, if anything; differs from `instructionSet` where it is not available.
+    /// The value of `FASTLOSS_ISA`, if it is set. It differs from `instructionSet` if that set is not
+    /// available.
     public var requestedInstructionSet: String?
-    /// Workers of a workspace that is made without saying how many.
+    /// The default number of workers of a workspace.
     public var workers: Int
 
-    /// This process's description.
+    /// The description of this process.
     public static var current: RuntimeDescription {
         ProcessState.prepare()
         BLAS.prepare()
@@ -40,6 +41,7 @@ public struct RuntimeDescription: Equatable, Sendable {
 }
 
 extension RuntimeDescription: CustomStringConvertible {
+    /// Two lines of text: kernels and workers, then BLAS.
     public var description: String {
         let forced =
             switch requestedInstructionSet {

@@ -1,4 +1,4 @@
-// Scratch memory: laid out array by array, then reserved in one piece.
+// Scratch memory: laid out array by array, then reserved as one block.
 
 #if canImport(Glibc)
     import Glibc
@@ -8,16 +8,16 @@
     import Darwin
 #endif
 
-/// The scratch arrays of one call, in the order in which they were added.
+/// The layout of the scratch arrays of one call.
 package struct ScratchLayout {
-    /// Where a scratch array starts: a cache line, which is also the widest vector.
+    /// The alignment of scratch arrays in bytes: a cache line, and the widest vector.
     package static let alignment = 64
 
-    /// How many workers the call may use: some arrays have a part for each of them.
+    /// The number of workers that the call may use; some arrays have a part for each.
     package let workers: Int
-    /// Bytes that all arrays take.
+    /// The bytes of all arrays.
     package private(set) var byteCount = 0
-    /// Where the next array starts.
+    /// The offset of the next array.
     private var end = 0
 
     package init(workers: Int) {
@@ -46,43 +46,45 @@ package struct ScratchLayout {
         try add(MatrixShape(rows: copies, columns: count).checkedCount(), of: type)
     }
 
-    /// A place to come back to.
+    /// A position in the layout.
     package struct Mark {
         fileprivate let end: Int
     }
 
-    /// Where the arrays that are added next begin.
+    /// The position of the next array.
     package var mark: Mark { Mark(end: end) }
 
-    /// Lays what is added next over what was added since the mark: plans that run one after the other share their memory.
+    /// Reuses the memory of the arrays that were added after the mark, for plans that run one after the
+    /// other.
     package mutating func rewind(to mark: Mark) {
         end = mark.end
     }
 }
 
-/// The place of one scratch array.
+/// The position of one scratch array.
 package struct ScratchArray<Element: BitwiseCopyable> {
     fileprivate let offset: Int
     fileprivate let count: Int
 }
 
-/// What a running plan has: the memory of its scratch arrays, and workers.
+/// The memory and the workers of a running plan.
 package struct Execution {
-    /// How many workers may run, the calling thread among them.
+    /// The number of workers that may run, the calling thread included.
     package let workers: Int
     fileprivate let base: UnsafeMutableRawPointer?
 
     /// The uninitialised memory of one array of the layout.
     package func pointer<Element>(_ array: ScratchArray<Element>) -> UnsafeMutablePointer<Element> {
         guard let base else {
-            // Only a layout without any element reserves no memory, and nothing is read or written through its pointers.
+            // Only a layout without elements reserves no memory, and nobody reads or writes through its
+            // pointers.
             return UnsafeMutablePointer(bitPattern: ScratchLayout.alignment)!
         }
         return (base + array.offset).bindMemory(to: Element.self, capacity: array.count)
     }
 }
 
-/// Memory that grows to the largest layout and is kept.
+/// Memory that grows to the largest layout.
 package struct ScratchMemory: ~Copyable {
     private var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
@@ -92,14 +94,14 @@ package struct ScratchMemory: ~Copyable {
         free(memory.baseAddress)
     }
 
-    /// Bytes that are held now.
+    /// The bytes held now.
     package var byteCount: Int { memory.count }
 
-    /// Makes room for a layout. What the memory held before is lost.
+    /// Reserves memory for a layout. Earlier contents are lost.
     ///
-    /// The C library's allocator, because Swift's ends the process where there is no memory.
+    /// It uses the C library's allocator, because Swift's ends the process if there is no memory.
     ///
-    /// - Parameter call: what needs the memory, in the error's words.
+    /// - Parameter call: the name of the computation in the error.
     package mutating func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
         if layout.byteCount > memory.count {
             free(memory.baseAddress)

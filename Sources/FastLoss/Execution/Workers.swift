@@ -1,4 +1,4 @@
-// How work is spread: a number of tasks that depends on the shape alone, over however many workers there are.
+// How work is shared: the shape alone decides the number of tasks, which any number of workers take.
 
 import CFastLossThreads
 
@@ -11,28 +11,24 @@ extension Execution {
     }
 }
 
-/// Work below this many nanoseconds (estimated by the caller) is not worth a second worker.
+/// The estimated nanoseconds of work from which a second worker pays.
 ///
-/// Handing over costs half a microsecond where the helper is awake, and some microseconds for nothing
-/// where it sleeps (see worker_team.c). Measured on two quiet Zen 5 cores, one worker's time over two
-/// workers': CCE with gradients at 64×64×512 has 1.31 with 16,000 and 1.79 with 6,000, MaskedMSE at 64×1201
-/// 1.00 and 1.83, and no shape of the benchmarks is slower than alone. Where the two processors share no
-/// cache, ECS's value at 64×64×512 was seen at 0.92.
+/// Waking a helper costs half a microsecond if it still spins, and some microseconds if it sleeps (see
+/// worker_team.c). Measured: the article Tuning.
 private let parallelThreshold = 6_000.0
 
-/// Runs `body(task, worker)` for every task in 0..<`tasks`, each exactly once, and returns when all are done.
+/// Runs `body(task, worker)` exactly once for every task in 0..<`tasks`, and returns when all are complete.
 ///
-/// Which worker runs a task is left to chance, so a task writes only what belongs to it; results that
-/// must be combined go to one place per task and are combined by the caller in the order of the tasks.
-/// That is what makes every result independent of the number of workers. Each worker computes in the caller's
-/// floating-point environment.
+/// Any worker may run any task, so a task writes memory of its own alone. The caller combines the results of
+/// tasks in the order of the tasks. So no result depends on the number of workers. Each worker computes in
+/// the caller's floating-point environment.
 ///
 /// - Parameters:
-///   - workers: how many may take part, the calling thread among them.
-///   - estimatedNanoseconds: the whole work on one worker, to decide whether a second one pays. A floating-point number,
-///     because sizes that are possible one by one may have a product that no integer holds.
-///   - body: called with the task and with a number below `workers` that no two calls share at the same
-///     time: the place of scratch memory that a task fills and forgets.
+///   - workers: the largest number of workers, the calling thread included.
+///   - estimatedNanoseconds: the time of the whole work on one worker, which decides whether a second one
+///     pays. It is a `Double`, because a product of valid sizes may exceed `Int`.
+///   - body: receives the task, and a number below `workers` that no concurrent call has: the index of a
+///     worker's scratch memory.
 package func forEachTask(
     _ tasks: Int, workers: Int, estimatedNanoseconds: Double, _ body: (_ task: Int, _ worker: Int) -> Void
 ) {
@@ -42,8 +38,8 @@ package func forEachTask(
         return
     }
     #if DEBUG
-        // An unoptimised build asks the Swift runtime for a generic type where it is first used. That is a lazy static, too:
-        // see ``ProcessState``. So the caller uses them first, in a task that it does not share.
+        // An unoptimised build instantiates generic types on first use. They are lazy statics, too (see
+        // ``ProcessState``), so the caller runs the first task before it shares the others.
         body(0, 0)
         shareTasks(tasks - 1, workers) { task, worker in body(task + 1, worker) }
     #else
@@ -51,12 +47,11 @@ package func forEachTask(
     #endif
 }
 
-/// `fastloss_share_tasks` in worker_team.c: `body` is lent to the team for the duration of the call.
+/// `fastloss_share_tasks` in worker_team.c. The team uses `body` until the call returns.
 ///
-/// A closure that does not escape cannot be stored, so Swift alone would have to copy it into a box on the
-/// heap (`withoutActuallyEscaping`), for every stretch of shared work. Its function and its context, which
-/// lies on the caller's stack, are handed over in registers instead, by Swift's own calling convention, which
-/// Clang knows as `swiftcall`. That is sound because the call returns after the last worker has left the
-/// closure, and because a task writes only what belongs to it.
+/// Swift can store a non-escaping closure only as a copy on the heap (`withoutActuallyEscaping`), one
+/// allocation for each call. Instead, registers pass its function and its context on the caller's stack to C,
+/// by Swift's calling convention, which Clang calls `swiftcall`. That is sound: the call returns after the
+/// last worker has left the closure, and a task writes memory of its own alone.
 @_silgen_name("fastloss_share_tasks")
 private func shareTasks(_ tasks: Int, _ workers: Int, _ body: (_ task: Int, _ worker: Int) -> Void)
