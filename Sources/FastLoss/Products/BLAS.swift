@@ -11,17 +11,17 @@ import COpenBLAS
     import Darwin
 #endif
 
-/// OpenBLAS, called with one thread: FastLoss spreads whole products over its workers instead.
+/// Products through OpenBLAS with one thread each. FastLoss spreads products over its own workers.
 ///
-/// `cblas_sgemm` is used for every product, a single row included: OpenBLAS's matrix–vector kernels are known
-/// to read beyond their operands on some processors.
+/// Every product uses `cblas_sgemm`, also of a single row: OpenBLAS's matrix–vector kernels read beyond their
+/// operands on some processors.
 package enum BLAS {
-    /// Throws where a side is larger than BLAS's 32-bit sizes; called before any work is done.
+    /// Throws if a size exceeds the 32-bit integers of BLAS.
     package static func checkDimension(_ argument: String, _ value: Int) throws(LossError) {
         guard value <= Int32.max else { throw .dimensionTooLarge(argument: argument, value: value) }
     }
 
-    /// C = α·A·B + β·C. With β = 0, C is written without being read.
+    /// C = α·A·B + β·C. With β = 0, C is not read.
     package static func multiply(
         _ a: MatrixPointer, _ b: MatrixPointer, alpha: Float = 1, beta: Float = 0,
         into c: UnsafeMutablePointer<Float>, stride: Int
@@ -44,7 +44,7 @@ package enum BLAS {
         }
     }
 
-    /// C = α·A·Bᵀ + β·C, for two matrices whose rows are compared: similarities.
+    /// C = α·A·Bᵀ + β·C.
     package static func multiplyTransposedRight(
         _ a: MatrixPointer, _ b: MatrixPointer, alpha: Float = 1, beta: Float = 0,
         into c: UnsafeMutablePointer<Float>, stride: Int
@@ -72,7 +72,7 @@ package enum BLAS {
         guard rows > 0, columns > 0 else { return }
         assert(isPrepared, "a plan with products prepares BLAS before work is shared")
         prepare()
-        // Leading dimensions are at least 1 by BLAS's rules, also for matrices without columns.
+        // BLAS requires leading dimensions of at least 1, also of matrices without columns.
         cblas_sgemm(
             CblasRowMajor, transA, transB, Int32(rows), Int32(columns), Int32(depth), alpha,
             a.base, Int32(max(1, a.stride)), b.base, Int32(max(1, b.stride)), beta, c, Int32(max(1, stride)))
@@ -82,68 +82,69 @@ package enum BLAS {
 // MARK: - Products that would allocate
 
 extension BLAS {
-    /// Whether OpenBLAS takes small products A·B to the kernel of its AVX-512 cores that allocates:
-    /// `sgemm_small_kernel_nn` copies the last columns of the result, where 1 to 8 are left over by vectors
-    /// of 16 and the depth is at least 32, into memory that it gets from malloc, in every call. In pieces of
-    /// a smaller depth the same kernel does without. Read from OpenBLAS's sources, and seen in
-    /// AllocationTests with OPENBLAS_CORETYPE=SkylakeX; products of the other two forms were not seen to
-    /// allocate.
+    /// Whether OpenBLAS allocates memory for small products A·B.
+    ///
+    /// The kernel `sgemm_small_kernel_nn` of its AVX-512 cores calls malloc if the columns leave 1 to 8 over
+    /// after vectors of 16 and the depth is at least 32. With a smaller depth it does not, so such a product
+    /// is split. AllocationTests shows both with OPENBLAS_CORETYPE=SkylakeX. Products of the other two forms
+    /// do not allocate.
     private static let smallProductsAllocate = ["SkylakeX", "Cooperlake", "SapphireRapids"].contains(
         String(cString: coreNameText))
 
     private static let allocationFreeDepth = 31
 
     private static func allocatesAsSmallProduct(rows: Int, columns: Int, depth: Int) -> Bool {
-        // 10⁶ products is where OpenBLAS leaves the small kernels.
+        // OpenBLAS uses the small kernels for up to 10⁶ multiplications.
         (1...8).contains(columns % 16) && depth > allocationFreeDepth
             && Double(rows) * Double(columns) * Double(depth) <= 1e6
     }
 }
 
 extension BLAS {
-    /// Sets OpenBLAS to one thread, in the first call of the process. A plan with products calls this before any work is shared.
+    /// Sets OpenBLAS to one thread in the first call of the process. A plan with products calls this before
+    /// it shares work.
     ///
     /// OpenBLAS's thread count is process-wide, its threaded products take a global lock, and its kernels
-    /// change with the count; one thread per call is what lets products run side by side and give the same
-    /// bits every time. A process that uses OpenBLAS with threads of its own keeps its setting with
+    /// depend on the count. With one thread per call, products run concurrently and always give the same
+    /// bits. A process that uses OpenBLAS with threads keeps its own setting with
     /// `FASTLOSS_KEEP_BLAS_THREADS=1`.
     package static func prepare() {
         fastloss_once(FASTLOSS_ONCE_BLAS) {
             if getenv("FASTLOSS_KEEP_BLAS_THREADS").map({ strcmp($0, "1") == 0 }) != true {
                 openblas_set_num_threads(1)
             }
-            // OpenBLAS puts the text together in one static buffer at every call: two threads that ask at a time may read
-            // half of it.
+            // OpenBLAS writes the text to one static buffer in every call, so that two threads would race.
             BLAS.keptConfiguration = UnsafePointer(strdup(openblas_get_config()))
             _ = BLAS.smallProductsAllocate
             BLAS.isPrepared = true
         }
     }
 
-    /// Whether ``prepare()`` has been called. Written once, before any work is shared.
+    /// Whether ``prepare()`` was called. Written once, before any work is shared.
     nonisolated(unsafe) private static var isPrepared = false
 
-    /// OpenBLAS's description of its build. Nil where there was no memory to keep it in. Written once, as ``isPrepared``.
+    /// A copy of OpenBLAS's description of its build; nil if there was no memory for it. Written once, as
+    /// ``isPrepared``.
     nonisolated(unsafe) private static var keptConfiguration: UnsafePointer<CChar>?
 
-    /// OpenBLAS's own description of its build.
+    /// OpenBLAS's version and build options, in its own words.
     package static var configurationText: UnsafePointer<CChar> {
         keptConfiguration ?? UnsafePointer(openblas_get_config())
     }
 
-    /// The processor core that OpenBLAS chose its kernels for.
+    /// The processor core whose kernels OpenBLAS uses.
     package static var coreNameText: UnsafePointer<CChar> { UnsafePointer(openblas_get_corename()) }
 
-    /// Threads that OpenBLAS uses per call, once FastLoss has made its setting.
+    /// The threads that OpenBLAS uses per call, after FastLoss's setting.
     package static var threads: Int {
         prepare()
         return Int(openblas_get_num_threads())
     }
 
-    /// What stands in for ``libraryPathText`` where OpenBLAS is linked statically.
+    /// The text in place of ``libraryPathText`` if OpenBLAS is linked statically.
     package static let staticLibrary = "unknown (linked statically)"
 
-    /// The file of the shared library that `cblas_sgemm` comes from; nil where it is linked statically.
+    /// The file of the shared library that `cblas_sgemm` comes from; nil if it is linked statically.
     package static var libraryPathText: UnsafePointer<CChar>? {
         dlsym(dlopen(nil, RTLD_LAZY), "cblas_sgemm").flatMap { fastloss_library_of($0) }
     }

@@ -1,11 +1,11 @@
 // The operands of products.
 
-/// A row-major matrix somewhere in memory, possibly a block of a larger one.
+/// A row-major matrix in memory, possibly a block of a larger one.
 package struct MatrixPointer {
     package let base: UnsafePointer<Float>
     package let rows: Int
     package let columns: Int
-    /// Elements between the starts of two rows.
+    /// The elements from the start of one row to the next.
     package let stride: Int
 
     package init(_ base: UnsafePointer<Float>, rows: Int, columns: Int, stride: Int? = nil) {

@@ -1,46 +1,49 @@
-// The products that the tiles of a similarity matrix go through, by FastLoss's own kernel or by sgemm.
+// The products of the tiles of a similarity matrix, by FastLoss's own kernel or by sgemm.
 //
-// Where the instruction set has a tile product of its own (AVX2, AVX-512), it is used for every size: it packs
-// little (similarities their right operand, once), and does not depend on which kernels the BLAS build knows. The baseline goes through `cblas_sgemm`.
+// AVX2 and AVX-512 have a tile product of their own, used for every size: it packs the right operand of
+// similarities alone, once, and does not depend on the kernels of the BLAS build. The baseline uses
+// `cblas_sgemm`.
 
 import CFastLossKernels
 
+/// The products of tiles.
 package enum TileProducts {
-    /// Rows that one packed panel of the right operand of a similarity holds, side by side.
+    /// The rows of one packed panel of the right operand of similarities.
     package static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
 
-    /// Products in a nanosecond of one worker, for telling whether a second one pays: what a Zen 5 core reaches. Slower ones
-    /// have more to gain than this tells.
+    /// Multiplications per nanosecond on one worker, which decide whether a second one pays: those of a fast
+    /// core. On a slower one, a second worker gains more.
     private static let productsPerNanosecond = 130.0
 
-    /// The product of the instruction set in use, or nil where products go through BLAS. Nobody else asks which.
+    /// The product of the instruction set in use; nil if products use BLAS.
     private static let tileProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
 
-    /// Makes the choice; see ``ProcessState``.
+    /// Initialises the choice; see ``ProcessState``.
     static func choose() { _ = tileProduct }
 
-    /// Called by a plan with products, before any work is shared.
+    /// A plan with products calls this before it shares work.
     package static func prepare() {
         if tileProduct == nil { BLAS.prepare() }
     }
 
-    /// Nanoseconds that so many products take one worker.
+    /// The estimated nanoseconds of a product on one worker.
     package static func nanoseconds(rows: Int, columns: Int, depth: Int) -> Double {
         Double(rows) * Double(columns) * Double(depth) / productsPerNanosecond
     }
 
-    /// Steps of a sum before it is added to the rest; see FASTLOSS_TILE_DEPTH.
+    /// The length of the partial sums of a product; see FASTLOSS_TILE_DEPTH.
     private static let depth = Int(FASTLOSS_TILE_DEPTH)
 
-    /// Elements between the rows of scratch matrices with `columns` columns: readable in whole groups of columns, and an odd
-    /// number of cache lines, so that the rows of a tile spread over all sets of a cache. sgemm packs, and needs neither.
+    /// The stride of scratch matrices with `columns` columns. Whole panels are readable, and the number of
+    /// cache lines is odd, so that the rows of a tile spread over all sets of a cache. sgemm packs its
+    /// operands, and needs neither.
     package static func stride(forColumns columns: Int) -> Int {
         guard tileProduct != nil, columns > 0 else { return columns }
         return (columns + panelRows - 1) / panelRows * panelRows + ScratchLayout.alignment
             / MemoryLayout<Float>.stride
     }
 
-    /// C = A·B or C += A·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
+    /// C = A·B or C += A·B. Rows of B are readable up to a multiple of ``panelRows`` columns.
     package static func multiply(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool = false
@@ -60,7 +63,7 @@ package enum TileProducts {
             accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
     }
 
-    /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a whole number of ``panelRows`` columns.
+    /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a multiple of ``panelRows`` columns.
     package static func multiplyTransposedLeft(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool = false
@@ -84,15 +87,14 @@ package enum TileProducts {
 // MARK: - Similarities
 
 extension TileProducts {
-    /// Elements that so many rows take packed, as the right operand of similarities: whole panels. None where products go
-    /// through sgemm, which packs by itself.
+    /// The elements of packed rows, in whole panels; 0 with sgemm, which packs its operands itself.
     static func packedCount(rows: Int, columns: Int) throws(LossError) -> Int {
         guard tileProduct != nil else { return 0 }
         return try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns)
             .checkedCount()
     }
 
-    /// Packs up to ``panelRows`` rows, the first of which is number `row` of all, into the panels of all.
+    /// Packs up to ``panelRows`` rows, which begin at row `row` of a matrix, into the panels of that matrix.
     static func pack(_ rows: MatrixPointer, from row: Int, into panels: UnsafeMutablePointer<Float>) {
         guard tileProduct != nil else { return }
         pack(rows, into: panels + row * rows.columns)
@@ -101,8 +103,8 @@ extension TileProducts {
     /// C = A·Bᵀ.
     ///
     /// - Parameters:
-    ///   - packed: the panels of B, if they are kept; `b` starts with a panel then.
-    ///   - scratch: memory for one panel, needed where none are kept.
+    ///   - packed: the panels of B, if they are kept; then `b` starts with a panel.
+    ///   - scratch: memory for one panel, if none are kept.
     static func multiplyTransposedRight(
         _ a: MatrixPointer, _ b: MatrixPointer, packed: UnsafePointer<Float>?,
         scratch: UnsafeMutablePointer<Float>?, into c: UnsafeMutablePointer<Float>, stride: Int
@@ -126,7 +128,7 @@ extension TileProducts {
         }
     }
 
-    /// Writes up to ``panelRows`` rows side by side, ready to be the right operand of similarities.
+    /// Packs up to ``panelRows`` rows into one panel, for the right operand of similarities.
     package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
         kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
         // Zero the padding: the kernel loads it and discards the result.
@@ -136,7 +138,7 @@ extension TileProducts {
         }
     }
 
-    /// C = A·Bᵀ with B as a packed panel of `count` rows.
+    /// C = A·Bᵀ, with B as a packed panel of `count` rows.
     package static func multiply(
         _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>,
         stride: Int
