@@ -1,4 +1,4 @@
-// Sums and means of every row under several masks at once: one product instead of one pass per mask.
+// Sums and means of every row under several masks, in one product instead of one pass for each mask.
 
 import CFastLossKernels
 
@@ -10,30 +10,32 @@ import CFastLossKernels
     import Darwin
 #endif
 
-/// Masked sums or means of B rows of L values under K masks of L positions that all rows share.
+/// Masked sums or means of B rows of L values. All rows share the K masks of L positions.
 ///
 ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
-///     ∂/∂x_bl = Σ_k m_kl g_bk       with g the outputs' gradient, for the mean divided by the mask's count
+///     ∂/∂x_bl = Σ_k m_kl g_bk       with g the outputs' gradient, for the mean divided by Σ_l m_kl
 ///
-/// One product (B×L)·(L×K) with the masks as zeros and ones, through `cblas_sgemm`. Typical masks are gene
-/// sets, pathways, or the masked and the unmasked genes of a panel that all cells share.
+/// It is one product (B×L)·(L×K) by `cblas_sgemm`, with the masks as zeros and ones. Typical masks are gene
+/// sets, pathways, or the masked and the unmasked genes of a panel.
 ///
 /// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on
-/// that mask's output, and a NaN in an output's gradient reaches the positions of its mask alone. Inside a
-/// mask NaN and infinity propagate as IEEE arithmetic says.
+/// that mask's output, and a NaN in the gradient of an output reaches the positions of its mask alone. Inside
+/// a mask, NaN and infinity propagate as IEEE arithmetic says.
 ///
-/// **Empty masks** follow ``whenEmpty``, for sums as for means; the error names the mask as the row of
-/// `masks`. With ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and as an
-/// empty mask selects no position, it passes no gradient back. No rows (B = 0) or no masks (K = 0) are no
-/// error: there are no outputs then.
+/// **Empty masks** follow ``whenEmpty``, for sums and for means; the error's `row` is the index of the mask.
+/// With ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and no position
+/// receives a gradient. Without rows (B = 0) or masks (K = 0) there are no outputs and no error.
 ///
-/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes of masks and, for the
-/// gradient, 4·B·K. Each output is a float sum of L terms, as PyTorch's product is; results are bitwise the
-/// same for any number of workers.
+/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes, for the gradient 4·B·K more.
+/// Each output is a sum of L terms in single precision, as PyTorch's product is; results are bitwise the same
+/// for any number of workers.
 public struct MaskedReductions: Equatable, Sendable {
+    /// Whether outputs are means or sums.
     public var reduction: LossReduction
+    /// The output of a mask that selects nothing.
     public var whenEmpty: EmptySelectionRule
 
+    /// Means or sums, with this rule for empty masks.
     public init(reduction: LossReduction = .mean, whenEmpty: EmptySelectionRule = .error) {
         self.reduction = reduction
         self.whenEmpty = whenEmpty
@@ -43,17 +45,17 @@ public struct MaskedReductions: Equatable, Sendable {
 // MARK: - Value and gradient
 
 extension MaskedReductions {
-    /// Every row's sum or mean under every mask.
+    /// The sum or mean of every row under every mask.
     ///
     /// - Parameters:
     ///   - values: B·L values, one row after the other.
     ///   - masks: K·L selections, one mask after the other.
     ///   - shape: B rows of L columns.
     ///   - maskCount: K.
-    ///   - outputs: receives B·K values, the K of the first row first; may not overlap an input.
+    ///   - outputs: receives B×K values, row-major; may not overlap an input.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; overlap; an empty mask (as ``whenEmpty`` says); L or K
-    ///   beyond BLAS's 32 bits.
+    /// - Throws: ``LossError``: counts that disagree; overlap; an empty mask, if ``whenEmpty`` is `.error`; L
+    ///   or K beyond the 32-bit integers of BLAS.
     public func value(
         values: Span<Float>, masks: Span<Bool>, shape: MatrixShape, maskCount: Int,
         outputs: inout MutableSpan<Float>, workspace: Workspace
@@ -65,19 +67,19 @@ extension MaskedReductions {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the outputs back to the values.
+    /// Propagates a gradient of the outputs back to the values.
     ///
     /// - Parameters:
-    ///   - outputGradient: B·K derivatives of the objective by the outputs.
+    ///   - outputGradient: B·K derivatives of the objective with respect to the outputs.
     ///   - masks: K·L selections, one mask after the other.
     ///   - shape: B rows of L columns.
     ///   - maskCount: K.
-    ///   - gradient: receives B·L derivatives by the values; may not overlap an input.
+    ///   - gradient: receives B·L derivatives with respect to the values; may not overlap an input.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(values:masks:shape:maskCount:outputs:workspace:)``, and where the scale is not
-    ///   finite.
+    /// - Throws: the errors of ``value(values:masks:shape:maskCount:outputs:workspace:)``; a scale that is
+    ///   not finite.
     public func gradient(
         outputGradient: Span<Float>, masks: Span<Bool>, shape: MatrixShape, maskCount: Int,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -94,7 +96,7 @@ extension MaskedReductions {
 // MARK: - Arrays
 
 extension MaskedReductions {
-    /// Every row's sum or mean under every mask, from arrays; a thin wrapper that makes its own workspace.
+    /// The sum or mean of every row under every mask, from arrays. Makes a workspace of its own.
     public func value(
         values: [Float], masks: [Bool], shape: MatrixShape, maskCount: Int
     ) throws(LossError) -> [Float] {
@@ -107,7 +109,7 @@ extension MaskedReductions {
         return outputs
     }
 
-    /// The gradient by the values, from arrays; a thin wrapper that makes its own workspace.
+    /// The gradient with respect to the values, from arrays. Makes a workspace of its own.
     public func gradient(
         outputGradient: [Float], masks: [Bool], shape: MatrixShape, maskCount: Int, gradientScale: Float = 1
     ) throws(LossError) -> [Float] {
@@ -123,10 +125,10 @@ extension MaskedReductions {
 // MARK: - Plans
 
 extension MaskedReductions {
-    /// What both plans are called in messages.
+    /// The name of the plans in messages.
     private static let name = "MaskedReductions"
 
-    /// Every row's sum or mean under every mask.
+    /// The sum or mean of every row under every mask.
     package struct ValuePlan: Plan {
         private let reductions: MaskedReductions
         private let values: UnsafePointer<Float>
@@ -172,11 +174,10 @@ extension MaskedReductions {
             }
         }
 
-        /// What becomes of one element of the product.
+        /// The output for one element of the product.
         ///
-        /// Zero times NaN or infinity is NaN, so a NaN is the only trace that an element outside the mask can
-        /// leave, and only a NaN is looked into: it is summed again by selection. Finite and infinite products
-        /// are what selection gives, too.
+        /// Zero times NaN or infinity is NaN, so an element outside the mask can only turn a product into
+        /// NaN. A NaN is therefore computed again by selection. All other products equal the selected sum.
         private func finish(product: Float, row: UnsafePointer<Float>, mask: Int, selected: Int) -> Float {
             guard selected > 0 else { return reductions.whenEmpty == .nan ? .nan : 0 }
             let sum = product.isNaN ? masks.selectingSum(of: row, under: mask) : Double(product)
@@ -184,7 +185,7 @@ extension MaskedReductions {
         }
     }
 
-    /// The gradient by the values.
+    /// The gradient with respect to the values.
     package struct GradientPlan: Plan {
         private let reductions: MaskedReductions
         private let upstream: UnsafePointer<Float>
@@ -220,7 +221,8 @@ extension MaskedReductions {
             let factors = execution.pointer(factors)
             let columns = masks.shape.columns
             masks.forEachBlockOfRows(on: execution) { rows in
-                // What is not finite stays out of the product, where it would meet the zeros of its mask.
+                // Factors that are not finite stay out of the product: times the zeros of a mask they are
+                // NaN.
                 let elements = rows.lowerBound * masks.count..<rows.upperBound * masks.count
                 var allFinite = true
                 for index in elements {
@@ -242,7 +244,7 @@ extension MaskedReductions {
             }
         }
 
-        /// What one output's gradient gives to each element that its mask selects. An empty mask gives to none.
+        /// The gradient of each element that the mask selects, from that of one output; 0 for an empty mask.
         private func factor(_ outputGradient: Float, selected: Int) -> Float {
             guard selected > 0 else { return 0 }
             let product = output.scale * Double(outputGradient)
@@ -253,17 +255,14 @@ extension MaskedReductions {
 
 // MARK: - The masks of one call
 
-/// K masks, the rows that they are applied to, and both as the product needs them.
+/// K masks and the shape of the values.
 private struct MaskSet {
     let selections: UnsafeBufferPointer<Bool>
     let count: Int
     let shape: MatrixShape
 
-    /// Rows per task.
-    ///
-    /// Measured on a Zen 4 core with AVX-512, L = 1201: up to 32 rows OpenBLAS multiplies without packing its
-    /// operands first, which takes 0.27 ms for 512 rows and 17 masks where 64 rows at a time take 0.40; fewer
-    /// rows gain nothing more.
+    /// Rows per task. OpenBLAS multiplies up to 32 rows without packing its operands. Measured: the article
+    /// Tuning.
     private static let rowsPerTask = 32
 
     init(_ masks: Span<Bool>, count: Int, shape: MatrixShape) throws(LossError) {
@@ -280,11 +279,11 @@ private struct MaskSet {
     /// B×K.
     var outputShape: MatrixShape { MatrixShape(rows: shape.rows, columns: count) }
 
-    /// Throws where a mask selects nothing and that is an error.
+    /// Throws if a mask selects nothing, unless `whenEmpty` permits it.
     func checkSelections(_ whenEmpty: EmptySelectionRule) throws(LossError) {
         guard whenEmpty == .error else { return }
         for mask in 0..<count {
-            // The first true byte is enough: most masks begin with one soon.
+            // The first true byte decides, and most masks have one near their start.
             guard let selection = selection(mask), memchr(selection, 1, shape.columns) != nil else {
                 throw .emptySelection(loss: "MaskedReductions.masks", row: mask)
             }
@@ -303,11 +302,11 @@ private struct MaskSet {
         }
     }
 
-    /// The masks as the product needs them.
+    /// The masks as an operand of the product.
     struct Prepared {
         /// K×L zeros and ones.
         let matrix: MatrixPointer
-        /// How many positions each mask selects.
+        /// The number of positions that each mask selects.
         let counts: UnsafeMutablePointer<Int>
     }
 
@@ -326,10 +325,10 @@ private struct MaskSet {
         selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
     }
 
-    /// Runs `body` for blocks of rows whose bounds depend on nothing but their number.
+    /// Runs `body` for blocks of rows. Their bounds depend on the number of rows alone.
     func forEachBlockOfRows(on execution: Execution, _ body: (Range<Int>) -> Void) {
         let tasks = (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask
-        // 0.05 ns for reading a value and 0.025 ns for each mask's product with it, by the measurement above.
+        // 0.05 ns to read a value, and 0.025 ns to multiply it by each mask. Measured: the article Tuning.
         let estimate = Double(shape.rows) * Double(shape.columns) * (0.05 + 0.025 * Double(count))
         execution.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
             body(task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask))
@@ -341,7 +340,7 @@ private struct MaskSet {
         MatrixPointer(base + rows.lowerBound * shape.columns, rows: rows.count, columns: shape.columns)
     }
 
-    /// Σ of the selected elements of `row`, without touching the others.
+    /// The sum of the selected elements of `row`; the others are not read.
     func selectingSum(of row: UnsafePointer<Float>, under mask: Int) -> Double {
         selection(mask).map { kernels.masked_sum(row, $0, shape.columns) } ?? 0
     }
@@ -352,7 +351,7 @@ private struct MaskSet {
         for column in 0..<shape.columns where selection[column] { row[column] += value }
     }
 
-    /// The L selections of one mask; nil where L is 0.
+    /// The L selections of one mask; nil if L is 0.
     private func selection(_ mask: Int) -> UnsafePointer<Bool>? {
         selections.baseAddress.map { $0 + mask * shape.columns }
     }

@@ -6,22 +6,23 @@ import CFastLossKernels
 /// with K = 1).
 ///
 ///     u_bk = Σ_l v_bkl h_bl        e_bk = u_bk / max(‖u_bk‖₂, 1e-12)
-///     du_bk = (g_bk − e_bk (e_bk · g_bk)) / ‖u_bk‖, and g_bk / 1e-12 where ‖u_bk‖ < 1e-12
+///     du_bk = (g_bk − e_bk (e_bk · g_bk)) / ‖u_bk‖, or g_bk / 1e-12 if ‖u_bk‖ < 1e-12
 ///     dh_bl = Σ_k v_bkl du_bk      dv_bkl = h_bl · du_bk
 ///
-/// The norms ‖u‖, which the gradients need, are an output of the value: so the states' gradient is computed
-/// without reading the states again. They are accumulated in double, so that states scaled by 1e±18 work.
+/// `value` also returns the norms ‖u‖. From them, the gradients are computed without another read of the
+/// states for the sums. Norms are accumulated in double precision, so that states scaled by 1e±18 work.
 ///
-/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. A sum of 0,
-/// as without tokens, gives the embedding 0.
+/// Weights multiply and do not select: a NaN or infinite state times a weight of 0 is NaN. The embedding of a
+/// sum of 0, for example without tokens, is 0.
 ///
 /// Time and memory are those of ``WeightedTokenPooling``.
 ///
 /// Source: scGPT's `_get_cell_emb_from_layer`, style `w-pool`, with PyTorch's `normalize`.
 public struct NormalizedWeightedTokenPooling: Equatable, Sendable {
+    /// A pooling without parameters.
     public init() {}
 
-    /// The least length that a sum is divided by; PyTorch's `normalize` has the same.
+    /// The smallest divisor of a sum, the same as in PyTorch's `normalize`.
     public static let normFloor = 1e-12
 }
 
@@ -32,14 +33,14 @@ extension NormalizedWeightedTokenPooling {
     ///
     /// - Parameters:
     ///   - states: B·L·D token states.
-    ///   - weights: B·K·L weights, the K weightings of the first cell first.
+    ///   - weights: B×K×L weights, row-major.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - embeddings: receives B·K·D numbers; may not overlap an input.
-    ///   - norms: receives the B·K norms of the sums, before the floor; may not overlap an input or
-    ///     `embeddings`.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - embeddings: receives B×K×D numbers, row-major; may not overlap an input.
+    ///   - norms: receives the B·K norms of the sums, also those below ``normFloor``; may not overlap an
+    ///     input or `embeddings`.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; overlap; K, L or D beyond BLAS's 32 bits.
+    /// - Throws: ``LossError``: counts that disagree; overlap; K, L or D beyond the 32-bit integers of BLAS.
     public func value(
         states: Span<Float>, weights: Span<Float>, shape: TokenShape, weightings: Int = 1,
         embeddings: inout MutableSpan<Float>, norms: inout MutableSpan<Double>, workspace: Workspace
@@ -52,21 +53,21 @@ extension NormalizedWeightedTokenPooling {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the normalised sums back to the states.
+    /// Propagates a gradient of the normalised sums back to the states.
     ///
     /// - Parameters:
-    ///   - embeddingGradient: B·K·D derivatives of the objective by the embeddings.
-    ///   - embeddings: the B·K·D embeddings that the value gave.
-    ///   - norms: the B·K norms that the value gave.
+    ///   - embeddingGradient: B·K·D derivatives of the objective with respect to the embeddings.
+    ///   - embeddings: the B·K·D embeddings from `value`.
+    ///   - norms: the B·K norms from `value`.
     ///   - weights: B·K·L weights.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - gradient: receives B·L·D derivatives by the states; may not overlap an input.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - gradient: receives B·L·D derivatives with respect to the states; may not overlap an input.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the
-    ///   scale is not finite.
+    /// - Throws: the errors of ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``; a
+    ///   scale that is not finite.
     public func statesGradient(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, weights: Span<Float>,
         shape: TokenShape, weightings: Int = 1, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
@@ -82,21 +83,21 @@ extension NormalizedWeightedTokenPooling {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the normalised sums back to the weights.
+    /// Propagates a gradient of the normalised sums back to the weights.
     ///
     /// - Parameters:
-    ///   - embeddingGradient: B·K·D derivatives of the objective by the embeddings.
-    ///   - embeddings: the B·K·D embeddings that the value gave.
-    ///   - norms: the B·K norms that the value gave.
+    ///   - embeddingGradient: B·K·D derivatives of the objective with respect to the embeddings.
+    ///   - embeddings: the B·K·D embeddings from `value`.
+    ///   - norms: the B·K norms from `value`.
     ///   - states: B·L·D token states.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - gradient: receives B·K·L derivatives by the weights; may not overlap an input.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - gradient: receives B·K·L derivatives with respect to the weights; may not overlap an input.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``, and where the
-    ///   scale is not finite.
+    /// - Throws: the errors of ``value(states:weights:shape:weightings:embeddings:norms:workspace:)``; a
+    ///   scale that is not finite.
     public func weightsGradient(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, states: Span<Float>,
         shape: TokenShape, weightings: Int = 1, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
@@ -116,7 +117,7 @@ extension NormalizedWeightedTokenPooling {
 // MARK: - Arrays
 
 extension NormalizedWeightedTokenPooling {
-    /// The normalised sums and their norms, from arrays; a thin wrapper that makes its own workspace.
+    /// The normalised sums and their norms, from arrays. Makes a workspace of its own.
     public func value(
         states: [Float], weights: [Float], shape: TokenShape, weightings: Int = 1
     ) throws(LossError) -> (embeddings: [Float], norms: [Double]) {
@@ -131,7 +132,7 @@ extension NormalizedWeightedTokenPooling {
         return (embeddings, norms)
     }
 
-    /// Both gradients, from arrays; a thin wrapper that makes its own workspace.
+    /// Both gradients, from arrays. Makes a workspace of its own.
     public func gradients(
         embeddingGradient: [Float], embeddings: [Float], norms: [Double], states: [Float], weights: [Float],
         shape: TokenShape, weightings: Int = 1, gradientScale: Float = 1
@@ -156,7 +157,7 @@ extension NormalizedWeightedTokenPooling {
 // MARK: - Plans
 
 extension NormalizedWeightedTokenPooling {
-    /// What all plans are called in messages.
+    /// The name of the plans in messages.
     private static let name = "NormalizedWeightedTokenPooling"
 
     /// The normalised sums and their norms.
@@ -184,7 +185,7 @@ extension NormalizedWeightedTokenPooling {
 
         package func run(on execution: Execution) {
             let width = sums.tokens.shape.width
-            // Sums without elements have norm 0, too.
+            // Sums without elements have norm 0.
             if width == 0 { norms.update(repeating: 0, count: sums.tokens.rowCount) }
             sums.forEachCell(on: execution) { cell in
                 sums.write(cell: cell)
@@ -198,10 +199,10 @@ extension NormalizedWeightedTokenPooling {
         }
     }
 
-    /// What a sum of this norm is divided by. A NaN stays a NaN.
+    /// The divisor of a sum of this norm. NaN stays NaN.
     static func denominator(_ norm: Double) -> Double { norm < normFloor ? normFloor : norm }
 
-    /// The gradient by the states.
+    /// The gradient with respect to the states.
     package static func statesGradientPlan(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, weights: Span<Float>,
         shape: TokenShape, weightings: Int, into output: GradientOutput, in layout: inout ScratchLayout
@@ -212,7 +213,7 @@ extension NormalizedWeightedTokenPooling {
         return try WeightedTokens.StatesGradient(upstream, weights: weights, into: output, in: &layout)
     }
 
-    /// The gradient by the weights.
+    /// The gradient with respect to the weights.
     package static func weightsGradientPlan(
         embeddingGradient: Span<Float>, embeddings: Span<Float>, norms: Span<Double>, states: Span<Float>,
         shape: TokenShape, weightings: Int, into output: GradientOutput, in layout: inout ScratchLayout

@@ -1,4 +1,4 @@
-// From token states to one embedding per cell: the first token's states, or their mean.
+// One embedding per cell from its token states: that of the first token, or the mean.
 
 import CFastLossKernels
 
@@ -7,11 +7,11 @@ import CFastLossKernels
 ///     cls        e_b = h_b0            dh_b0 = g_b, dh_bl = 0 for l > 0
 ///     average    e_b = Σ_l h_bl / L    dh_bl = g_b / L
 ///
-/// `average` counts every token, padding included, as upstream does. There is no mask: NaN and infinity
-/// propagate as IEEE arithmetic says. Without tokens (L = 0) there is no embedding, which is an error.
+/// `average` includes every token, also padding, as upstream does. There is no mask: NaN and infinity
+/// propagate as IEEE arithmetic says. Cells without tokens (L = 0) are an error.
 ///
-/// Time is one read of the states that count, or one write of their gradient; extra memory is 4·D bytes per
-/// worker for the gradients. Sums are carried in double; results are bitwise the same for any number of
+/// Time is one read of the pooled states, or one write of their gradient; extra memory is 4·D bytes per
+/// worker for the gradient. Sums are in double precision; results are bitwise the same for any number of
 /// workers.
 ///
 /// Source: scGPT's `_get_cell_emb_from_layer`, styles `cls` and `avg-pool`. Its `w-pool` is
@@ -33,7 +33,7 @@ extension TokenPooling {
     ///   - shape: B cells of L ≥ 1 tokens of D numbers.
     ///   - embeddings: receives B·D numbers; may not overlap `states`.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; no tokens; overlap.
+    /// - Throws: ``LossError``: counts that disagree; no tokens; overlap.
     public func value(
         states: Span<Float>, shape: TokenShape, embeddings: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) {
@@ -43,16 +43,17 @@ extension TokenPooling {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the embeddings back to the states.
+    /// Propagates a gradient of the embeddings back to the states.
     ///
     /// - Parameters:
-    ///   - embeddingGradient: B·D derivatives of the objective by the embeddings.
+    ///   - embeddingGradient: B·D derivatives of the objective with respect to the embeddings.
     ///   - shape: B cells of L ≥ 1 tokens of D numbers.
-    ///   - gradient: receives B·L·D derivatives by the states; may not overlap `embeddingGradient`.
+    ///   - gradient: receives B·L·D derivatives with respect to the states; may not overlap
+    ///     `embeddingGradient`.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:shape:embeddings:workspace:)``, and where the scale is not finite.
+    /// - Throws: the errors of ``value(states:shape:embeddings:workspace:)``; a scale that is not finite.
     public func gradient(
         embeddingGradient: Span<Float>, shape: TokenShape, gradient: inout MutableSpan<Float>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
@@ -68,7 +69,7 @@ extension TokenPooling {
 // MARK: - Arrays
 
 extension TokenPooling {
-    /// The cells' embeddings, from an array; a thin wrapper that makes its own workspace.
+    /// The cells' embeddings, from an array. Makes a workspace of its own.
     public func value(states: [Float], shape: TokenShape) throws(LossError) -> [Float] {
         var embeddings = try zeros(shape.checkedEmbeddingCount(), for: Self.name)
         var span = embeddings.mutableSpan
@@ -76,7 +77,7 @@ extension TokenPooling {
         return embeddings
     }
 
-    /// The gradient by the states, from an array; a thin wrapper that makes its own workspace.
+    /// The gradient with respect to the states, from an array. Makes a workspace of its own.
     public func gradient(
         embeddingGradient: [Float], shape: TokenShape, gradientScale: Float = 1
     ) throws(LossError) -> [Float] {
@@ -92,7 +93,7 @@ extension TokenPooling {
 // MARK: - Plans
 
 extension TokenPooling {
-    /// What both plans are called in messages.
+    /// The name of the plans in messages.
     private static let name = "TokenPooling"
 
     /// The cells' embeddings.
@@ -137,13 +138,13 @@ extension TokenPooling {
         }
     }
 
-    /// The gradient by the states.
+    /// The gradient with respect to the states.
     package struct GradientPlan: Plan {
         private let pooling: TokenPooling
         private let upstream: UnsafePointer<Float>
         private let shape: TokenShape
         private let output: GradientOutput
-        /// One cell's scaled gradient for each worker.
+        /// The scaled gradient of one cell for each worker.
         private let scaled: ScratchArray<Float>
 
         package var name: String { TokenPooling.name }
@@ -192,7 +193,7 @@ extension TokenPooling {
 }
 
 extension TokenShape {
-    /// Throws where there is no token to pool.
+    /// Throws if there are no tokens.
     fileprivate func checkTokens() throws(LossError) {
         try checkParameter("shape.tokens", Float(tokens), "at least 1") { $0 >= 1 }
     }

@@ -1,20 +1,20 @@
-// What all poolings of token states share: the shape, and the writer of the states' gradient.
+// The parts that all poolings of token states share: the shape, and the writer of the states' gradient.
 
 import CFastLossKernels
 
 /// The shape of token states: L tokens for each of B cells, D numbers for each token.
 ///
-/// State (b, l, d) stands at (b·`tokens` + l)·`width` + d. A shape is checked by the call that uses it, which
-/// throws ``LossError/invalidShape(rows:columns:)`` for negative sides, with the tokens of all cells together
-/// as rows.
+/// State (b, l, d) has index (b·`tokens` + l)·`width` + d. The call that uses a shape checks it, and throws
+/// ``LossError/invalidShape(rows:columns:)`` for negative sides; its `rows` are then the tokens of all cells.
 public struct TokenShape: Equatable, Sendable {
-    /// B.
+    /// B, the number of cells.
     public var cells: Int
-    /// L, padding included.
+    /// L, the number of tokens of a cell, padding included.
     public var tokens: Int
-    /// D.
+    /// D, the width of a state.
     public var width: Int
 
+    /// A shape of `cells`·`tokens`·`width` states.
     public init(cells: Int, tokens: Int, width: Int) {
         self.cells = cells
         self.tokens = tokens
@@ -23,36 +23,33 @@ public struct TokenShape: Equatable, Sendable {
 }
 
 extension TokenShape {
-    /// The number of states, or the error that there is no such number.
+    /// B·L·D. Throws if a side is negative or the product exceeds `Int`.
     func checkedCount() throws(LossError) -> Int {
         let tokensOfAllCells = try MatrixShape(rows: cells, columns: tokens).checkedCount()
         return try MatrixShape(rows: tokensOfAllCells, columns: width).checkedCount()
     }
 
-    /// B·D, of a shape that is possible as a whole.
+    /// B·D. Throws as `checkedCount`.
     func checkedEmbeddingCount() throws(LossError) -> Int {
         _ = try checkedCount()
         return try MatrixShape(rows: cells, columns: width).checkedCount()
     }
 
-    /// L·D, the distance between two cells. Of a shape with elements.
+    /// L·D, the elements from one cell to the next. Requires a checked shape.
     var statesPerCell: Int { tokens * width }
 
-    /// One pass over the states on one worker, at 16 GB/s: see ``WeightedTokens``.
+    /// The time of one pass over the states on one worker, at 16 GB/s; see ``WeightedTokens``.
     var nanosecondsPerPass: Double { Double(cells) * Double(tokens) * Double(width) / 4 }
 }
 
-/// Writes the gradient of the states of one weighting, cell by cell. Of a shape with elements.
+/// Writes the gradient of the states of one weighting, cell by cell.
 struct StatesGradientWriter {
     private let shape: TokenShape
     private let mode: fastloss_write_mode
     private let streaming: Bool
 
-    /// Bytes of gradient from which it is written past the caches.
-    ///
-    /// Measured on a Zen 4 core with 32 MiB of last-level cache, both ways in turns: 7.8 ms past the caches
-    /// against 11.7 through them for 157 MB of gradient, 1.5 against 2.5 for 34 MB, no difference for 10 MB.
-    /// What fits the cache is left there for its reader.
+    /// The bytes of gradient from which non-temporal stores bypass the caches: about a last-level cache. A
+    /// smaller gradient stays in the cache for its reader. Measured: the article Tuning.
     private static let streamingThreshold = 32 << 20
 
     init(_ shape: TokenShape, mode: fastloss_write_mode) {

@@ -4,13 +4,14 @@
 ///
 ///     u_bk = Σ_l v_bkl h_bl        dh_bl = Σ_k v_bkl g_bk        dv_bkl = h_bl · g_bk
 ///
-/// Weights multiply, they do not select: a NaN or infinite state under a weight of 0 makes NaN. Without
-/// tokens the sums are 0.
+/// Weights multiply and do not select: a NaN or infinite state times a weight of 0 is NaN. Without tokens the
+/// sums are 0.
 ///
-/// Time is one pass over the states for each verb (K = 1), or one product of 2·B·K·L·D flops; extra memory is
-/// 4·K·D bytes per worker for the gradients. Results are bitwise the same for any number of workers. The sums
-/// are carried in double for K = 1, in float for more.
+/// Time is one pass over the states in each method for K = 1, else a product of 2·B·K·L·D flops; extra memory
+/// is 4·K·D bytes per worker for the gradients. Sums are in double precision for K = 1, else in single.
+/// Results are bitwise the same for any number of workers.
 public struct WeightedTokenPooling: Equatable, Sendable {
+    /// A pooling without parameters.
     public init() {}
 }
 
@@ -21,12 +22,12 @@ extension WeightedTokenPooling {
     ///
     /// - Parameters:
     ///   - states: B·L·D token states.
-    ///   - weights: B·K·L weights, the K weightings of the first cell first.
+    ///   - weights: B×K×L weights, row-major.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - embeddings: receives B·K·D numbers; may not overlap an input.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - embeddings: receives B×K×D numbers, row-major; may not overlap an input.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: shapes that disagree; overlap; K, L or D beyond BLAS's 32 bits.
+    /// - Throws: ``LossError``: counts that disagree; overlap; K, L or D beyond the 32-bit integers of BLAS.
     public func value(
         states: Span<Float>, weights: Span<Float>, shape: TokenShape, weightings: Int = 1,
         embeddings: inout MutableSpan<Float>, workspace: Workspace
@@ -39,19 +40,19 @@ extension WeightedTokenPooling {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the sums back to the states.
+    /// Propagates a gradient of the sums back to the states.
     ///
     /// - Parameters:
-    ///   - embeddingGradient: B·K·D derivatives of the objective by the sums.
+    ///   - embeddingGradient: B·K·D derivatives of the objective with respect to the sums.
     ///   - weights: B·K·L weights.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - gradient: receives B·L·D derivatives by the states; may not overlap an input.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - gradient: receives B·L·D derivatives with respect to the states; may not overlap an input.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is
-    ///   not finite.
+    /// - Throws: the errors of ``value(states:weights:shape:weightings:embeddings:workspace:)``; a scale that
+    ///   is not finite.
     public func statesGradient(
         embeddingGradient: Span<Float>, weights: Span<Float>, shape: TokenShape, weightings: Int = 1,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -66,19 +67,19 @@ extension WeightedTokenPooling {
         try workspace.run(plan, layout)
     }
 
-    /// Carries a gradient of the sums back to the weights.
+    /// Propagates a gradient of the sums back to the weights.
     ///
     /// - Parameters:
-    ///   - embeddingGradient: B·K·D derivatives of the objective by the sums.
+    ///   - embeddingGradient: B·K·D derivatives of the objective with respect to the sums.
     ///   - states: B·L·D token states.
     ///   - shape: B cells of L tokens of D numbers.
-    ///   - weightings: K.
-    ///   - gradient: receives B·K·L derivatives by the weights; may not overlap an input.
+    ///   - weightings: K, the number of weightings of each cell.
+    ///   - gradient: receives B·K·L derivatives with respect to the weights; may not overlap an input.
     ///   - gradientScale: a finite factor of the gradient.
-    ///   - update: whether the gradient replaces what the buffer holds or is added to it.
+    ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: as ``value(states:weights:shape:weightings:embeddings:workspace:)``, and where the scale is
-    ///   not finite.
+    /// - Throws: the errors of ``value(states:weights:shape:weightings:embeddings:workspace:)``; a scale that
+    ///   is not finite.
     public func weightsGradient(
         embeddingGradient: Span<Float>, states: Span<Float>, shape: TokenShape, weightings: Int = 1,
         gradient: inout MutableSpan<Float>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
@@ -97,7 +98,7 @@ extension WeightedTokenPooling {
 // MARK: - Arrays
 
 extension WeightedTokenPooling {
-    /// The weighted sums, from arrays; a thin wrapper that makes its own workspace.
+    /// The weighted sums, from arrays. Makes a workspace of its own.
     public func value(
         states: [Float], weights: [Float], shape: TokenShape, weightings: Int = 1
     ) throws(LossError) -> [Float] {
@@ -110,7 +111,7 @@ extension WeightedTokenPooling {
         return embeddings
     }
 
-    /// Both gradients, from arrays; a thin wrapper that makes its own workspace.
+    /// Both gradients, from arrays. Makes a workspace of its own.
     public func gradients(
         embeddingGradient: [Float], states: [Float], weights: [Float], shape: TokenShape, weightings: Int = 1,
         gradientScale: Float = 1
@@ -134,7 +135,7 @@ extension WeightedTokenPooling {
 // MARK: - Plans
 
 extension WeightedTokenPooling {
-    /// What all plans are called in messages.
+    /// The name of the plans in messages.
     private static let name = "WeightedTokenPooling"
 
     /// The weighted sums.
@@ -158,7 +159,7 @@ extension WeightedTokenPooling {
         }
     }
 
-    /// The gradient by the states.
+    /// The gradient with respect to the states.
     package static func statesGradientPlan(
         embeddingGradient: Span<Float>, weights: Span<Float>, shape: TokenShape, weightings: Int,
         into output: GradientOutput, in layout: inout ScratchLayout
@@ -168,7 +169,7 @@ extension WeightedTokenPooling {
         return try WeightedTokens.StatesGradient(upstream, weights: weights, into: output, in: &layout)
     }
 
-    /// The gradient by the weights.
+    /// The gradient with respect to the weights.
     package static func weightsGradientPlan(
         embeddingGradient: Span<Float>, states: Span<Float>, shape: TokenShape, weightings: Int,
         into output: GradientOutput, in layout: inout ScratchLayout

@@ -1,16 +1,15 @@
-// The engine of both weighted poolings: one weighting is a kernel, several are a product.
+// The computation of both weighted poolings: one weighting uses kernels, several use products.
 
 import CFastLossKernels
 
-/// The gradient of the embeddings on its way back to the sums: scaled, and through the normalisation if there
-/// is one.
+/// The gradient of the sums from that of the embeddings: scaled, and propagated through a normalisation.
 struct UpstreamGradient {
     let tokens: WeightedTokens
     private let memory: UnsafeBufferPointer<Float>
     private let scale: Double
     private let normalization: (embeddings: UnsafeBufferPointer<Float>, norms: UnsafeBufferPointer<Double>)?
 
-    /// Of plain sums.
+    /// The gradient of plain sums.
     init(_ gradient: Span<Float>, of tokens: WeightedTokens, into output: GradientOutput) throws(LossError) {
         self.tokens = tokens
         memory = gradient.memory
@@ -19,7 +18,7 @@ struct UpstreamGradient {
         try check(tokens, output)
     }
 
-    /// Of normalised sums.
+    /// The gradient of normalised sums.
     init(
         _ gradient: Span<Float>, through embeddings: Span<Float>, norms: Span<Double>,
         of tokens: WeightedTokens, into output: GradientOutput
@@ -41,7 +40,7 @@ struct UpstreamGradient {
         try checkNoOverlap(output.named, NamedMemory("norms", normalization.norms))
     }
 
-    /// Writes the `width` elements of the gradient of sum number `row`.
+    /// Writes the gradient of the sum at index `row`, of `width` elements.
     func write(row: Int, width: Int, to output: UnsafeMutablePointer<Float>) {
         guard let gradient = memory.baseAddress else { return }
         let start = row * width
@@ -60,25 +59,19 @@ struct UpstreamGradient {
 
 /// Token states under K weightings per cell.
 ///
-/// One weighting is bound by memory and takes kernels that read, or write, the states once; a product of one
-/// row would first copy all states into the order that BLAS wants. Several weightings are products, one per
-/// cell. Measured on Zen 4 with AVX-512, B = 64, L = 1201, D = 512 (157 MB of states), one weighting, kernel
-/// against `cblas_sgemm` in ms: sums 8 to 10 against 17 to 20, the states' gradient 6 to 7 against 15 to 23,
-/// the weights' gradient 5 to 6 against 23 to 26; on two cores 4.5 against 10.9, 5.7 against 8.7 and 4.4
-/// against 12.5. ``TokenPooling/average`` is one weighting, too.
+/// One weighting is bound by memory. Its kernels read or write the states once, in about half the time of a
+/// product, which packs all states first. Several weightings use one product for each cell.
+/// ``TokenPooling/average`` is one weighting. Measured: the article Tuning.
 package struct WeightedTokens {
     let shape: TokenShape
     let weightings: Int
-    /// The pooling that this is about, in messages.
+    /// The name of the pooling in messages.
     let name: String
 
-    /// Tokens per product where the states are an operand.
+    /// Tokens per product in which the states are an operand.
     ///
-    /// With few tokens OpenBLAS's AVX-512 kernels multiply without packing their operands. Measured as above
-    /// with 2, 4, 8 and 17 weightings, in ms: sums 20, 24, 25 and 28 by 64 tokens, 22, 30, 35 and 42 in one
-    /// product; the weights' gradient 14, 17, 21 and 30 against 30, 24, 30 and 34. (The states' gradient,
-    /// where the states are the result, is better off whole.) With OpenBLAS's AVX2 kernels it makes no
-    /// difference.
+    /// OpenBLAS's AVX-512 kernels multiply so few tokens without packing their operands. The gradient of the
+    /// states, in which the states are the result, is one product. Measured: the article Tuning.
     private static let tokensPerProduct = 64
 
     init(_ shape: TokenShape, _ weightings: Int, of name: String) throws(LossError) {
@@ -149,7 +142,7 @@ extension WeightedTokens {
                 embeddings.baseAddress ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Float>.alignment)!
         }
 
-        /// Does nothing where the sums have no elements: there may be any number of them then.
+        /// Does nothing if the sums have no elements, whose number has no bound.
         func forEachCell(on execution: Execution, _ body: (_ cell: Int) -> Void) {
             guard !isEmpty else { return }
             tokens.forEachCell(on: execution) { cell, _ in body(cell) }
@@ -163,7 +156,7 @@ extension WeightedTokens {
             let weights = weights + cell * weightings * shape.tokens
             let sums = output + cell * weightings * shape.width
             guard weightings > 1, shape.tokens > 0 else {
-                // Without tokens the kernel, too, has nothing to read, and its sums are 0.
+                // Without tokens the kernel reads nothing and writes 0.
                 for row in 0..<weightings {
                     kernels.weighted_row_sum(
                         states, shape.tokens, shape.width, weights, 1, sums + row * shape.width)
@@ -182,7 +175,7 @@ extension WeightedTokens {
 // MARK: - Gradients
 
 extension WeightedTokens {
-    /// The gradient of one cell's K sums, in a part of the scratch memory for each worker.
+    /// The gradient of the K sums of one cell, in scratch memory of the worker.
     private struct GradientOfSums {
         let upstream: UpstreamGradient
         private let scratch: ScratchArray<Float>
@@ -296,26 +289,26 @@ extension WeightedTokens {
 }
 
 extension GradientOutput {
-    /// What a product leaves of the gradient that it writes to.
+    /// The factor β of a product that writes the gradient.
     fileprivate var beta: Float { mode == FASTLOSS_ACCUMULATE ? 1 : 0 }
 }
 
 // MARK: - Cells, blocks, matrices
 
 extension WeightedTokens {
-    /// Called by a plan, before any work is shared: several weightings are products.
+    /// A plan calls this before it shares work, because several weightings use products.
     fileprivate func prepare() {
         if weightings > 1 { BLAS.prepare() }
     }
 
-    /// B·K, of a possible shape.
+    /// B·K. Requires a checked shape.
     var rowCount: Int { shape.cells * weightings }
 
-    /// The sums of one cell among those of all cells.
+    /// The indices of the sums of one cell.
     func rows(of cell: Int) -> Range<Int> { cell * weightings..<(cell + 1) * weightings }
 
     fileprivate func forEachCell(on execution: Execution, _ body: (_ cell: Int, _ worker: Int) -> Void) {
-        // A product costs at least what two kernel passes cost.
+        // A product costs at least two passes of a kernel.
         let passes = weightings == 1 ? 1.0 : 2.0
         execution.forEachTask(shape.cells, estimatedNanoseconds: passes * shape.nanosecondsPerPass, body)
     }
@@ -326,18 +319,18 @@ extension WeightedTokens {
         }
     }
 
-    /// Some tokens' columns of one cell's K×L weights.
+    /// The columns of some tokens in the K×L weights of one cell.
     fileprivate func weightMatrix(_ weights: UnsafePointer<Float>, _ tokens: Range<Int>) -> MatrixPointer {
         MatrixPointer(
             weights + tokens.lowerBound, rows: weightings, columns: tokens.count, stride: shape.tokens)
     }
 
-    /// Some tokens' rows of one cell's L×D states.
+    /// The rows of some tokens in the L×D states of one cell.
     fileprivate func stateMatrix(_ states: UnsafePointer<Float>, _ tokens: Range<Int>) -> MatrixPointer {
         MatrixPointer(states + tokens.lowerBound * shape.width, rows: tokens.count, columns: shape.width)
     }
 
-    /// One cell's K×D sums.
+    /// The K×D sums of one cell.
     fileprivate func sumMatrix(_ sums: UnsafePointer<Float>) -> MatrixPointer {
         MatrixPointer(sums, rows: weightings, columns: shape.width)
     }
