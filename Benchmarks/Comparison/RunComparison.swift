@@ -1,7 +1,7 @@
 // Compares alternating runs of two revisions on one machine.
 //
-// Each round runs the earlier revision, the later one, and the earlier one again as the control. A round gives
-// one ratio per row, so drift from round to round cancels.
+// Each round runs the earlier revision, the later one, and the earlier one again as the control. A round
+// gives one ratio per row, so drift from round to round cancels.
 
 /// Runs of two revisions: element i of each array belongs to round i.
 package struct RunComparison {

@@ -1,8 +1,8 @@
 // Decides whether a row became slower, did not, or cannot be judged because of noise.
 //
 // Each row has two intervals. One compares the later revision with the earlier one. The other, the control,
-// compares the earlier revision with itself in the same rounds: its true ratio is 1, so its interval shows the
-// machine's noise.
+// compares the earlier revision with itself in the same rounds: its true ratio is 1, so its interval shows
+// the machine's noise.
 
 /// The verdict on one row.
 package enum Verdict: String, Sendable {
@@ -13,8 +13,8 @@ package enum Verdict: String, Sendable {
     /// The control strays from 1 by more than the tolerance, or an interval is missing.
     case tooNoisy
 
-    /// A row is slower if its **whole** interval lies beyond the tolerance; if the control strays further than
-    /// the tolerance, beyond tolerance times noise.
+    /// A row is slower if its **whole** interval lies beyond the tolerance; if the control strays further
+    /// than the tolerance, beyond tolerance times noise.
     ///
     /// - Parameters:
     ///   - slowdown: the later revision's time over the earlier one's.

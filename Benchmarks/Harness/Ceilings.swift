@@ -190,7 +190,8 @@ extension Mode {
 }
 
 extension Ceilings {
-    /// The better of two measurements of one machine, rate by rate: a disturbance lowers a rate, never raises it.
+    /// The better of two measurements of one machine, rate by rate: a disturbance lowers a rate, never raises
+    /// it.
     package func better(_ other: Ceilings) -> Ceilings {
         func better(_ one: Rate, _ another: Rate) -> Rate {
             Rate(

@@ -10,7 +10,8 @@
 package struct TimingPlan: Sendable {
     /// Each implementation runs at least this long before its first sample.
     package var warmUp: Duration
-    /// Calls are batched into samples of at least this length, so the cost of reading the clock is negligible.
+    /// Calls are batched into samples of at least this length, so the cost of reading the clock is
+    /// negligible.
     package var minimumSample: Duration
     /// Sampling stops after this time, once there are `minimumPairs`; after four times this time, once there
     /// are ``fewestPairs``.

@@ -1,8 +1,8 @@
 // Plain memory streams, the ceiling of rows that no cache holds.
 //
 // On a shared virtual machine the bandwidth of memory changes by a factor of two within minutes. A bandwidth
-// measured at the start of a run is no ceiling of a row timed later; a stream timed in pairs with the row sees
-// the same conditions.
+// measured at the start of a run is no ceiling of a row timed later; a stream timed in pairs with the row
+// sees the same conditions.
 //
 // The stream moves as many bytes as the row, because the largest cache keeps part of a slightly larger array
 // from call to call. With 44 MB and an L3 of 32 MB the stream reads at twice memory's bandwidth, and the row

@@ -5,8 +5,8 @@ import Foundation
 /// The committed form of a report.
 package struct CommittedResults {
     private let report: Report
-    /// Of each kernel the smallest and the largest shape with a naive time, with gradient if the kernel has one;
-    /// and all rows slower than the naive loop.
+    /// Of each kernel the smallest and the largest shape with a naive time, with gradient if the kernel has
+    /// one; and all rows slower than the naive loop.
     private let rows: [ReportRow]
 
     package init(_ report: Report) {

@@ -1,7 +1,7 @@
 // One record of a report: the measurements of one implementation in one row.
 //
-// In the file a record is a flat object. An interval occupies three fields: the median, and the same name with
-// `_low` and `_high`. A field that does not apply is absent.
+// In the file a record is a flat object. An interval occupies three fields: the median, and the same name
+// with `_low` and `_high`. A field that does not apply is absent.
 
 /// One implementation of one row.
 package struct Record: Equatable, Sendable {

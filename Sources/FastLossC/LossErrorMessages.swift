@@ -6,8 +6,8 @@ import FastLoss
 extension LossError {
     /// The message in the terms of the C interface.
     ///
-    /// Without optimization, the messages of a `switch` take stack space together. A process without memory cannot
-    /// grow its stack, so the message about that has a function of its own.
+    /// Without optimization, the messages of a `switch` take stack space together. A process without memory
+    /// cannot grow its stack, so the message about that has a function of its own.
     func message(naming names: Names) -> Message {
         guard case .outOfMemory(let call, let bytes) = self else { return messageOfArguments(names) }
         return Self.messageOfMemory(call, bytes, names)

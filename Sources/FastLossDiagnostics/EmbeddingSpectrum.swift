@@ -16,18 +16,18 @@ import FastLoss
 ///     N_i = E_i / max(‖E_i‖₂, 1e-12)        σ = singular values of N
 ///     effective rank = exp(−Σ p log p),  p = σ / Σσ
 ///
-/// The rows are normalised as in ECS, because ECS and CCE depend on directions alone. In a healthy training the
-/// effective rank stays well above 1. If all cells move to one direction (a collapse), it falls towards 1, while
-/// the loss may still look good.
+/// The rows are normalised as in ECS, because ECS and CCE depend on directions alone. In a healthy training
+/// the effective rank stays well above 1. If all cells move to one direction (a collapse), it falls towards
+/// 1, while the loss may still look good.
 ///
-/// The decomposition is dense and in double. It takes about 4·B·D·min(B, D) flops and 8·B·D bytes of extra memory,
-/// plus LAPACK's own. Compute it every few hundred steps, not in each.
+/// The decomposition is dense and in double. It takes about 4·B·D·min(B, D) flops and 8·B·D bytes of extra
+/// memory, plus LAPACK's own. Compute it every few hundred steps, not in each.
 ///
 /// Source: O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
 /// Singular values by LAPACK's `dgesdd`.
 public struct EmbeddingSpectrum: Equatable, Sendable {
-    /// The min(B, D) singular values, largest first. The sum of their squares is the number of rows that are not
-    /// zero.
+    /// The min(B, D) singular values, largest first. The sum of their squares is the number of rows that are
+    /// not zero.
     public let singularValues: [Double]
 
     /// The number of directions in use, between 1 and min(B, D). NaN if no singular value is above 0.
@@ -39,8 +39,8 @@ public struct EmbeddingSpectrum: Equatable, Sendable {
     ///   - embeddings: B·D finite numbers, one cell after the other. Rows may be of any length, 0 included.
     ///   - shape: B rows of D columns.
     ///   - workspace: scratch memory. The decomposition runs on one worker.
-    /// - Throws: `LossError` if the shape disagrees or exceeds LAPACK's 32 bits, if an embedding is NaN or infinite
-    ///   (the error says which and where), or if the decomposition does not converge.
+    /// - Throws: `LossError` if the shape disagrees or exceeds LAPACK's 32 bits, if an embedding is NaN or
+    ///   infinite (the error says which and where), or if the decomposition does not converge.
     public init(embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace) throws(LossError) {
         try checkCount("embeddings", embeddings.count, is: try shape.checkedCount())
         try BLAS.checkDimension("shape.rows", shape.rows)
@@ -105,8 +105,8 @@ extension EmbeddingSpectrum {
             return values
         }
 
-        /// Row-major N is column-major Nᵀ, which has the same singular values, so nothing is transposed. A job of
-        /// kind N does not compute singular vectors.
+        /// Row-major N is column-major Nᵀ, which has the same singular values, so nothing is transposed. A
+        /// job of kind N does not compute singular vectors.
         private static func dgesdd(
             _ shape: MatrixShape, _ matrix: UnsafeMutablePointer<Double>,
             values: UnsafeMutablePointer<Double>,

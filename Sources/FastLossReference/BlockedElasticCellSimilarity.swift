@@ -4,10 +4,10 @@ extension Reference.ElasticCellSimilarity {
     /// The loss and its gradient, over blocks of rows, without the B×B matrix.
     ///
     /// The sums of ``valueAndGradient(embeddings:rows:columns:threshold:floor:gradientScale:gradient:)`` in
-    /// another order. Two blocks of rows stay in the first levels of cache while all their pairs are visited. Four
-    /// dot products are formed at a time, because a single one waits for each of its sums. A careful programmer
-    /// would write the loops like this before using a matrix product. The benchmarks of the objective compare
-    /// with it, because otherwise ECS would take most of the naive loop's time.
+    /// another order. Two blocks of rows stay in the first levels of cache while all their pairs are visited.
+    /// Four dot products are formed at a time, because a single one waits for each of its sums. A careful
+    /// programmer would write the loops like this before using a matrix product. The benchmarks of the
+    /// objective compare with it, because otherwise ECS would take most of the naive loop's time.
     ///
     /// Complexity: O(B²·D) time, O(B·D) memory.
     @inlinable

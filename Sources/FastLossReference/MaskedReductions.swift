@@ -6,8 +6,8 @@ extension Reference {
     ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
     ///     ∂/∂x_bl: Σ_k m_kl g_bk, with g_bk divided by the mask's count for the mean
     ///
-    /// A mask selects: a NaN in a position that no mask selects has no effect. A mask that selects no position has
-    /// the sum 0 and the mean NaN, and passes no gradient back.
+    /// A mask selects: a NaN in a position that no mask selects has no effect. A mask that selects no
+    /// position has the sum 0 and the mean NaN, and passes no gradient back.
     public enum MaskedReductions {
         /// The sums: `rows` × `maskCount` values.
         @inlinable

@@ -5,7 +5,8 @@ extension Reference {
     ///
     ///     Σ_m |x − t| / (t + 1e-6) / M
     ///
-    /// A target of zero therefore contributes |x|·1e6, so values in the millions are normal for data with zeros.
+    /// A target of zero therefore contributes |x|·1e6, so values in the millions are normal for data with
+    /// zeros.
     ///
     /// Source: scGPT `masked_relative_error`.
     public enum MaskedRelativeError {

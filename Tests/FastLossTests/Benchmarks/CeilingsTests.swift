@@ -147,7 +147,8 @@ import Testing
 }
 
 extension Ceilings {
-    /// Round numbers: sgemm 2 and 1 GFLOP/s on all workers, bandwidth 40 and 20 GB/s, half of all that on one.
+    /// Round numbers: sgemm 2 and 1 GFLOP/s on all workers, bandwidth 40 and 20 GB/s, half of all that on
+    /// one.
     static var sample: Ceilings {
         func rate(_ all: Double) -> Rate { Rate(oneWorker: all / 2, allWorkers: all) }
         func level(_ name: String, _ capacity: Int?) -> Level {

@@ -131,8 +131,8 @@ extension BenchmarkContext {
     }
 }
 
-/// A row whose calls advance `clock` by 2 ms (FastLoss), 3 ms (on one worker of two), 4 ms (a rival) and 6 ms (naive).
-/// A plan that needs its scratch memory and nothing else.
+/// A row whose calls advance `clock` by 2 ms (FastLoss), 3 ms (on one worker of two), 4 ms (a rival) and 6 ms
+/// (naive). A plan that needs its scratch memory and nothing else.
 private struct NoPlan: Plan {
     let name = "nothing"
     func run(on execution: Execution) {}

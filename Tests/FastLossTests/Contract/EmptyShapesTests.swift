@@ -31,7 +31,8 @@ import Testing
         #expect(workspace.byteCount == 0)
     }
 
-    /// Cells of weighted pooling, their tokens, their width and the weightings, so that no array has elements.
+    /// Cells of weighted pooling, their tokens, their width and the weightings, so that no array has
+    /// elements.
     @Test(arguments: [(many, 0, 0, 1), (many, 0, 0, 5), (many, 0, 9, 0), (0, 7, (1 << 31) - 1, 5)])
     func weightedPooling(cells: Int, tokens: Int, width: Int, weightings: Int) throws {
         let workspace = Workspace(workers: 4)

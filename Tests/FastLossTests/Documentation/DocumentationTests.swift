@@ -34,7 +34,8 @@ import Testing
         #expect(Self.pages.count > 5 && count > 5)
     }
 
-    /// The last step of the tutorial is the compiled file; each earlier one has a part of its lines, in order.
+    /// The last step of the tutorial is the compiled file; each earlier one has a part of its lines, in
+    /// order.
     @Test func theTutorialEndsInTheCompiledModel() throws {
         let model = Self.lines(of: "Tests/FastLossTests/Documentation/LinearModel.swift")
         let steps = Self.files(under: "Sources/FastLoss/FastLoss.docc/Resources", ending: ".swift").sorted()

@@ -1,5 +1,5 @@
-// After the first call with a shape, no call allocates. The tests count the calls of malloc and its siblings from
-// every thread of the process.
+// After the first call with a shape, no call allocates. The tests count the calls of malloc and its siblings
+// from every thread of the process.
 
 import CAllocationCounter
 import FastLoss
@@ -8,8 +8,8 @@ import Testing
 /// The reason why allocations are not counted in this process, or `nil`.
 private let obstacle = allocation_counter_obstacle().map { String(cString: $0) }
 
-/// Serialised, because the counter sees the whole process. Other suites may run at the same time, so the smallest
-/// count of many tries decides: every try includes the allocations of the call itself.
+/// Serialised, because the counter sees the whole process. Other suites may run at the same time, so the
+/// smallest count of many tries decides: every try includes the allocations of the call itself.
 @Suite(
     .serialized,
     .enabled(if: obstacle == nil, "allocations are not counted: \(obstacle ?? "")"),

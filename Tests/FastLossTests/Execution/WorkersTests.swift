@@ -1,5 +1,5 @@
-// Tasks and workers: each task runs exactly once for any number of workers, and no two workers share a place of
-// scratch memory.
+// Tasks and workers: each task runs exactly once for any number of workers, and no two workers share a place
+// of scratch memory.
 
 import Dispatch
 import FastLoss
@@ -78,9 +78,9 @@ import Testing
     .serialized,
     .enabled(if: !_isDebugAssertConfiguration(), "only an optimised build's timings mean something"))
 struct ConcurrentCallersTests {
-    /// Four threads call at the same time, each with two workers. Together they take no longer than one thread
-    /// that makes all the calls. Twice that is allowed, because other tests run at the same time. The fastest of
-    /// several tries counts on both sides.
+    /// Four threads call at the same time, each with two workers. Together they take no longer than one
+    /// thread that makes all the calls. Twice that is allowed, because other tests run at the same time. The
+    /// fastest of several tries counts on both sides.
     @Test func slowDownByNoMoreThanTheirShare() throws {
         let (callers, rounds) = (4, 40)
         let call = PublicCall.all.first { $0.name.hasPrefix("BernoulliNLL, gradient, overwrite, 203") }!

@@ -165,8 +165,8 @@ import Testing
             shape: MatrixShape(rows: predictions.count, columns: 1))
     }
 
-    /// Every single value and gradient, with no floor below which errors are ignored: both signs, both targets, and
-    /// every exponent from the one where 1 + e is 2 to the one where e is subnormal.
+    /// Every single value and gradient, with no floor below which errors are ignored: both signs, both
+    /// targets, and every exponent from the one where 1 + e is 2 to the one where e is subnormal.
     @Test(arguments: [Float(0), 1])
     func everyLogitIsAccurate(target: Float) throws {
         let magnitudes = stride(from: Float(0x1p-30).bitPattern, through: Float(86).bitPattern, by: 40_009)
@@ -184,7 +184,8 @@ import Testing
         }
     }
 
-    /// scale·σ(w) is right wherever it is a normal number, even if σ(w) is not. So is its sum with a gradient.
+    /// scale·σ(w) is right wherever it is a normal number, even if σ(w) is not. So is its sum with a
+    /// gradient.
     @Test(arguments: [Float(1e6), 1e30, -8e37, 1, 0.3, 1e-30], [Float(0), 1])
     func gradientIsRightWhereverItIsNormal(scale: Float, target: Float) throws {
         let logits = stride(from: Float(60), through: 172, by: 0.03125).map { target == 1 ? $0 : -$0 }
@@ -202,7 +203,8 @@ import Testing
         }
     }
 
-    /// Elements that are too small for a Float, although their sum is not, alone and together with larger ones.
+    /// Elements that are too small for a Float, although their sum is not, alone and together with larger
+    /// ones.
     @Test(arguments: [[Float(-95)], [-100], [-88, -110], [-95, -20], [-103.5, -95, -87, -87.5]])
     func tinyElementsAddUp(_ pattern: [Float]) throws {
         let shape = MatrixShape(rows: 64, columns: 1_201)

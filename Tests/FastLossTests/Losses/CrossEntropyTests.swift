@@ -107,8 +107,8 @@ import Testing
         let allIgnored = inputs.labels.allSatisfy { $0 == -100 }
         for (reduction, name) in [(LossReduction.mean, "mean"), (.sum, "sum")] {
             let result = try Self.run(inputs, CrossEntropy(reduction: reduction, whenEmpty: .nan))
-            // If all labels are ignored, PyTorch's sum is 0 and its mean NaN. Here `.nan` rules both. The gradient
-            // is 0.
+            // If all labels are ignored, PyTorch's sum is 0 and its mean NaN. Here `.nan` rules both. The
+            // gradient is 0.
             let value = allIgnored ? .nan : try golden.truth(name)[0]
             expectWithinUlps(actual: Float(result.loss.value), oracle: value, floor: 0, name)
             let gradient = try golden.truth(name + "Gradient").map { allIgnored ? 0 : $0 }

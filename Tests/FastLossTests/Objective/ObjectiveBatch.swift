@@ -110,8 +110,8 @@ extension ObjectiveBatch {
         return try memory.value(of: objective, workspace: workspace)
     }
 
-    /// Value and gradients. Slots that are absent from `gradients` get no buffer. Afterwards the arrays hold the
-    /// buffers' contents, even if the call threw.
+    /// Value and gradients. Slots that are absent from `gradients` get no buffer. Afterwards the arrays hold
+    /// the buffers' contents, even if the call threw.
     func valueAndGradient(
         of objective: TotalObjective, gradients: inout [ObjectiveSlot: [Float]], gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace = Workspace()

@@ -94,7 +94,8 @@ import Testing
 
     // MARK: - Absent and unused buffers
 
-    /// A buffer receives the same gradient alone as among all others. Without any buffer the value is the same.
+    /// A buffer receives the same gradient alone as among all others. Without any buffer the value is the
+    /// same.
     @Test func absentBuffersChangeNothing() throws {
         let all = try batch.evaluate(objective)
         for slot in ObjectiveSlot.allCases {

@@ -1,5 +1,5 @@
-// The inputs of the total objective: each mistake has its message and leaves outputs unchanged, and an input that no
-// term reads is not read.
+// The inputs of the total objective: each mistake has its message and leaves outputs unchanged, and an input
+// that no term reads is not read.
 
 import FastLoss
 import Testing

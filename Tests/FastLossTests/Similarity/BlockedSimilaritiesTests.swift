@@ -1,4 +1,5 @@
-// The driver of blocked similarities on parts of a batch: put together, the parts give the whole batch's loss and gradients.
+// The driver of blocked similarities on parts of a batch: put together, the parts give the whole batch's loss
+// and gradients.
 
 import FastLoss
 import FastLossReference
@@ -27,7 +28,8 @@ import Testing
         return zip(cuts, cuts.dropFirst()).map { $0..<$1 }
     }
 
-    /// ECS from the diagonal parts, each symmetric, and the parts off the diagonal, each for its mirror image, too.
+    /// ECS from the diagonal parts, each symmetric, and the parts off the diagonal, each for its mirror
+    /// image, too.
     @Test(arguments: [(7, 5), (64, 33), (130, 16), (601, 9), (701, 3)], [false, true])
     func partsOfABatchGiveItsElasticCellSimilarity(shape: (rows: Int, columns: Int), tiles: Bool) throws {
         let (rows, columns) = shape

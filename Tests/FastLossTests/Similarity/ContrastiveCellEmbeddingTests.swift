@@ -174,8 +174,8 @@ import Testing
         }
     }
 
-    /// Cells that find themselves almost beyond doubt: the loss is e⁻¹⁰⁰, below every normal Float, and with a
-    /// large scale the gradient is as accurate as any.
+    /// Cells that find themselves almost beyond doubt: the loss is e⁻¹⁰⁰, below every normal Float, and with
+    /// a large scale the gradient is as accurate as any.
     @Test func certaintyIsAccurate() throws {
         let cells: [Float] = [1, 0, 0, 1]
         let pair = Pair(first: cells, second: cells, shape: EmbeddingShape(rows: 2, columns: 2))

@@ -1,4 +1,5 @@
-// The products of tiles, whichever kernels they go through: exact on small integers, at every edge of the registers' blocks.
+// The products of tiles, whichever kernels they go through: exact on small integers, at every edge of the
+// registers' blocks.
 
 import FastLoss
 import Testing
@@ -16,7 +17,8 @@ import Testing
         }
     }
 
-    /// A row-major matrix of small integers, whose products and their sums are exact, with `padding` behind each row.
+    /// A row-major matrix of small integers, whose products and their sums are exact, with `padding` behind
+    /// each row.
     struct Matrix {
         let rows, columns, stride: Int
         var elements: [Float]

@@ -11,8 +11,9 @@ struct EmbeddingShape: Sendable, CustomStringConvertible {
     var matrix: MatrixShape { MatrixShape(rows: rows, columns: columns) }
     var description: String { "\(rows)×\(columns)" }
 
-    /// Around the strips of tasks (16, 32, 64 rows), the packed panels (32), the tiles (128, 256) and CCE's slabs (256),
-    /// below and above the 1,024 rows from which ECS is streamed, at widths from a number to an embedding.
+    /// Around the strips of tasks (16, 32, 64 rows), the packed panels (32), the tiles (128, 256) and CCE's
+    /// slabs (256), below and above the 1,024 rows from which ECS is streamed, at widths from a number to an
+    /// embedding.
     ///
     /// An unoptimised oracle needs 50 ns for each of its B²·D products: a debug build leaves out what would
     /// take minutes.

@@ -214,8 +214,8 @@ extension MaskedSubject {
             sourceLocation: sourceLocation)
     }
 
-    /// Every result of a golden against PyTorch's float64. For an empty selection the value is NaN and the gradient
-    /// follows ``EmptySelectionRule/nan``: NaN, whereas the golden has no gradient there.
+    /// Every result of a golden against PyTorch's float64. For an empty selection the value is NaN and the
+    /// gradient follows ``EmptySelectionRule/nan``: NaN, whereas the golden has no gradient there.
     func expectGolden(_ golden: Golden, input: String) throws {
         let inputs = MaskedInputs(
             predictions: try golden.floats(input), targets: try golden.floats("targets"),

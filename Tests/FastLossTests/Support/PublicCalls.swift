@@ -1,4 +1,5 @@
-// Every function of the library that takes a workspace, with inputs, for the tests of allocations and determinism.
+// Every function of the library that takes a workspace, with inputs, for the tests of allocations and
+// determinism.
 
 import FastLoss
 import Foundation

@@ -66,12 +66,13 @@ enum Tolerances {
     /// Values of ECS and CCE, relative: sums of B² terms that went through Float similarities.
     static let embeddingValue = Tolerance(relative: 1e-6, absolute: 0)
 
-    /// CCE's errors, relative: `bound`, which holds at upstream's temperature of 0.5 and down to 0.12, or more.
+    /// CCE's errors, relative: `bound`, which holds at upstream's temperature of 0.5 and down to 0.12, or
+    /// more.
     ///
-    /// A similarity is a Float near 1 with an error of up to 2⁻²³. Divided by the temperature, that is the error of a
-    /// logit, and the relative error of a small loss and of its gradient. Every product in Float has it: at a
-    /// temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is 2.7e-6, and the naive
-    /// loop's is 4.1e-6.
+    /// A similarity is a Float near 1 with an error of up to 2⁻²³. Divided by the temperature, that is the
+    /// error of a logit, and the relative error of a small loss and of its gradient. Every product in Float
+    /// has it: at a temperature of 0.01, over 40 batches of 60 cells, the root mean square of the error is
+    /// 2.7e-6, and the naive loop's is 4.1e-6.
     static func contrastive(_ bound: Double, temperature: Float) -> Double {
         max(bound, 0x1p-23 / Double(temperature))
     }
