@@ -24,7 +24,7 @@ package struct ScratchLayout {
         self.workers = workers
     }
 
-    /// Adds an array of `count` elements.
+    /// Adds an array of `count` elements. Throws if the layout exceeds the address space.
     package mutating func add<Element: BitwiseCopyable>(
         _ count: Int, of type: Element.Type
     ) throws(LossError) -> ScratchArray<Element> {
@@ -32,7 +32,7 @@ package struct ScratchLayout {
         let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
         let (next, pastEnd) = end.addingReportingOverflow(bytes)
         guard !overflow, !pastEnd, next <= Int.max - Self.alignment else {
-            throw .dimensionTooLarge(argument: "scratch memory", value: count)
+            throw .outOfMemory(call: "this call", bytes: .max)
         }
         end = (next + Self.alignment - 1) / Self.alignment * Self.alignment
         byteCount = max(byteCount, end)
