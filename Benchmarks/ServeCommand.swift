@@ -1,5 +1,5 @@
-// `Benchmarks serve`: times FastLoss's Swift API when another program says so, so that both can be
-// timed in turns.
+// `Benchmarks serve`: times FastLoss's Swift API on another program's request, so that both are timed in
+// turns.
 
 import ArgumentParser
 import FastLoss

@@ -4,28 +4,25 @@
 //
 //   1. Add `Benchmarks/Suites/<Stem>.swift`, an extension of `Suites` with a static property of the kernel's
 //      benchmarks, and add that property to `Suites.all`.
-//   2. Give one `Benchmark` per mode and shape: the 700 real cells, scGPT's shapes, and a shape where we
-//      may lose. Nothing is computed before `prepare` is called, so that `--list` and `--filter` cost
-//      nothing.
+//   2. Write one `Benchmark` per mode and shape: the 700 real cells, scGPT's shapes, and a shape at which
+//      FastLoss may lose. Compute nothing before `prepare` is called, so that `--list` is immediate.
 //   3. `prepare` makes the inputs from `context.cells`, allocates every output, and returns a `Prepared`:
 //      the check, the FastLoss call and the naive call. What the closures capture lives until the row is
 //      done. The FastLoss call takes a workspace, because it is timed with all workers and with one. A call
-//      does the whole job once and returns the loss's value; the same bits every time and with any number
-//      of workers, or the row fails.
+//      does the whole job once and returns the loss's value. The row fails unless the value has the same
+//      bits in every call and for any number of workers.
 //   4. The check computes with FastLoss and with the reference in Double, and returns the largest relative
-//      error of all that the mode produces; `Accuracy.swift` has the measures. It runs before anything is
-//      timed; beyond `tolerance` the row fails, is not timed, and the program's exit code says so.
-//   5. The naive call is FastLossReference's loop in Float, on the same inputs. Where it would take
-//      minutes, leave it out and name in `naiveTimedAt` the smaller shape at which the same kernel, variant
-//      and mode is timed against it. That row must exist, its ratio is not carried over, and the table says
-//      so.
-//   6. Where there is another thing to beat than a naive loop — one plain product for the similarity matrix,
-//      the parts one by one for the objective — add it as a `Rival`. It is timed against the FastLoss call in
-//      pairs of their own, with as many workers.
-//   7. Count the work that is to be done at the least: every product and sum is one FLOP, every logarithm,
-//      exponential, division and root is one too; every byte of input and output counts once, no
-//      intermediate counts. Write the formula beside the numbers. `Ceilings.swift` says what the counts are
-//      held against.
+//      error of everything that the mode computes; `Accuracy.swift` has the measures. The check runs before
+//      the timing. A row with an error above `tolerance` fails and is not timed, and the exit code is 1.
+//   5. The naive call is FastLossReference's loop in Float, on the same inputs. If it would take minutes,
+//      leave it out, and name in `naiveTimedAt` the smaller shape at which the same kernel, variant and mode
+//      is timed against it. That row must exist. The table names it and does not repeat its ratio.
+//   6. If FastLoss has another competitor than a naive loop, such as one plain product for the similarity
+//      matrix or the single terms for the objective, add it as a `Rival`. It is timed in pairs with the
+//      FastLoss call, with the same number of workers.
+//   7. Count the least work: every product, sum, logarithm, exponential, division and root is one FLOP. Every
+//      byte of input and output counts once, intermediates do not count. Write the formula in a comment at
+//      the numbers. `Ceilings.swift` says what they are compared with.
 //
 //     extension Suites {
 //         static var maskedMSE: [Benchmark] {
@@ -53,14 +50,14 @@ import FastLoss
 package struct Benchmark {
     /// The stem of the kernel, e.g. "MaskedMSE".
     package let kernel: String
-    /// What tells this row from others of the kernel and shape, e.g. "logits"; nil where nothing needs
-    /// telling.
+    /// What distinguishes this row from others of the kernel and shape, e.g. "logits"; nil if it is the only
+    /// one.
     package let variant: String?
     package let mode: Mode
     package let shape: ProblemShape
-    /// The largest relative error with which the row is timed at all.
+    /// The largest relative error that the check accepts.
     package let tolerance: Double
-    /// Where the naive loop is timed instead, if it takes too long at this shape.
+    /// The shape at which the naive loop is timed, if it takes too long at this one.
     package let naiveTimedAt: ProblemShape?
     /// Bytes of scratch memory beyond which the row fails.
     package let mostScratch: Int?
@@ -102,11 +99,11 @@ package enum Mode: String, Codable, Sendable, CaseIterable {
     case valueAndGradient
 }
 
-/// The size of a problem: rows × columns, and depth where the input has a third side.
+/// The size of a problem: rows × columns, and × depth if the input has a third side.
 package struct ProblemShape: Equatable, Sendable, CustomStringConvertible {
     package let rows: Int
     package let columns: Int
-    /// 1 where there is no third side.
+    /// 1 if the input has no third side.
     package let depth: Int
 
     package init(_ rows: Int, _ columns: Int, _ depth: Int = 1) {
@@ -123,13 +120,13 @@ package struct ProblemShape: Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What `prepare` may draw on.
+/// The data and settings that `prepare` may use.
 package struct BenchmarkContext {
     /// The real cells.
     package let cells: RealCells
     /// Workers of the workspace that FastLoss's call is given.
     package let workers: Int
-    /// What rows beyond the caches are timed against; nil where only the measured ceilings count.
+    /// Streams that rows beyond the caches are timed against; nil if only the measured ceilings count.
     package let streams: MemoryStreams?
 
     package init(cells: RealCells, workers: Int, streams: MemoryStreams? = nil) {
@@ -139,7 +136,7 @@ package struct BenchmarkContext {
     }
 }
 
-/// A row made ready: inputs are built, outputs allocated.
+/// A prepared row: its inputs are built and its outputs allocated.
 package struct Prepared {
     /// The work of one call.
     package let work: Work
@@ -147,7 +144,7 @@ package struct Prepared {
     package let maxRelativeError: (Workspace) throws -> Double
     /// Does the whole job once with FastLoss and returns the loss's value.
     package let fastloss: (Workspace) throws -> Float
-    /// Does the same with the naive loop; nil only where the benchmark says where that is timed instead.
+    /// Does the same with the naive loop; nil only if the benchmark names another shape for it.
     package let naive: (() throws -> Float)?
     package let rival: Rival?
 
@@ -183,7 +180,7 @@ package struct Rival {
 
 /// The work of one call, counted as the guide above says.
 package struct Work: Equatable, Sendable {
-    /// What the speed is compared with: the machine's arithmetic or its memory.
+    /// The limit that the speed is compared with: the machine's arithmetic or its memory.
     package enum Limit: Sendable {
         /// Shown as GFLOP/s.
         case arithmetic

@@ -22,7 +22,7 @@ package struct CeilingPlan: Sendable {
 }
 
 extension Ceilings {
-    /// Measures this machine, with `workers` workers beside one alone.
+    /// Measures this machine, with one worker and with `workers` workers.
     ///
     /// - Parameters:
     ///   - tileRows: the sizes of the tiles that sgemm multiplies; the similarity losses use these two.
@@ -120,8 +120,8 @@ private struct CeilingMeter {
         guard capacity == nil else {
             return Ceilings.Level(name: name, capacity: capacity, read: read, readWrite: cached)
         }
-        // FastLoss may write past the caches where that is faster, so memory's ceiling is the better of the
-        // two.
+        // FastLoss may write past the caches, so the ceiling of memory is the better of the two ways to
+        // write.
         let streamed = readWrite(streaming: true)
         return Ceilings.Level(
             name: name, capacity: nil, read: read,
@@ -140,7 +140,7 @@ private struct CeilingMeter {
     private func rate(_ load: (Int) -> Load) -> Ceilings.Rate {
         let one = fastest(load(1), workers: 1)
         let all = workers == 1 ? one : fastest(load(workers), workers: workers)
-        // Two workers can do what one does, even where a busy machine made it look otherwise.
+        // All workers together are not slower than one, even if a busy machine measured that.
         return Ceilings.Rate(oneWorker: one, allWorkers: max(one, all))
     }
 

@@ -9,19 +9,18 @@
 //   - Bytes that a cache holds (`Work.Limit.memory`): the bandwidth of the smallest cache that holds them
 //     all; reading alone for rows of the value, reading and writing for rows with the gradient. Bytes are the
 //     row's inputs and outputs once each; a cache line that is read only to be written counts nowhere.
-//   - Bytes that no cache holds: a plain stream of as many ("memory read stream"), timed in pairs with the
-//     row, because memory's bandwidth on a shared machine does not stay what it was when the run began
-//     (`MemoryStreams.swift`). The share is the median of stream time over row time, and the ceiling's rate
-//     the row's over its share. Memory's bandwidth as measured describes the machine, and is the ceiling of a
-//     row that was timed without a stream.
+//   - Bytes that no cache holds: a plain stream of as many bytes ("memory read stream"), timed in pairs with
+//     the row, because the bandwidth of memory on a shared machine changes during a run
+//     (`MemoryStreams.swift`). The share is the median of stream time over row time, and the ceiling is the
+//     row's rate over its share. The measured bandwidth of memory describes the machine. It is the ceiling of
+//     a row that was timed without a stream.
 //
-// Shares are of what all workers reach together. A call that is too small to be spread cannot reach more than
-// one worker's part of it, hence the second figure, against the ceiling of one worker.
+// The first share is of what all workers reach together. A call that is too small to share reaches one
+// worker's part at most, so there is a second share, of the ceiling of one worker.
 //
-// Multiply-adds in registers, by the instruction set that FastLoss uses, are the peak above all that: a
-// processor can do no more. OpenBLAS may use narrower vectors than FastLoss does (its kernels for Haswell on
-// a processor with AVX-512), so that a row of arithmetic can exceed what sgemm reaches; it then still has its
-// share of the peak.
+// Multiply-adds in registers, with the instruction set that FastLoss uses, are the peak of the processor.
+// OpenBLAS may use narrower vectors than FastLoss (its Haswell kernels on a processor with AVX-512), so a row
+// of arithmetic can exceed sgemm. Its share of the peak shows what remains.
 
 package struct Ceilings: Codable, Equatable, Sendable {
     /// Billions per second: of floating-point operations, or of bytes.
@@ -190,8 +189,7 @@ extension Mode {
 }
 
 extension Ceilings {
-    /// The better of two measurements of one machine, rate by rate: a disturbance lowers a rate, never raises
-    /// it.
+    /// The better of two measurements of one machine, rate by rate: disturbances only lower a rate.
     package func better(_ other: Ceilings) -> Ceilings {
         func better(_ one: Rate, _ another: Rate) -> Rate {
             Rate(

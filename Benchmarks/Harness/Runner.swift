@@ -26,13 +26,13 @@ package struct Measurement: Sendable {
     package let naive: Timing?
     /// The naive loop's time over FastLoss's; nil without ``naive``.
     package let ratioToNaive: Interval?
-    /// The time on one worker over that on all; nil where there is only one.
+    /// The time on one worker over that on all; nil if there is only one.
     package let ratioToOneWorker: Interval?
     /// The time of one plain sgemm over FastLoss's; nil for other kernels.
     package let ratioToSgemm: Interval?
-    /// The time of an objective's parts, one by one, over that of the whole; nil where there are none.
+    /// The time of an objective's parts, one after the other, over that of the whole; nil for other kernels.
     package let ratioToParts: Interval?
-    /// Against plain streams of as many bytes; nil where a cache holds them or arithmetic is the limit.
+    /// Ratios to plain streams of as many bytes; nil if a cache holds them or arithmetic is the limit.
     package let ratioToStreams: StreamRatios?
     /// The number of samples of each implementation.
     package let pairs: Int
@@ -158,7 +158,7 @@ extension Benchmark {
             allWorkers: all, oneWorker: context.workers == 1 ? all : try ratio(workers: 1))
     }
 
-    /// Prepares the row, and checks its result: what is wrong is not timed.
+    /// Prepares the row and checks its result. A wrong result is not timed.
     ///
     /// - Throws: ``BenchmarkError``, or what the row's closures throw.
     private func prepareAndCheck(
@@ -171,7 +171,7 @@ extension Benchmark {
 
         stage("checking")
         let error = try prepared.maxRelativeError(workspace)
-        // Stated so that NaN, which compares false with everything, fails too.
+        // In this form the comparison is false for NaN, too.
         guard error <= tolerance else { throw BenchmarkError.inaccurate(error: error, tolerance: tolerance) }
         if let mostScratch, workspace.byteCount > mostScratch {
             throw BenchmarkError.tooMuchScratch(bytes: workspace.byteCount, most: mostScratch)

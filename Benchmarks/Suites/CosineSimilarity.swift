@@ -1,4 +1,4 @@
-// The cosine-similarity matrix itself against two nested loops of dot products.
+// The cosine-similarity matrix against two nested loops of dot products.
 
 import FastLoss
 import FastLossReference
@@ -57,7 +57,7 @@ extension Suites {
         }
     }
 
-    /// E·Eᵀ as anyone would ask OpenBLAS for it: all B² elements in one product, of whose rows every worker
+    /// E·Eᵀ by OpenBLAS: all B² elements in one product, of whose rows every worker
     /// takes its share.
     private static func plainProduct(
         _ embeddings: [Float], shape: MatrixShape, into product: inout [Float], _ workspace: Workspace

@@ -8,7 +8,8 @@ extension Suites {
         ProblemShape.pairs.flatMap {
             [elasticCellSimilarity($0, .value), elasticCellSimilarity($0, .valueAndGradient)]
         }
-            // In 64 MiB beside the embeddings and their gradient, 32 MiB each: a promise of the library.
+            // The library promises at most 64 MiB in addition to the embeddings and their gradient of 32 MiB
+            // each.
             + [elasticCellSimilarity(.hugePairs, .valueAndGradient, mostScratch: 64 << 20)]
     }
 

@@ -1,4 +1,4 @@
-// Gradient reversal of a cell embedding's gradient: a pass over memory, in which nothing much can be won.
+// Gradient reversal of a cell embedding's gradient: a pass over memory, which limits any implementation.
 
 import FastLoss
 import FastLossReference

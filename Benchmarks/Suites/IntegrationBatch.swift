@@ -1,11 +1,11 @@
-// What a model gives for a batch of integration, with a buffer for every gradient; and the objective on it,
-// whole and in parts.
+// A model's outputs for a batch of integration, with a buffer for every gradient, and the objective on them
+// as a whole and in parts.
 
 import FastLoss
 import FastLossReference
 
-/// A buffer for every gradient of integration. By address, because six spans of one struct's arrays would be
-/// six claims on the whole of it.
+/// A buffer for every gradient of integration. Buffers are addresses, because six mutable spans of one
+/// struct's arrays would be overlapping accesses.
 final class IntegrationGradients {
     enum Slot: Int, CaseIterable {
         case genePredictions, geneNonzero, cellPredictions, cellNonzero, cellEmbedding, batchLogits
@@ -46,7 +46,7 @@ final class IntegrationGradients {
     }
 }
 
-/// What a model gives for a batch of integration.
+/// A model's outputs for a batch of integration.
 struct IntegrationBatch {
     private let shape: ProblemShape
     private let batch: TrainingBatch
@@ -94,8 +94,8 @@ struct IntegrationBatch {
         }
     }
 
-    /// An objective over the value terms, and where it has them ECS and DAB; with its gradients where there
-    /// is a place for them.
+    /// An objective over the value terms, and ECS and DAB if it has them. Gradients are computed if they have
+    /// buffers.
     func evaluate(
         _ objective: TotalObjective, into gradients: IntegrationGradients?, _ workspace: Workspace
     ) throws -> ObjectiveValue {
@@ -110,13 +110,13 @@ struct IntegrationBatch {
         var buffers = ObjectiveGradients(
             genePredictions: gradients.span(.genePredictions), geneNonzero: gradients.span(.geneNonzero),
             cellPredictions: gradients.span(.cellPredictions), cellNonzero: gradients.span(.cellNonzero))
-        // Buffers of terms that are off would be cleared, which is no part of the row's work.
+        // The objective would clear buffers of terms that are off, which is not this row's work.
         if objective.weights.elastic != nil { buffers.cellEmbedding = gradients.span(.cellEmbedding) }
         if objective.weights.batch != nil { buffers.batchLogits = gradients.span(.batchLogits) }
         return try objective.valueAndGradient(inputs, gradients: &buffers, workspace: workspace)
     }
 
-    /// Integration's parts, each by itself: the value terms in one pass, ECS, and DAB.
+    /// Integration's parts, one call each: the value terms in one pass, ECS, and DAB.
     func evaluateParts(into gradients: IntegrationGradients, _ workspace: Workspace) throws -> Double {
         let values = try evaluate(.integrationValueTerms, into: gradients, workspace).total
         var embedding = gradients.span(.cellEmbedding)

@@ -1,6 +1,6 @@
-// What the losses over pairs of cells are checked against where nested loops would take minutes: products in
-// double precision, a panel of the similarity matrix at a time. The tests hold it against FastLossReference
-// at small shapes.
+// The truth for losses over pairs of cells at shapes where nested loops would take minutes: products in
+// double precision, one panel of the similarity matrix at a time. Tests compare it with FastLossReference at
+// small shapes.
 
 import COpenBLAS
 import FastLossReference
@@ -55,7 +55,7 @@ extension PairTruth {
     ) -> (value: Double, gradient: [Double], normsBeforeProjection: [Double]) {
         var sum = 0.0
         for panel in panels {
-            // The upper triangle: what stands right of the diagonal counts twice.
+            // The upper triangle: elements right of the diagonal count twice.
             let width = rows - panel.lowerBound
             let similarities = product(
                 Array(unit[elements(panel)]), panel.count, unit[elements(panel.lowerBound..<rows)], width)

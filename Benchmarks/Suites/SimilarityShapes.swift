@@ -10,11 +10,11 @@ extension ProblemShape {
     /// A batch whose similarity matrix would take 1 GiB.
     static let hugePairs = ProblemShape(16_384, 16_384, 512)
 
-    /// Where the naive loop is timed instead, if one call of it takes longer than some seconds here.
+    /// The shape at which the naive loop is timed, if one call takes longer than some seconds at this one.
     var naivePairs: ProblemShape? { rows > 1024 ? ProblemShape(1024, 1024, depth) : nil }
 
-    /// Whether the reference's loops in double precision are too slow to check against; `PairTruth` takes
-    /// their place.
+    /// Whether the reference's loops in double precision are too slow for the check, which then uses
+    /// `PairTruth`.
     var needsPairTruth: Bool { rows > 1024 }
 
     /// Whether `--quick` keeps the shape.

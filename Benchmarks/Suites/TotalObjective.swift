@@ -24,7 +24,7 @@ extension Suites {
         return objective(
             variant: "integration", shape, mode, isQuick: shape.rows == 64, batch: batches,
             objective: .integration(),
-            // The naive loop's ECS goes block by block, as it would otherwise be most of its time.
+            // The naive loop's ECS is computed block by block; otherwise it would take most of the time.
             reference: .blockedIntegration,
             work: { $0.work(withGradient: mode == .valueAndGradient, pairs: true) },
             hasParts: mode == .valueAndGradient)
@@ -59,7 +59,7 @@ extension Suites {
                     return gradients.map { max(error, $0.largestRelativeError(to: truth.gradients)) } ?? error
                 },
                 fastloss: { Float(try batch.evaluate(objective, into: gradients, $0).total) },
-                // The reference always computes the gradients too, so they stand beside the value alone as
+                // The reference always computes the gradients, so the row of the value alone includes them as
                 // well.
                 naive: {
                     Reference.TotalObjective.evaluate(
@@ -73,7 +73,7 @@ extension Suites {
     }
 }
 
-/// What the reference computes, in either precision.
+/// The reference's results, in either precision.
 private enum ReferenceTerms {
     case blockedIntegration
     case valueTerms

@@ -8,7 +8,7 @@
 enum {
     rows = 301,     // cells
     columns = 207,  // genes or tokens
-    classes = 70,   // a row by itself; fewer go side by side
+    classes = 70,   // computed row by row; fewer classes are computed sixteen rows at a time
     width = 96,     // of embeddings
     masks = 7,
     few = 40,  // cells of token states

@@ -16,7 +16,7 @@ typedef struct json {
     char **names;  // of an object's members
 } json;
 
-/// The value in a file; ends the program with a message where there is none.
+/// The value in a file. Ends the program with a message if the file has none.
 json *json_read(const char *path);
 
 /// A member of an object, or NULL.

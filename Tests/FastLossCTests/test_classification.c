@@ -96,7 +96,7 @@ static void test_domain_adversarial(void) {
             }
             CHECK_CLOSE(embeddings, truth(golden, "embeddingsGradient"), rows * columns, PRODUCT, 1);
 
-            // Each gradient by itself, and none.
+            // Each gradient alone, and none.
             float *alone = blank(rows, classes, gap, 7);
             embedding.data = alone;
             CHECK_OK(fastloss_domain_adversarial(
@@ -110,7 +110,7 @@ static void test_domain_adversarial(void) {
                 rows, classes, logits, classes + gap, labels, &options, NULL, NULL, NULL, &value));
             CHECK_NUMBER(value.value, truth(golden, "value")[0], PRODUCT);
 
-            // The reversal by itself makes the one of the other.
+            // The reversal alone turns one gradient into the other.
             float *turned = blank(rows, classes, 2 * gap, 7);
             fastloss_gradient output = FASTLOSS_GRADIENT(turned, classes + 2 * gap);
             CHECK_OK(fastloss_gradient_reversal(

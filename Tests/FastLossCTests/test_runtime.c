@@ -38,7 +38,7 @@ static void test_description(void) {
         CHECK(strstr(text, expected) != NULL);
     }
     CHECK(text[length - 1] == '}');
-    // FASTLOSS_ISA, where it can be had, is what is in use.
+    // FASTLOSS_ISA is in use if this processor has it.
     const char *forced = getenv("FASTLOSS_ISA");
     if (forced != NULL) {
         snprintf(expected, sizeof expected, "\"instructionSet\": \"%s\"", forced);

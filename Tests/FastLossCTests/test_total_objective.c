@@ -214,7 +214,7 @@ static void test_options_of_presets(void) {
     CHECK(objective.weights[FASTLOSS_TERM_CELL_TYPE] == 0.25f);
 }
 
-/// From logits the explicit-zero terms are what the loss by itself makes of them.
+/// From logits the explicit-zero terms equal the loss computed alone.
 static void test_logits(void) {
     now_testing("explicit zeros from logits");
     float logits[6] = {-3, 0, 2, 30, -30, 1}, targets[6] = {0, 1, 0, 4, 0, 2};

@@ -1,4 +1,4 @@
-"""FastLoss beside its peers: PyTorch as scGPT writes it, PyTorch at its best, torch.compile and JAX.
+"""FastLoss and its peers: PyTorch as scGPT writes it, PyTorch at its best, torch.compile and JAX.
 
 `scripts/compare-peers` runs this package. Every provider computes the same losses and gradients from the same
 inputs; all of them are compared with a float64 oracle before any is timed.

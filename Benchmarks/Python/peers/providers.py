@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .problems import Array, Problem
 
-#: A loss, the metric beside it if the problem has one, and the gradients in the problem's order.
+#: A loss, the metric if the problem has one, and the gradients in the problem's order.
 Result = tuple[float, float | None, list[npt.NDArray[np.float64]]]
 
 

@@ -1,4 +1,4 @@
-// The plain streams beside rows that no cache holds, and which rows have one.
+// The plain streams for rows that no cache holds, and the rows that have one.
 
 import Benchmarks
 import FastLoss
@@ -70,7 +70,7 @@ import Testing
         }
     }
 
-    /// The measurement of a sample row beside streams, and the streams that were asked for.
+    /// The measurement of a sample row with streams, and the requested streams.
     private func run(
         mode: Mode = .valueAndGradient, limit: Work.Limit = .memory, bytes: Int, workers: Int = 2
     ) throws -> (Benchmarks.Measurement, [Asked]) {

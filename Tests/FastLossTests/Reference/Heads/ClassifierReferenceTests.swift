@@ -62,7 +62,7 @@ struct ClassifierCase: CustomTestStringConvertible, Sendable {
         }
     }
 
-    /// λ, or nil where there is no reversal.
+    /// λ, or nil without reversal.
     var strength: Double? {
         get throws { head == .discriminator ? try golden.double("strength") : nil }
     }
