@@ -43,7 +43,7 @@ from torch import Tensor
 import fastloss
 import fastloss.torch
 
-#: Of the total, relative. Rounding differs in every operation, and training carries it on.
+#: The relative tolerance of the total. Every operation rounds differently, and training amplifies that.
 TOLERANCE = 1e-4
 PAD_VALUE, MASK_VALUE = -2, -1
 CLS, PAD = 0, 1
@@ -107,7 +107,7 @@ def new_model(options: argparse.Namespace) -> Any:
 def scgpt_loss(
     output: dict[str, Tensor], batch: dict[str, Tensor], elastic: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total as scGPT's integration adds it up, with whatever functions scgpt.loss has at present."""
+    """The total as scGPT's integration adds it up, with the current functions of scgpt.loss."""
     loss = light_scgpt().loss
     values = batch["target"], batch["mask"]
     terms = {
@@ -130,7 +130,7 @@ def fused_loss(output: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Ten
 def train(
     options: argparse.Namespace, fused: bool, each: Callable[[dict[str, Tensor], dict[str, Tensor]], None]
 ) -> Any:
-    """One row per step: the total and every term; and the seconds of the steps."""
+    """One row per step with the total and every term, and the seconds of the steps."""
     model = new_model(options).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-4)
     curve, seconds = [], []
@@ -156,7 +156,7 @@ def train(
 def time_loss_part(
     times: dict[str, list[float]], output: dict[str, Tensor], batch: dict[str, Tensor]
 ) -> None:
-    """Adds the seconds of the loss part, each way in turn, on the same outputs."""
+    """Adds the seconds of the losses, computed both ways in turn on the same outputs."""
     leaves = {
         name: value.detach().requires_grad_()
         for name, value in output.items()
@@ -186,7 +186,7 @@ def time_loss_part(
         patched()
         timed("fused", lambda: fused_loss(leaves, batch)[0])
         if repetition == 0:
-            # The first of a step warms up.
+            # The first call of a step warms up.
             for name, length in before.items():
                 del times[name][length:]
 

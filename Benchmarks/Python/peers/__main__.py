@@ -25,9 +25,9 @@ RESULTS = ROOT / "Benchmarks" / "Results"
 #: each gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits.
 OWN_TOLERANCE = 5e-6
 PEER_TOLERANCE = 1e-3
-#: How often a row is timed where other processes keep the machine busy.
+#: How often a row is timed if other processes keep the machine busy.
 ATTEMPTS = 3
-#: ECS beyond what is timed, for it is there that the matrix of pairs hurts.
+#: ECS of a larger batch than those that are timed: there the matrix of pairs takes most of the memory.
 MEMORY = [
     Problem("elastic", (8192, 512), large=True),
     Problem("contrastive", (4096, 512), large=True),
@@ -40,7 +40,7 @@ def tolerance(provider: str) -> float:
 
 
 def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dict[str, Any]:
-    """Everyone's call, checked against float64 and then timed."""
+    """Every provider's call, checked against float64 and then timed."""
     inputs = problem.inputs()
     truth = oracle.truth(problem, inputs)
     calls: dict[str, Call] = {}
@@ -128,7 +128,7 @@ def progress(text: str) -> None:
 
 
 def two_processors(count: int) -> None:
-    """On a larger machine everyone is kept to as many processors as threads: JAX takes what it finds."""
+    """Keeps every provider to as many processors as threads: JAX would use all of a larger machine."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < count:
         raise SystemExit(

@@ -29,15 +29,15 @@ def kibibytes(field: str) -> int:
 
 
 def measure(problem: Problem, provider_name: str) -> int:
-    """Bytes of growth; meant to be called in a fresh process."""
+    """Bytes by which memory grows. Call it in a fresh process."""
     provider = next(provider for provider in available() if provider.name == provider_name)
     small = replace(problem, shape=(16, *problem.shape[1:]))
     provider.prepare(small, small.inputs()).run()
     call = provider.prepare(problem, problem.inputs())
     if provider_name == "torch.compile":
-        # Compiling happens in the first call and takes memory of its own, which is not the call's.
+        # The first call compiles, which takes memory that does not count.
         call.run()
-    # What making the inputs has left free would hide what the call takes: it goes back to the system.
+    # Return free memory to the system: memory left over from the inputs would hide what the call takes.
     ctypes.CDLL(None).malloc_trim(0)
     # "5" resets the high-water mark to what is resident now.
     RESET.write_text("5")

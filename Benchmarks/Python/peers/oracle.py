@@ -1,4 +1,4 @@
-"""The truth: every loss in float64, written once more and independently of the providers."""
+"""The truth: every loss in float64, written independently of the providers."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ def value_terms(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     for name in ("gene", "cell"):
         total = total + masked_mean((inputs[name] - targets) ** 2, mask)
     for name in ("gene_nonzero", "cell_nonzero"):
-        # The clamp is float32's in float64 too, because it is part of the loss.
+        # The clamp is part of the loss, so it is float32's in float64, too.
         probabilities = inputs[name].clamp(CLAMP, 1 - CLAMP)
         logarithms = torch.where(targets > 0, probabilities.log(), torch.log1p(-probabilities))
         total = total - masked_mean(logarithms, mask)
@@ -76,5 +76,5 @@ def error(result: Result, truth: Result) -> float:
     for gradient, true_gradient in zip(gradients, true_gradients, strict=True):
         assert gradient.shape == true_gradient.shape, (gradient.shape, true_gradient.shape)
         errors.append(float(np.linalg.norm(gradient - true_gradient) / np.linalg.norm(true_gradient)))
-    # A comparison with NaN must fail, whichever of them it is.
+    # If either number is NaN, the comparison must fail.
     return max(errors) if all(map(np.isfinite, errors)) else float("inf")

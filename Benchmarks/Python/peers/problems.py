@@ -1,4 +1,4 @@
-"""What is compared: losses of real cells, at the sizes that scGPT trains at and at large ones.
+"""The problems of the comparison: losses of real cells, at the sizes that scGPT trains at and at large ones.
 
 The inputs are made from the 700 cells of Benchmarks/Data/pbmc68k in the way that the Swift benchmarks make
 theirs: values of real cells, predictions of a half-trained model, embeddings in which similar cells are
@@ -37,7 +37,7 @@ class Problem:
     loss: str
     #: The shape as people write it, e.g. 64×1201×512.
     shape: tuple[int, ...]
-    #: Whether the gradient is computed too.
+    #: Whether the gradient is computed.
     gradient: bool = True
     #: The name of the same row in the Swift benchmarks, if it has one.
     swift: str | None = None
@@ -130,7 +130,7 @@ def cells() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
 
 
 def value_inputs(rows: int, tokens: int) -> dict[str, Array]:
-    """Targets, a mask of 40 % of each row, and what a half-trained model might predict."""
+    """Targets, a mask of 40 % of each row, and predictions as of a half-trained model."""
     bins, _ = cells()
     random = np.random.default_rng(1)
     targets = np.ascontiguousarray(
@@ -168,7 +168,7 @@ def embeddings(rows: int, width: int, noise_seed: int = 7, noise: float = 0.2) -
 
 
 def class_inputs(rows: int, classes: int) -> dict[str, Array]:
-    """Logits that favour the right class by 2 amid noise of deviation 2."""
+    """Logits that favour the right class by 2, plus noise of standard deviation 2."""
     random = np.random.default_rng(4)
     labels = random.integers(0, classes, rows)
     logits = 2 * random.standard_normal((rows, classes))

@@ -1,4 +1,4 @@
-"""Who is compared. A provider makes a call out of a problem; the call returns the loss and the gradients."""
+"""The compared implementations. A provider makes a call from a problem; it returns loss and gradients."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ Result = tuple[float, float | None, list[npt.NDArray[np.float64]]]
 
 @dataclass
 class Call:
-    """A problem made ready: `run` does the whole job once, `read` turns what it returned into numbers."""
+    """A prepared problem: `run` does the whole job once, `read` turns its result into numbers."""
 
     run: Callable[[], Any]
     read: Callable[[Any], Result]
@@ -27,7 +27,7 @@ class Call:
 class Provider:
     name: str
     prepare: Callable[[Problem, dict[str, Array]], Call]
-    #: Problems that are out of its reach, with the reason.
+    #: Problems that the provider cannot compute, with the reason.
     excludes: Callable[[Problem], str | None] = lambda problem: None
 
 
@@ -82,7 +82,7 @@ def compiled(problem: Problem, inputs: dict[str, Array]) -> Call:
     from . import torch_best
 
     function = getattr(torch_best, f"compiled_{problem.loss}", None) or getattr(torch_best, problem.loss)
-    # What was compiled for other shapes must not lead to a slower program with symbolic ones.
+    # Forget other shapes: otherwise torch.compile would make a slower program with symbolic shapes.
     torch.compiler.reset()
     return torch_call(torch.compile(function, dynamic=False, fullgraph=True), problem, inputs)
 

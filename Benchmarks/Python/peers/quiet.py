@@ -9,7 +9,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-#: The share of the machine's processor time, taken by others or by the host, up to which a row counts.
+#: The largest share of processor time that other processes or the host may take if a row is to count.
 LIMIT = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -29,7 +29,7 @@ def process_time(process: int) -> float:
 
 
 class Disturbance:
-    """`with Disturbance([pids]) as seen:` sets `seen.share` to what others than these processes took."""
+    """`with Disturbance([pids]) as seen:` sets `seen.share` to the share that other processes took."""
 
     def __init__(self, processes: Sequence[int]) -> None:
         self.processes = processes

@@ -18,7 +18,7 @@ def time_text(seconds: float) -> str:
 
 
 def ratio_text(record: dict[str, Any] | None) -> str:
-    """A ratio with its interval; what loses is seen by being below 1."""
+    """A ratio with its interval. A peer that is faster than FastLoss has a ratio below 1."""
     if record is None:
         return "–"
     ratio = record["ratio"]

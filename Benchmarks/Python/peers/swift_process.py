@@ -8,7 +8,7 @@ from .timing import Sampler
 
 
 class SwiftProcess:
-    """`Benchmarks serve`, with the number of workers that everybody has."""
+    """`Benchmarks serve`, with the same number of workers as the others."""
 
     def __init__(self, program: str, threads: int) -> None:
         self.process = subprocess.Popen(
@@ -28,8 +28,7 @@ class SwiftProcess:
         self.process.communicate()
 
     def sampler(self, row: str) -> Sampler:
-        """Samples of a row of the Swift benchmarks: the same loss and shape, its own inputs of the same
-        kind."""
+        """Samples of a row of the Swift benchmarks: the same loss and shape, with inputs of the same kind."""
 
         def sample(times: int) -> float:
             assert self.process.stdin and self.process.stdout

@@ -1,4 +1,4 @@
-"""Times calls in turns, so that what disturbs the machine disturbs all of them alike."""
+"""Times calls in turns, so that disturbances of the machine affect all of them alike."""
 
 import statistics
 import time
@@ -23,7 +23,7 @@ class Timing:
         return statistics.median(self.samples)
 
 
-#: Runs a call so many times and returns the seconds that took.
+#: Runs a call the given number of times and returns the seconds.
 Sampler = Callable[[int], float]
 
 
@@ -50,7 +50,7 @@ def repetitions(sample: Sampler) -> int:
 def interleaved(
     samplers: dict[str, Sampler], seconds: float, minimum: int = 5, maximum: int = 41
 ) -> dict[str, Timing]:
-    """Rounds in which everyone is sampled once, the order turning by one from round to round."""
+    """Rounds in which every provider is sampled once. The order rotates by one from round to round."""
     times = {name: repetitions(sample) for name, sample in samplers.items()}
     results: dict[str, list[float]] = {name: [] for name in samplers}
     names = list(samplers)
@@ -59,7 +59,7 @@ def interleaved(
     while rounds < minimum or (rounds < maximum and time.perf_counter() - start < seconds):
         for name in names:
             time.sleep(PAUSE)
-            # Wakes the provider's own threads and brings its code back; not counted.
+            # Wakes the provider's threads and brings its code into the caches. It does not count.
             samplers[name](1)
             results[name].append(samplers[name](times[name]) / times[name])
         names.append(names.pop(0))

@@ -1,4 +1,4 @@
-"""PyTorch as a careful engineer would write it: nothing computed twice, no pass that is not needed.
+"""PyTorch as a careful engineer would write it: no work is done twice and no pass is superfluous.
 
 Of several ways to write each loss these were the fastest on two cores:
 - Value terms: the selected elements are gathered once, so that every later pass sees 40 % of them.
@@ -50,7 +50,7 @@ class ElasticByHand(torch.autograd.Function):
         pairs.fill_diagonal_(0.0)
         off = pairs <= 0
         pairs.masked_fill_(off, 0.0).sub_(THRESHOLD)
-        # A plain dot product of so many elements would lose four digits; sum() adds pairwise.
+        # A dot product of so many elements loses four digits. sum() adds pairwise.
         value = 1 - pairs.square().sum() / count
         if ctx.needs_input_grad[0]:
             product = (pairs.masked_fill_(off, 0.0) @ normalized).mul_(-4 / count)
@@ -69,7 +69,7 @@ def elastic(inputs: Inputs) -> Tensor:
 
 
 def contrastive(inputs: Inputs) -> Tensor:
-    # The temperature goes to the B × D side, where it costs less than on the B × B one.
+    # Divide the B × D embeddings by the temperature: that costs less than dividing the B × B matrix.
     first = F.normalize(inputs["embedding"], eps=CCE_FLOOR) / TEMPERATURE
     similarities = first @ F.normalize(inputs["second"], eps=CCE_FLOOR).t()
     return F.cross_entropy(similarities, torch.arange(similarities.shape[0]))

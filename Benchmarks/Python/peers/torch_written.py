@@ -52,7 +52,7 @@ def elastic(inputs: Inputs) -> Tensor:
 
 
 def contrastive(inputs: Inputs) -> Tensor:
-    """Its pairs are B × B × D numbers: 128 MiB at B = 256, 2 GiB at B = 1024, and several such tensors."""
+    """The pairs are several tensors of B × B × D numbers: 128 MiB each at B = 256, 2 GiB at B = 1024."""
     first, second = inputs["embedding"].unsqueeze(1), inputs["second"].unsqueeze(0)
     similarities = F.cosine_similarity(first, second, dim=-1) / TEMPERATURE
     return F.cross_entropy(similarities, torch.arange(similarities.size(0)).long())
