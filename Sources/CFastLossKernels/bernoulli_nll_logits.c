@@ -26,8 +26,7 @@
 
 enum {
     /// Elements that are in registers together: two vectors of AVX-512 or four of AVX2. They share each load
-    /// of
-    /// a constant of the polynomial. With 16 elements, AVX2 took a tenth longer.
+    /// of a constant of the polynomial.
     WIDTH = 32,
     /// Elements between two visits to the FASTLOSS_LANES double lanes.
     GROUP = 2 * WIDTH,

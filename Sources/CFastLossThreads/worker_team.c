@@ -2,11 +2,10 @@
 //
 // A general thread pool would be too slow. A loss at scGPT's sizes takes tens of microseconds in two or three
 // stretches of work. So helpers must start soon, and a caller must not wait for a helper that has not
-// started. Putting a thread to sleep and waking it costs 20 to 50 µs on a virtual machine, more than such a
-// stretch. Therefore a helper that has finished looks for more work for a while before it sleeps. So does a
-// caller that waits for a helper's last task. Both yield their processor to other threads meanwhile. A caller
-// closes its work when no task is left, and waits only for helpers that are inside. Measured: the article
-// Tuning.
+// started. Putting a thread to sleep and waking it takes longer than such a stretch. Therefore a helper that
+// has finished looks for more work for a while before it sleeps. So does a caller that waits for a helper's
+// last task. Both yield their processor to other threads meanwhile. A caller closes its work when no task is
+// left, and waits only for helpers that are inside. Measured: the article Tuning.
 
 #if defined(__linux__)
 #define _GNU_SOURCE  // sched_getcpu, sched_setaffinity
@@ -107,9 +106,9 @@ static int current_processor(void) {
 /// Moves a helper off the caller's processor.
 ///
 /// The system may start or wake a thread on the processor of the caller. There the helper does not run before
-/// the caller has finished. Linux may leave two busy threads on one of two processors for more than 50 ms: on
-/// a virtual machine, a thousand calls in a row got no help. Narrowing the affinity moves the thread at once.
-/// Then the old affinity is restored. An affinity that another thread sets for the helper in between is lost.
+/// the caller has finished, and Linux may leave the two threads there for many calls (measured: the article
+/// Tuning). Narrowing the affinity moves the thread at once. Then the old affinity is restored. An affinity
+/// that another thread sets for the helper in between is lost.
 static void leave_callers_processor(void) {
 #if defined(__linux__)
     const int processor = current_processor();

@@ -22,8 +22,7 @@ typedef struct {
     float (*_Nonnull multiply_add)(size_t rounds);
 
     /// Reads `count` floats `passes` times, a quarter at four places side by side; the result depends on
-    /// each. A single stream through memory waits at every page: 14.5 GB/s against 19 on a virtual machine
-    /// with 4 KiB pages.
+    /// each. A single stream through memory waits at every page. Measured: the article Tuning.
     float (*_Nonnull read)(const float *_Nonnull x, size_t count, size_t passes);
 
     /// y = −x, `passes` times; with `streaming`, y goes to memory past the caches. No overlap.

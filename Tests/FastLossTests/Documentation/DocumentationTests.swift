@@ -52,6 +52,32 @@ import Testing
     }
 }
 
+// MARK: - Measurements
+
+extension DocumentationTests {
+    /// The comments that refer to the article Tuning for a measurement find their file there.
+    @Test func tuningNamesEveryFileThatRefersToIt() throws {
+        let files = ["Sources", "Benchmarks"].flatMap { folder in
+            [".swift", ".c", ".h"].flatMap { Self.files(under: folder, ending: $0) }
+        }
+        let referring = files.filter { file in
+            // Comments wrap: compare words, without the marks of comments.
+            let words = Self.lines(of: file).flatMap { $0.split(separator: " ") }.filter {
+                !["//", "///"].contains($0)
+            }
+            return zip(words, words.dropFirst()).contains { $0 == "article" && $1.hasPrefix("Tuning") }
+        }
+        #expect(referring.count > 10)
+        let tuning = Self.lines(of: "Sources/FastLoss/FastLoss.docc/Articles/Tuning.md").joined(
+            separator: "\n")
+        for file in referring {
+            let name = URL(filePath: file).deletingPathExtension().lastPathComponent
+            let isNamed = tuning.contains("`\(name)") || tuning.contains("/\(name).")
+            #expect(isNamed, "Tuning has nothing about \(file)")
+        }
+    }
+}
+
 // MARK: - The examples, run
 
 extension DocumentationTests {
