@@ -52,7 +52,15 @@
     DO(masked_sum, isa)                   \
     DO(mask_indicators, isa)              \
     DO(weighted_row_sum, isa)             \
-    DO(weighted_row_sum_gradient, isa)
+    DO(weighted_row_sum_gradient, isa)    \
+    DO(activate, isa)                     \
+    DO(activation_gradient, isa)          \
+    DO(output_row_gradient, isa)          \
+    DO(add_rows, isa)                     \
+    DO(hidden_query, isa)                 \
+    DO(hidden_query_gradient, isa)        \
+    DO(layer_norm, isa)                   \
+    DO(layer_norm_gradient, isa)
 
 /// Prototypes, derived from the types of the table's members. A definition that disagrees with the table does
 /// not compile.

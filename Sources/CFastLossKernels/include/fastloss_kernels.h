@@ -36,6 +36,14 @@ typedef enum {
     FASTLOSS_ACCUMULATE = 2,  ///< output[i] += …
 } fastloss_write_mode;
 
+/// The function between two layers of a task head; see activations.c.
+typedef enum {
+    FASTLOSS_IDENTITY = 0,
+    FASTLOSS_RELU = 1,
+    FASTLOSS_LEAKY_RELU = 2,  ///< with PyTorch's slope of 0.01
+    FASTLOSS_SIGMOID = 3,
+} fastloss_activation;
+
 /// The result of an elementwise masked kernel over one chunk.
 typedef struct {
     double sum;      ///< Σ of the loss elements over the selected elements
@@ -127,6 +135,49 @@ typedef struct {
     void (*_Nonnull weighted_row_sum_gradient)(
         const float *_Nonnull x, size_t width, const float *_Nullable weights, size_t count,
         float *_Nonnull gradient, fastloss_write_mode mode, bool streaming);
+
+    /// values = f(values + bias), one row of a layer in place; without a bias f(values).
+    void (*_Nonnull activate)(
+        float *_Nonnull values, const float *_Nullable bias, size_t count, fastloss_activation activation);
+
+    /// gradients *= f′, with f′ from the `outputs` of the activation.
+    void (*_Nonnull activation_gradient)(
+        float *_Nonnull gradients, const float *_Nonnull outputs, size_t count,
+        fastloss_activation activation);
+
+    /// The backward pass of y_r = weights·f(x_r) for rows whose f(x) is in `outputs`: replaces them by the
+    /// gradient dy_r·weights·f′, and overwrites weight_gradient with Σ_r dy_r·f(x_r), in float, so for at
+    /// most some dozens of rows.
+    void (*_Nonnull output_row_gradient)(
+        float *_Nonnull outputs, size_t rows, size_t width, size_t stride, const float *_Nonnull weights,
+        const float *_Nonnull row_gradients, fastloss_activation activation, float *_Nonnull weight_gradient);
+
+    /// sums[i] += Σ rows[r][i] over `count` rows that begin `stride` elements apart.
+    void (*_Nonnull add_rows)(
+        const float *_Nonnull rows, size_t count, size_t width, size_t stride, double *_Nonnull sums);
+
+    /// Σ weights·f(cell + gene), with f(x) = x > 0 ? x : slope·x: see hidden_query.c.
+    double (*_Nonnull hidden_query)(
+        const float *_Nonnull cell, const float *_Nonnull gene, const float *_Nonnull weights, size_t count,
+        float slope);
+
+    /// Its backward pass for one token: adds the gradient of cell + gene to `sums`, and that of the weights
+    /// to `weight_sums`, unless NULL. Returns the token's share of the slope's gradient.
+    double (*_Nonnull hidden_query_gradient)(
+        const float *_Nonnull cell, const float *_Nonnull gene, const float *_Nonnull weights, size_t count,
+        float slope, float gradient, double *_Nonnull sums, double *_Nullable weight_sums);
+
+    /// Layer normalisation of one row (see layer_norm.c): writes n and y, and returns 1/√(s² + ε). `count`
+    /// is not 0, and nothing overlaps.
+    float (*_Nonnull layer_norm)(
+        const float *_Nonnull x, size_t count, const float *_Nonnull weight, const float *_Nonnull bias,
+        float *_Nonnull normalised, float *_Nonnull y);
+
+    /// The backward pass of `layer_norm`: dx, and the row's share of the parameters' gradients.
+    void (*_Nonnull layer_norm_gradient)(
+        const float *_Nonnull dy, const float *_Nonnull normalised, size_t count, float inverse,
+        const float *_Nonnull weight, double *_Nonnull weight_sums, double *_Nonnull bias_sums,
+        float *_Nonnull dx);
 } fastloss_kernels;
 
 /// The most capable instruction set that this build has kernels for and that this processor and operating
