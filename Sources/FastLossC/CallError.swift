@@ -109,7 +109,7 @@ extension LossError {
             case .shapeMismatch: FASTLOSS_ERROR_SHAPE_MISMATCH
             case .invalidShape: FASTLOSS_ERROR_INVALID_SHAPE
             case .dimensionTooLarge: FASTLOSS_ERROR_DIMENSION_TOO_LARGE
-            case .invalidParameter: FASTLOSS_ERROR_INVALID_PARAMETER
+            case .invalidParameter, .invalidInput: FASTLOSS_ERROR_INVALID_PARAMETER
             case .emptySelection: FASTLOSS_ERROR_EMPTY_SELECTION
             case .labelOutOfRange: FASTLOSS_ERROR_LABEL_OUT_OF_RANGE
             case .probabilityOutOfRange: FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE

@@ -56,6 +56,8 @@ extension LossError {
             "the term \(term) is enabled, but \(argument, names) is NULL"
         case .gradientWithoutInput(let gradient):
             "\(gradient, names) has a buffer, but its input is NULL"
+        case .invalidInput(let argument, let requirement):
+            "\(argument, names) must be \(requirement)"
         case .notFinite(let argument, let value, let index):
             "\(argument, names) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):

@@ -42,6 +42,9 @@ public enum LossError: Error, Equatable, Sendable {
     /// A gradient has a buffer, but its input is nil.
     case gradientWithoutInput(gradient: String)
 
+    /// An argument is given where there must be none, or missing where it is needed.
+    case invalidInput(argument: String, requirement: String)
+
     /// An element that must be finite is NaN or infinite.
     case notFinite(argument: String, value: Float, index: Int)
 
@@ -95,6 +98,8 @@ extension LossError {
             "the objective's term .\(term) is on, but its input \(argument) is nil"
         case .gradientWithoutInput(let gradient):
             "\(gradient) has a buffer, but its input is nil"
+        case .invalidInput(let argument, let requirement):
+            "\(argument) must be \(requirement)"
         case .notFinite(let argument, let value, let index):
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):

@@ -131,6 +131,20 @@ extension CrossEntropy {
         }
     }
 
+    /// The number of rows that are not ignored. Throws unless their labels are classes.
+    package func countLabels(
+        _ labels: Span<Int32>, named name: String, classes: Int
+    ) throws(LossError) -> Int {
+        var selected = 0
+        for row in labels.indices where labels[row] != ignoredLabel {
+            guard labels[row] >= 0, labels[row] < classes else {
+                throw .labelOutOfRange(argument: name, label: labels[row], row: row, classes: classes)
+            }
+            selected += 1
+        }
+        return selected
+    }
+
     /// The loss of one batch, and up to two gradients that differ by their factor.
     package struct Plan: FastLoss.Plan {
         private let loss: CrossEntropy
@@ -179,7 +193,7 @@ extension CrossEntropy {
                 needsAside ? min(layout.workers, tasks) : 0,
                 by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
                 of: Float.self)
-            selectedCount = try countLabels()
+            selectedCount = try loss.countLabels(labels, named: names.labels, classes: classes)
             if selectedCount == 0 { emptyValue = try loss.whenEmpty.value(loss: names.loss, row: nil) }
         }
 
@@ -190,19 +204,6 @@ extension CrossEntropy {
             try output.check(count: logits.count)
             try checkNoOverlap(output.named, NamedMemory(names.logits, logits.memory))
             try checkNoOverlap(output.named, NamedMemory(names.labels, labels.memory))
-        }
-
-        /// The number of rows that are not ignored. Throws unless their labels are classes.
-        private func countLabels() throws(LossError) -> Int {
-            var selected = 0
-            for row in 0..<shape.rows where labels[row] != loss.ignoredLabel {
-                guard labels[row] >= 0, labels[row] < shape.columns else {
-                    throw .labelOutOfRange(
-                        argument: names.labels, label: labels[row], row: row, classes: shape.columns)
-                }
-                selected += 1
-            }
-            return selected
         }
 
         /// Rows of about 4,096 logits, a task of some microseconds.

@@ -17,7 +17,7 @@ private let chunkSize = 4096
 private let prefetchThreshold = 2 << 20
 
 /// A chunk of `true`, used in place of an absent mask. Allocated once and never freed.
-nonisolated(unsafe) let everythingSelected: UnsafePointer<Bool> = {
+nonisolated(unsafe) package let everythingSelected: UnsafePointer<Bool> = {
     let chunk = UnsafeMutablePointer<Bool>.allocate(capacity: chunkSize)
     chunk.initialize(repeating: true, count: chunkSize)
     return UnsafePointer(chunk)

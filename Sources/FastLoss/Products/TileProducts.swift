@@ -18,6 +18,9 @@ package enum TileProducts {
     /// The product of the instruction set in use; nil if products use BLAS.
     private static let tileProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
 
+    /// Whether right operands are packed into panels. sgemm packs its operands itself.
+    static var packs: Bool { tileProduct != nil }
+
     /// Initialises the choice; see ``ProcessState``.
     static func choose() { _ = tileProduct }
 
@@ -138,13 +141,13 @@ extension TileProducts {
         }
     }
 
-    /// C = A·Bᵀ, with B as a packed panel of `count` rows.
+    /// C = A·Bᵀ or C += A·Bᵀ, with B as a packed panel of `count` rows.
     package static func multiply(
         _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>,
-        stride: Int
+        stride: Int, accumulates: Bool = false
     ) {
         multiply(
             a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c,
-            stride: stride)
+            stride: stride, accumulates: accumulates)
     }
 }

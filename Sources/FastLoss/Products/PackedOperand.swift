@@ -1,0 +1,126 @@
+// The right operand of many products, such as a layer's weight: packed once, then used by every block of rows.
+
+/// The right operand B of products A·B, in panels of ``TileProducts/panelRows`` columns.
+///
+/// A panel holds its columns row by row without gaps. So a product reads it as one stream, whatever the
+/// stride of the original: the rows of a 512 × 512 weight are 2 KiB apart and would share two sets of a
+/// first-level cache. With sgemm, which packs its operands in every call, nothing is packed here.
+package struct PackedOperand {
+    /// Where the original is.
+    private enum Source {
+        case memory(MatrixPointer)
+        case scratch(ScratchMatrix, rows: Int)
+    }
+
+    private var source: Source
+    private let isTransposed: Bool
+    private let panelMemory: ScratchArray<Float>
+    /// The rows of B.
+    package let depth: Int
+    /// The columns of B.
+    package let columns: Int
+
+    /// B or its transpose, as it is in memory when ``pack(on:)`` runs.
+    ///
+    /// - Parameters:
+    ///   - source: B; or Bᵀ if `transposed`, such as the weight of a layer in the forward pass.
+    package init(
+        _ source: MatrixPointer, transposed: Bool, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        try self.init(
+            .memory(source), rows: source.rows, columns: source.columns, transposed: transposed, in: &layout)
+    }
+
+    /// The first rows of a scratch matrix, or their transpose.
+    package init(
+        _ source: ScratchMatrix, rows: Int, transposed: Bool, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        try self.init(
+            .scratch(source, rows: rows), rows: rows, columns: source.columns, transposed: transposed,
+            in: &layout)
+    }
+
+    private init(
+        _ source: Source, rows: Int, columns: Int, transposed: Bool, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.source = source
+        isTransposed = transposed
+        depth = transposed ? columns : rows
+        self.columns = transposed ? rows : columns
+        panelMemory = try layout.add(
+            TileProducts.packedCount(rows: self.columns, columns: depth), of: Float.self)
+    }
+
+    /// The same memory for another matrix of the same shape, which replaces this one when it is packed.
+    package func replaced(by source: MatrixPointer) -> PackedOperand {
+        var operand = self
+        operand.source = .memory(source)
+        return operand
+    }
+
+    private func original(on execution: Execution) -> MatrixPointer {
+        switch source {
+        case .memory(let matrix): matrix
+        case .scratch(let matrix, let rows): matrix.matrix(rows: 0..<rows, on: execution)
+        }
+    }
+}
+
+// MARK: - Packing
+
+extension PackedOperand {
+    /// Packs B as its original is now.
+    package func pack(on execution: Execution) {
+        guard TileProducts.packs else { return }
+        let original = original(on: execution)
+        execution.forEachTask(
+            (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
+            estimatedNanoseconds: Double(depth) * Double(columns) / 4
+        ) { panel, _ in
+            pack(panel: panel, of: original, on: execution)
+        }
+    }
+
+    private func pack(panel: Int, of original: MatrixPointer, on execution: Execution) {
+        let first = panel * TileProducts.panelRows
+        let count = min(TileProducts.panelRows, columns - first)
+        let target = execution.pointer(panelMemory) + first * depth
+        guard !isTransposed else {
+            let rows = MatrixPointer(
+                original.base + first * original.stride, rows: count, columns: depth,
+                stride: original.stride)
+            return TileProducts.pack(rows, into: target)
+        }
+        for row in 0..<depth {
+            let place = target + row * TileProducts.panelRows
+            place.update(from: original.base + row * original.stride + first, count: count)
+            // Zero the padding: the kernel loads it and discards the result.
+            (place + count).update(repeating: 0, count: TileProducts.panelRows - count)
+        }
+    }
+}
+
+// MARK: - Products
+
+extension PackedOperand {
+    /// C = A·B or C += A·B, with B packed.
+    package func multiply(
+        _ a: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int, accumulates: Bool = false,
+        on execution: Execution
+    ) {
+        guard TileProducts.packs else {
+            let original = original(on: execution)
+            guard isTransposed else {
+                return TileProducts.multiply(a, original, into: c, stride: stride, accumulates: accumulates)
+            }
+            return BLAS.multiplyTransposedRight(
+                a, original, beta: accumulates ? 1 : 0, into: c, stride: stride)
+        }
+        let panels = execution.pointer(panelMemory)
+        for first in Swift.stride(from: 0, to: columns, by: TileProducts.panelRows) {
+            TileProducts.multiply(
+                a, panel: panels + first * depth, count: min(TileProducts.panelRows, columns - first),
+                into: c + first, stride: stride, accumulates: accumulates)
+        }
+    }
+}
