@@ -25,6 +25,7 @@ let package = Package(
     name: "FastLoss",
     products: [
         .library(name: "FastLoss", targets: ["FastLoss"]),
+        .library(name: "FastLossHeads", targets: ["FastLossHeads"]),
         .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
         // The library of C and C++ programs. scripts/install installs it as libfastloss.so, with fastloss.h.
         .library(name: "FastLossC", type: .dynamic, targets: ["FastLossC"]),
@@ -45,6 +46,11 @@ let package = Package(
         .target(
             name: "FastLoss",
             dependencies: ["COpenBLAS", "CFastLossKernels", "CFastLossThreads"],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "FastLossHeads",
+            dependencies: ["FastLoss", "CFastLossKernels"],
             swiftSettings: swiftSettings
         ),
         .target(
@@ -89,7 +95,8 @@ if !isFetched {
         .testTarget(
             name: "FastLossTests",
             dependencies: [
-                "FastLoss", "FastLossDiagnostics", "FastLossReference", "Benchmarks", "CAllocationCounter",
+                "FastLoss", "FastLossHeads", "FastLossDiagnostics", "FastLossReference", "Benchmarks",
+                "CAllocationCounter",
             ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings

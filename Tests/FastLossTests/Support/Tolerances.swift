@@ -93,6 +93,13 @@ enum Tolerances {
     /// may cancel most of it.
     static let embeddingGradient = 5e-6
 
+    /// Losses of the task heads' outputs, relative: each output went through up to four layers in Float.
+    static let headValue = Tolerance(relative: 1e-5, absolute: 1e-9)
+
+    /// Gradients of the task heads, error norm relative to the result's. A gradient of a leaky rectifier
+    /// jumps at 0, where Float may see the other sign than Double; the test's inputs stay clear of it.
+    static let headNormwise = 1e-5
+
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
     /// naive result happens to be exact.

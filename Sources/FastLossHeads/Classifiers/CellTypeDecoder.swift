@@ -1,0 +1,156 @@
+// The classifier of cells by their embedding (CLS).
+
+import FastLoss
+
+/// Logits of a cell's type from its embedding, with their cross-entropy (scGPT: `ClsDecoder`).
+///
+///     logits = out_layer(block_n(… block_1(c)))        block(x) = LayerNorm(relu(Linear(x)))
+///
+/// | parameter of block i | shape |
+/// |---|---|
+/// | `_decoder.(3i).weight`, `.bias` | D × D; D |
+/// | `_decoder.(3i + 2).weight`, `.bias` | D; D |
+/// | `out_layer.weight`, `.bias` | C × D; C |
+///
+/// Results are bitwise the same for any number of workers.
+///
+/// Source: scGPT's `ClsDecoder`, whose `nlayers` counts the blocks and the last layer.
+public struct CellTypeDecoder: Sendable {
+    /// The loss of the logits.
+    public var crossEntropy = CrossEntropy()
+    let classifier: NormalizedClassifier
+
+    /// D, the width of a cell embedding.
+    public var width: Int { classifier.width }
+    /// C, the number of cell types.
+    public var classes: Int { classifier.classes }
+    /// The parameters, by scGPT's names.
+    public var layout: ParameterLayout { classifier.layout }
+
+    /// A classifier with this number of blocks before its last layer.
+    ///
+    /// - Throws: ``LossError``: a size that is negative.
+    public init(width: Int, classes: Int, blocks: Int = 2) throws(LossError) {
+        classifier = try NormalizedClassifier(
+            width: width, classes: classes, blocks: blocks, activation: .relu)
+    }
+}
+
+/// Where the gradients of a ``CellTypeDecoder`` or an ``AdversarialDiscriminator`` go.
+public struct ClassifierGradients: ~Copyable, ~Escapable {
+    /// As many elements as the classifier's layout has.
+    public var parameters: MutableSpan<Float>
+    /// B·D elements; nil if they are not wanted.
+    public var cellEmbeddings: MutableSpan<Float>?
+
+    /// The buffers of the gradients that are wanted.
+    @_lifetime(copy parameters, copy cellEmbeddings)
+    public init(
+        parameters: consuming MutableSpan<Float>, cellEmbeddings: consuming MutableSpan<Float>? = nil
+    ) {
+        self.parameters = parameters
+        self.cellEmbeddings = cellEmbeddings
+    }
+
+    /// The memory of the spans, under the rule of `Span.memory`.
+    @_lifetime(self: copy self)
+    mutating func buffers(cellFactor: Double, update: GradientUpdate) -> ClassifierBuffers {
+        ClassifierBuffers(
+            parameters: parameters.memory,
+            cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory, cellFactor: cellFactor,
+            update: update)
+    }
+}
+
+extension CellTypeDecoder {
+    /// The cross-entropy of the logits.
+    ///
+    /// - Parameters:
+    ///   - cellEmbeddings: B·D values.
+    ///   - labels: B cell types, each in 0..<C or the ignored label.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; a label out of range; only ignored labels, if the rule of
+    ///   ``crossEntropy`` is `.error`.
+    public func value(
+        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        var layout = workspace.layout
+        let plan = try ClassifierPlan(
+            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: labels.count,
+            parameters: parameters, labels: labels, crossEntropy: crossEntropy, in: &layout)
+        return try workspace.run(plan, layout)
+    }
+
+    /// The cross-entropy of the logits, and its gradients.
+    ///
+    /// - Parameters:
+    ///   - cellEmbeddings: B·D values.
+    ///   - labels: B cell types, each in 0..<C or the ignored label.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - gradients: where the gradients go; may not overlap an input or each other.
+    ///   - gradientScale: a finite factor of all gradients, but not of the value.
+    ///   - update: whether gradients replace the contents of their buffers or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: the errors of ``value(cellEmbeddings:labels:parameters:workspace:)``; a factor that is not
+    ///   finite; overlap.
+    public func valueAndGradient(
+        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>,
+        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        var layout = workspace.layout
+        let plan = try ClassifierPlan(
+            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: labels.count,
+            parameters: parameters, labels: labels, crossEntropy: crossEntropy,
+            gradients: gradients.buffers(cellFactor: 1, update: update), gradientScale: gradientScale,
+            in: &layout)
+        return try workspace.run(plan, layout)
+    }
+
+    /// The logits.
+    ///
+    /// - Parameters:
+    ///   - cellEmbeddings: B·D values.
+    ///   - cells: B.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - logits: receives B·C values.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; overlap.
+    public func predict(
+        cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
+        workspace: Workspace
+    ) throws(LossError) {
+        var layout = workspace.layout
+        let plan = try ClassifierPlan(
+            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: cells,
+            parameters: parameters, logits: logits.memory, in: &layout)
+        _ = try workspace.run(plan, layout)
+    }
+
+    /// The gradients of a loss that the caller computes from the logits. It runs the forward pass again.
+    ///
+    /// - Parameters:
+    ///   - cellEmbeddings: B·D values.
+    ///   - cells: B.
+    ///   - logitsGradient: B·C values.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - gradients: where the gradients go; may not overlap an input or each other.
+    ///   - gradientScale: a finite factor of all gradients.
+    ///   - update: whether gradients replace the contents of their buffers or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; a factor that is not finite; overlap.
+    public func gradient(
+        cellEmbeddings: Span<Float>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
+        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) {
+        var layout = workspace.layout
+        let plan = try ClassifierPlan(
+            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: cells,
+            parameters: parameters, logitsGradient: logitsGradient.memory,
+            gradients: gradients.buffers(cellFactor: 1, update: update), gradientScale: gradientScale,
+            in: &layout)
+        _ = try workspace.run(plan, layout)
+    }
+}

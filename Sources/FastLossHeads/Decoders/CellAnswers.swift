@@ -1,0 +1,231 @@
+// What the cell embeddings contribute to an inner-product decoder: u = Wᵀ[c; e], forward and backward.
+
+import CFastLossKernels
+import FastLoss
+
+/// The vectors that queries are multiplied by, one for each cell and output.
+///
+/// scGPT multiplies W into each query and the result by the cell embedding: (W q)·c for every token. The same
+/// number is q·(Wᵀc), with one product for each cell. With z outputs (predictions, and logits with explicit
+/// zeros):
+///
+///     u_zb = W_zᵀ[c_b; e_b]        shift_zb = b_z·[c_b; e_b]        output_zbl = q_bl·u_zb + shift_zb
+///     dW_z = Σ_b [c_b; e_b] du_zbᵀ        db_z = Σ_b dshift_zb [c_b; e_b]
+///     d[c_b; e_b] = Σ_z W_z du_zb + dshift_zb b_z
+struct CellAnswers {
+    /// D.
+    let width: Int
+    let cells: Int
+    /// The number of outputs, 1 or 2.
+    let outputs: Int
+    private let embeddings: MatrixPointer
+    private let batches: CheckedBatches?
+    private let layers: InlineArray<2, LinearParameters?>
+
+    /// u, `outputs`·B rows.
+    let vectors: ScratchMatrix
+    /// The shift of each row of `vectors`.
+    private let shifts: ScratchArray<Float>
+    private var cellWeights = InlineArray<2, PackedOperand?>(repeating: nil)
+    private var batchWeights = InlineArray<2, PackedOperand?>(repeating: nil)
+    /// u of each batch's embedding, K rows.
+    private let batchVectors: ScratchMatrix
+
+    init(
+        _ layers: InlineArray<2, LinearParameters?>, embeddings: MatrixPointer, batches: CheckedBatches?,
+        in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.layers = layers
+        self.embeddings = embeddings
+        self.batches = batches
+        width = embeddings.columns
+        cells = embeddings.rows
+        outputs = layers[1] == nil ? 1 : 2
+        vectors = try ScratchMatrix(rows: outputs * cells, columns: width, in: &layout)
+        shifts = try layout.add(outputs * cells, of: Float.self)
+        batchVectors = try ScratchMatrix(rows: batches?.embeddings.rows ?? 0, columns: width, in: &layout)
+        for index in 0..<outputs {
+            cellWeights[index] = try PackedOperand(
+                weight(index, ofBatch: false), transposed: false, in: &layout)
+            guard batches != nil else { continue }
+            batchWeights[index] = try PackedOperand(
+                weight(index, ofBatch: true), transposed: false, in: &layout)
+        }
+    }
+
+    /// The rows of W_z that belong to the cell or to the batch embedding.
+    func weight(_ index: Int, ofBatch: Bool) -> MatrixPointer {
+        guard let layer = layers[index] else { preconditionFailure("output \(index) has no layer") }
+        return MatrixPointer(
+            layer.weight.base + (ofBatch ? width * width : 0), rows: width, columns: width)
+    }
+
+    /// The elements of b_z that belong to the cell or to the batch embedding, if there is a bias.
+    func bias(_ index: Int, ofBatch: Bool) -> UnsafePointer<Float>? {
+        layers[index]?.bias.map { $0 + (ofBatch ? width : 0) }
+    }
+
+    /// The shift of a row of ``vectors``, after ``prepare(on:)``.
+    func shifts(on execution: Execution) -> UnsafePointer<Float> { UnsafePointer(execution.pointer(shifts)) }
+
+    /// The inputs of the layers: cells, or batches.
+    func inputs(ofBatch: Bool) -> MatrixPointer {
+        guard ofBatch, let batches else { return embeddings }
+        return batches.embeddings
+    }
+
+    /// The batch of a cell.
+    func batch(of cell: Int) -> Int { batches.map { Int($0.labels[cell]) } ?? 0 }
+
+    var hasBatches: Bool { batches != nil }
+    var batchCount: Int { batches?.embeddings.rows ?? 0 }
+
+    /// Computes ``vectors`` and the shifts.
+    func prepare(on execution: Execution) {
+        packAll(cellWeights, on: execution)
+        packAll(batchWeights, on: execution)
+        let shifts = execution.pointer(shifts)
+        for index in 0..<outputs {
+            let target = vectors.row(index * cells, on: execution)
+            if let weight = cellWeights[index] {
+                multiplyRows(embeddings, weight, into: target, stride: vectors.stride, on: execution)
+            }
+            for cell in 0..<cells {
+                shifts[index * cells + cell] =
+                    bias(index, ofBatch: false).map {
+                        Float(kernels.dot(embeddings.base + cell * width, $0, width))
+                    } ?? 0
+            }
+            guard let batches, let weight = batchWeights[index] else { continue }
+            multiplyRows(
+                batches.embeddings, weight, into: batchVectors.row(0, on: execution),
+                stride: batchVectors.stride, on: execution)
+            for cell in 0..<cells {
+                let batch = batch(of: cell)
+                kernels.scale(
+                    batchVectors.row(batch, on: execution), width, 1, target + cell * vectors.stride,
+                    FASTLOSS_ACCUMULATE)
+                if let bias = bias(index, ofBatch: true) {
+                    shifts[index * cells + cell] += Float(
+                        kernels.dot(batches.embeddings.base + batch * width, bias, width))
+                }
+            }
+        }
+    }
+}
+
+// MARK: - Backward
+
+/// The backward pass of ``CellAnswers``.
+struct CellAnswersBackward {
+    private let answers: CellAnswers
+    private let gradients: InlineArray<2, LinearGradients?>
+    private let cellGradient: UnsafeMutablePointer<Float>?
+    private let batchGradient: UnsafeMutablePointer<Float>?
+    private let writer: GradientWriter
+
+    /// du, `outputs`·B rows.
+    let vectors: ScratchMatrix
+    /// dshift of each row.
+    private let shifts: ScratchArray<Double>
+    private var cellWeights = InlineArray<2, PackedOperand?>(repeating: nil)
+    private var batchWeights = InlineArray<2, PackedOperand?>(repeating: nil)
+    /// Σ du and Σ dshift over the cells of each batch.
+    private let batchVectors: ScratchMatrix
+    private let batchShifts: ScratchArray<Double>
+    private let biasSums: ScratchArray<Double>
+
+    init(
+        _ answers: CellAnswers, gradients: InlineArray<2, LinearGradients?>,
+        cells: UnsafeMutablePointer<Float>?, batches: UnsafeMutablePointer<Float>?, writer: GradientWriter,
+        in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.answers = answers
+        self.gradients = gradients
+        self.writer = writer
+        cellGradient = cells
+        batchGradient = batches
+        vectors = try ScratchMatrix(
+            rows: answers.outputs * answers.cells, columns: answers.width, in: &layout)
+        shifts = try layout.add(answers.outputs * answers.cells, of: Double.self)
+        batchVectors = try ScratchMatrix(rows: answers.batchCount, columns: answers.width, in: &layout)
+        batchShifts = try layout.add(answers.batchCount, of: Double.self)
+        biasSums = try layout.add(answers.width, of: Double.self)
+        for index in 0..<answers.outputs {
+            if cells != nil {
+                cellWeights[index] = try PackedOperand(
+                    answers.weight(index, ofBatch: false), transposed: true, in: &layout)
+            }
+            if batches != nil {
+                batchWeights[index] = try PackedOperand(
+                    answers.weight(index, ofBatch: true), transposed: true, in: &layout)
+            }
+        }
+    }
+
+    /// The sums of dshift, to which the caller adds.
+    func shifts(on execution: Execution) -> UnsafeMutablePointer<Double> { execution.pointer(shifts) }
+
+    /// Packs the weights and clears the sums.
+    func prepare(on execution: Execution) {
+        packAll(cellWeights, on: execution)
+        packAll(batchWeights, on: execution)
+        execution.pointer(shifts).update(repeating: 0, count: answers.outputs * answers.cells)
+    }
+
+    /// Writes the gradients of the layers, of the cell embeddings and of the batch embeddings.
+    func finish(on execution: Execution) {
+        for index in 0..<answers.outputs {
+            let rows = index * answers.cells..<(index + 1) * answers.cells
+            let shifts = execution.pointer(shifts) + rows.lowerBound
+            finish(
+                index, ofBatch: false, vectors.matrix(rows: rows, on: execution), shifts, cellGradient,
+                cellWeights[index], on: execution)
+            guard answers.hasBatches else { continue }
+            let sums = batchVectors.matrix(rows: 0..<answers.batchCount, on: execution)
+            let sumsOfShifts = execution.pointer(batchShifts)
+            for batch in 0..<answers.batchCount {
+                batchVectors.row(batch, on: execution).update(repeating: 0, count: answers.width)
+                sumsOfShifts[batch] = 0
+            }
+            for cell in 0..<answers.cells {
+                let batch = answers.batch(of: cell)
+                kernels.scale(
+                    vectors.row(rows.lowerBound + cell, on: execution), answers.width, 1,
+                    batchVectors.row(batch, on: execution), FASTLOSS_ACCUMULATE)
+                sumsOfShifts[batch] += shifts[cell]
+            }
+            finish(
+                index, ofBatch: true, sums, sumsOfShifts, batchGradient, batchWeights[index], on: execution)
+        }
+    }
+
+    /// The gradients of one layer's rows for the cell or the batch embeddings.
+    private func finish(
+        _ index: Int, ofBatch: Bool, _ dVectors: MatrixPointer, _ dShifts: UnsafePointer<Double>,
+        _ inputGradient: UnsafeMutablePointer<Float>?, _ weight: PackedOperand?, on execution: Execution
+    ) {
+        let width = answers.width
+        let inputs = answers.inputs(ofBatch: ofBatch)
+        guard let gradient = gradients[index] else { return }
+        multiplyTransposedColumns(
+            inputs, dVectors, into: gradient.weight + (ofBatch ? width * width : 0), stride: width,
+            accumulates: writer.accumulates, on: execution)
+        if let bias = gradient.bias {
+            let sums = execution.pointer(biasSums)
+            for i in 0..<width { sums[i] = 0 }
+            for row in 0..<inputs.rows {
+                for i in 0..<width { sums[i] += dShifts[row] * Double(inputs.base[row * width + i]) }
+            }
+            writer.write(sums, count: width, to: bias + (ofBatch ? width : 0))
+        }
+        guard let inputGradient, let weight else { return }
+        multiplyRows(
+            dVectors, weight, into: inputGradient, stride: width,
+            accumulates: writer.accumulates || index > 0, on: execution)
+        guard let bias = answers.bias(index, ofBatch: ofBatch) else { return }
+        for row in 0..<inputs.rows {
+            kernels.scale(bias, width, dShifts[row], inputGradient + row * width, FASTLOSS_ACCUMULATE)
+        }
+    }
+}

@@ -1,0 +1,285 @@
+// One batch through the expression decoder: block by block forward, through the losses, and back.
+
+import CFastLossKernels
+import FastLoss
+
+/// The expression decoder over the masked tokens of one batch.
+///
+/// Tokens run in groups of 1,536, and a group in blocks of 48. A task takes one block forward, computes its
+/// losses, and carries the gradients back to its states. Then the group's share is added to the gradients of
+/// the weights, one task for each 48 rows of a weight. Every sum runs in the order of the tokens.
+struct ExpressionDecoderPlan: Plan {
+    /// The tokens of a block: whole tiles of 6 and of 8 rows.
+    private static let tokensPerBlock = 48
+    /// The blocks of a group: enough for many workers, and few enough that the activations of a group stay in
+    /// a last-level cache.
+    private static let blocksPerGroup = 32
+
+    var name: String { "ExpressionDecoder" }
+
+    private let shape: TokenShape
+    private let states: UnsafePointer<Float>
+    private let batches: CheckedBatches?
+    private let rows: SelectedRows
+    private let perceptrons: Perceptrons
+    private let backward: PerceptronsBackward?
+    private let outputs: TokenOutputs
+    private let gradients: ExpressionDecoderBuffers?
+    /// The losses if no token is masked.
+    private var emptyValue = 0.0
+
+    /// The states and the hidden layers of a group, or of one block for each worker without a backward pass.
+    private let inputs: ScratchMatrix
+    private let first: ScratchMatrix
+    private let second: ScratchMatrix
+    private let firstGradient: ScratchMatrix
+    /// The gradient of a block's states for each worker.
+    private let statesGradient: ScratchMatrix
+    /// The outputs of each block of a group, then their gradients; and each block's dw₃.
+    private let blockOutputs: ScratchArray<Float>
+    private let thirdGradients: ScratchArray<Float>
+    private let blockSums: ScratchArray<BlockSums>
+
+    init(
+        _ decoder: ExpressionDecoder, _ inputs: ExpressionDecoderInputBuffers,
+        parameters: UnsafeBufferPointer<Float>,
+        loss: DecoderLoss?, gradients: ExpressionDecoderBuffers? = nil,
+        gradientScale: Float = 1, outputs: DecoderOutputs? = nil, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        shape = inputs.shape
+        let total = try MatrixShape(rows: shape.cells, columns: shape.tokens).checkedCount()
+        let width = decoder.width
+        try checkCount("shape.width", shape.width, is: width)
+        try checkCount(
+            "states", inputs.states.count, is: MatrixShape(rows: total, columns: width).checkedCount())
+        try checkCount("parameters", parameters.count, is: decoder.layout.count)
+        try loss?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
+        if let mask = inputs.mask { try checkCount("mask", mask.count, is: total) }
+        states = pointer(inputs.states)
+        batches = try CheckedBatches.check(
+            inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: shape.cells, width: width)
+        self.gradients = gradients
+        try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
+        var overlap = OverlapCheck()
+        overlap.add(input: "parameters", parameters)
+        Self.addInputs(inputs, to: &overlap)
+        loss?.addInputs(to: &overlap)
+        try Self.check(gradients, decoder, inputs, &overlap)
+        try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros, &overlap)
+        TileProducts.prepare()
+
+        rows = try SelectedRows(mask: inputs.mask.map(pointer), total: total, in: &layout)
+        if rows.count == 0, let loss {
+            emptyValue = try loss.emptyValue(decoder.whenEmpty, decoder: "ExpressionDecoder")
+        }
+        self.outputs = TokenOutputs(
+            loss, into: outputs, form: decoder.nonzeroForm, scale: gradientScale, selected: rows.count)
+
+        var pointers = InlineArray<2, PerceptronParameters?>(repeating: nil)
+        for (index, place) in decoder.perceptrons.enumerated() {
+            pointers[index] = place.parameters(in: pointer(parameters))
+        }
+        perceptrons = try Perceptrons(
+            pointers, width: width, embeddings: batches?.embeddings, in: &layout)
+        let blocks = gradients == nil ? layout.workers : Self.blocksPerGroup
+        let tokens = blocks * Self.tokensPerBlock
+        let hidden = perceptrons.hiddenWidth
+        self.inputs = try ScratchMatrix(rows: tokens, columns: width, in: &layout)
+        first = try ScratchMatrix(rows: tokens, columns: hidden, in: &layout)
+        second = try ScratchMatrix(rows: tokens, columns: hidden, in: &layout)
+        let groupBlocks = Self.blocksPerGroup
+        blockOutputs = try layout.add(
+            groupBlocks * Perceptrons.most, by: Self.tokensPerBlock, of: Float.self)
+        blockSums = try layout.add(groupBlocks, of: BlockSums.self)
+        let backwardTokens = gradients == nil ? 0 : tokens
+        firstGradient = try ScratchMatrix(rows: backwardTokens, columns: hidden, in: &layout)
+        thirdGradients = try layout.add(gradients == nil ? 0 : groupBlocks, by: hidden, of: Float.self)
+        statesGradient = try ScratchMatrix(
+            rows: gradients?.states == nil ? 0 : layout.workers * Self.tokensPerBlock, columns: width,
+            in: &layout)
+        guard let gradients, let memory = gradients.parameters.baseAddress else {
+            backward = nil
+            return
+        }
+        var places = InlineArray<2, PerceptronGradients?>(repeating: nil)
+        for (index, place) in decoder.perceptrons.enumerated() {
+            places[index] = place.gradients(in: memory)
+        }
+        backward = try PerceptronsBackward(
+            perceptrons, gradients: places, writer: GradientWriter(update: gradients.update),
+            embeddings: batches?.embeddings, embeddingsGradient: gradients.batchEmbeddings?.baseAddress,
+            wantsStates: gradients.states != nil, in: &layout)
+    }
+}
+
+// MARK: - Checks
+
+extension ExpressionDecoderPlan {
+    private static func check(
+        _ gradients: ExpressionDecoderBuffers?, _ decoder: ExpressionDecoder,
+        _ inputs: ExpressionDecoderInputBuffers, _ overlap: inout OverlapCheck
+    ) throws(LossError) {
+        guard let gradients else { return }
+        try checkCount("gradients.parameters", gradients.parameters.count, is: decoder.layout.count)
+        try overlap.add(output: "gradients.parameters", gradients.parameters)
+        if let states = gradients.states {
+            try checkCount("gradients.states", states.count, is: inputs.states.count)
+            try overlap.add(output: "gradients.states", states)
+        }
+        if let embeddings = gradients.batchEmbeddings {
+            guard let batches = inputs.batches else {
+                throw .gradientWithoutInput(gradient: "gradients.batchEmbeddings")
+            }
+            try checkCount("gradients.batchEmbeddings", embeddings.count, is: batches.embeddings.count)
+            try overlap.add(output: "gradients.batchEmbeddings", embeddings)
+        }
+    }
+
+    private static func addInputs(
+        _ inputs: ExpressionDecoderInputBuffers, to overlap: inout OverlapCheck
+    ) {
+        overlap.add(input: "states", inputs.states)
+        if let mask = inputs.mask { overlap.add(input: "mask", mask) }
+        if let batches = inputs.batches {
+            overlap.add(input: "batches.embeddings", batches.embeddings)
+            overlap.add(input: "batches.labels", batches.labels)
+        }
+    }
+}
+
+// MARK: - Run
+
+extension ExpressionDecoderPlan {
+    func run(on execution: Execution) throws(LossError) -> DecoderLosses {
+        let hasZeros = perceptrons.count == Perceptrons.most
+        guard rows.count > 0 else {
+            fillGradients(with: Float(emptyValue))
+            return DecoderLosses(emptyValue: emptyValue, explicitZeros: hasZeros)
+        }
+        rows.list(on: execution)
+        perceptrons.prepare(on: execution)
+        backward?.prepare(on: execution)
+        let blocks = (rows.count + Self.tokensPerBlock - 1) / Self.tokensPerBlock
+        var sums = BlockSums()
+        for start in stride(from: 0, to: blocks, by: Self.blocksPerGroup) {
+            let group = start..<min(blocks, start + Self.blocksPerGroup)
+            runBlocks(group, on: execution)
+            for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
+            addWeights(group, on: execution)
+        }
+        backward?.finish(on: execution)
+        clearUnselected(on: execution)
+        return try sums.losses(count: rows.count, explicitZeros: hasZeros)
+    }
+
+    /// The selected tokens of a block, as positions in the list of rows.
+    private func tokens(of block: Int) -> Range<Int> {
+        block * Self.tokensPerBlock..<min(rows.count, (block + 1) * Self.tokensPerBlock)
+    }
+
+    /// The batch of a row.
+    private func batch(of row: Int) -> Int { batches.map { Int($0.labels[row / shape.tokens]) } ?? 0 }
+
+    private func runBlocks(_ group: Range<Int>, on execution: Execution) {
+        let products = backward == nil ? 2.0 : 4
+        let width = shape.width
+        execution.forEachTask(
+            group.count,
+            estimatedNanoseconds: products
+                * TileProducts.nanoseconds(
+                    rows: group.count * Self.tokensPerBlock, columns: perceptrons.hiddenWidth, depth: width)
+        ) { task, worker in
+            let tokens = tokens(of: group.lowerBound + task)
+            let indices = rows.indices(on: execution) + tokens.lowerBound
+            // A block keeps its activations for the weights, or uses its worker's memory.
+            let place = (backward == nil ? worker : task) * Self.tokensPerBlock
+            let input = inputs.row(place, on: execution)
+            for token in 0..<tokens.count {
+                (input + token * inputs.stride).update(
+                    from: states + indices[token] * width, count: width)
+            }
+            let outputs = execution.pointer(blockOutputs) + task * Perceptrons.most * Self.tokensPerBlock
+            perceptrons.forward(
+                inputs.matrix(rows: place..<place + tokens.count, on: execution),
+                batch: { batch(of: indices[$0]) }, first: first.row(place, on: execution),
+                second: second.row(place, on: execution), stride: first.stride, outputs: outputs,
+                on: execution)
+            execution.pointer(blockSums)[task] = self.outputs.process(
+                tokens.count, rows: indices, predictions: outputs,
+                logits: perceptrons.count == Perceptrons.most ? outputs + tokens.count : nil)
+            guard let backward else { return }
+            let states =
+                gradients?.states == nil
+                ? nil : statesGradient.row(worker * Self.tokensPerBlock, on: execution)
+            backward.block(
+                rows: tokens.count, outputGradients: outputs, first: first.row(place, on: execution),
+                second: second.row(place, on: execution),
+                firstGradient: firstGradient.row(place, on: execution), stride: first.stride,
+                thirdGradient: execution.pointer(thirdGradients) + task * perceptrons.hiddenWidth,
+                states: states, statesStride: statesGradient.stride, on: execution)
+            if let states { scatter(states, tokens: tokens.count, rows: indices) }
+        }
+    }
+
+    /// Writes the gradients of a block's states.
+    private func scatter(
+        _ block: UnsafeMutablePointer<Float>, tokens: Int, rows: UnsafePointer<Int>
+    ) {
+        guard let gradients, let target = gradients.states?.baseAddress else { return }
+        for token in 0..<tokens {
+            let source = block + token * statesGradient.stride
+            let row = target + rows[token] * shape.width
+            if gradients.update == .overwrite {
+                row.update(from: source, count: shape.width)
+            } else {
+                kernels.scale(source, shape.width, 1, row, FASTLOSS_ACCUMULATE)
+            }
+        }
+    }
+
+    /// Adds a group to the gradients of the parameters.
+    private func addWeights(_ group: Range<Int>, on execution: Execution) {
+        guard let backward else { return }
+        let start = tokens(of: group.lowerBound).lowerBound
+        let count = tokens(of: group.upperBound - 1).upperBound - start
+        let indices = rows.indices(on: execution) + start
+        for (task, block) in group.enumerated() {
+            backward.addBlock(
+                rows: tokens(of: block).count,
+                outputGradients: execution.pointer(blockOutputs)
+                    + task * Perceptrons.most * Self.tokensPerBlock,
+                thirdGradient: execution.pointer(thirdGradients) + task * perceptrons.hiddenWidth,
+                on: execution)
+        }
+        backward.addWeights(
+            states: inputs.matrix(rows: 0..<count, on: execution),
+            first: first.matrix(rows: 0..<count, on: execution),
+            second: second.matrix(rows: 0..<count, on: execution),
+            firstGradient: firstGradient.matrix(rows: 0..<count, on: execution),
+            isFirst: group.lowerBound == 0, batch: { batch(of: indices[$0]) }, on: execution)
+    }
+
+    /// Writes zero gradients for the states outside the mask.
+    private func clearUnselected(on execution: Execution) {
+        guard let gradients, gradients.update == .overwrite, rows.count < rows.total,
+            let target = gradients.states?.baseAddress
+        else { return }
+        let width = shape.width
+        execution.forEachTask(
+            shape.cells, estimatedNanoseconds: Double(rows.total - rows.count) * Double(width) / 4
+        ) { cell, _ in
+            for row in cell * shape.tokens..<(cell + 1) * shape.tokens where !rows.contains(row) {
+                (target + row * width).update(repeating: 0, count: width)
+            }
+        }
+    }
+
+    /// Writes the gradients of an empty selection.
+    private func fillGradients(with value: Float) {
+        guard let gradients else { return }
+        let writer = GradientWriter(update: gradients.update)
+        writer.fill(value, gradients.parameters)
+        if let states = gradients.states { writer.fill(value, states) }
+        if let embeddings = gradients.batchEmbeddings { writer.fill(value, embeddings) }
+    }
+}

@@ -1,0 +1,108 @@
+// The embedding of each token's gene, given once for each distinct gene.
+
+import FastLoss
+
+/// Embeddings and indices as spans.
+public typealias GeneEmbeddings = GeneEmbeddingFields<Span<Float>, Span<Int32>>
+
+/// One embedding for each of G genes, and the gene of each token.
+///
+/// scGPT gives every token its own copy of its gene's embedding, B·L·D numbers, and computes its query from
+/// that. Here each gene is given once, so its query is computed once, however many cells have it. The
+/// gradient, too, is that of each gene: the sum over its tokens, which is what the gene's embedding receives.
+/// Its form for spans is ``GeneEmbeddings``.
+public struct GeneEmbeddingFields<Floats: ~Escapable, Indices: ~Escapable>: ~Escapable {
+    /// G·D values.
+    public var embeddings: Floats
+    /// B·L genes in 0..<G, or L if all cells have the same genes in the same order.
+    public var indices: Indices
+
+    /// Embeddings and indices. The call that uses them checks their counts.
+    @_lifetime(copy embeddings, copy indices)
+    public init(embeddings: consuming Floats, indices: consuming Indices) {
+        self.embeddings = embeddings
+        self.indices = indices
+    }
+}
+
+extension GeneEmbeddingFields: Escapable where Floats: Escapable, Indices: Escapable {}
+
+/// The memory of gene embeddings.
+typealias GeneEmbeddingBuffers = GeneEmbeddingFields<UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>>
+
+extension GeneEmbeddingFields<Span<Float>, Span<Int32>> {
+    /// The memory of the spans, under the rule of `Span.memory`.
+    var buffers: GeneEmbeddingBuffers {
+        GeneEmbeddingBuffers(embeddings: embeddings.memory, indices: indices.memory)
+    }
+}
+
+/// The memory of gene embeddings, checked.
+struct CheckedGenes {
+    /// G × D.
+    let embeddings: MatrixPointer
+    private let indices: UnsafePointer<Int32>
+    /// L if all cells share one list of genes, else B·L.
+    private let period: Int
+
+    /// Throws unless there are G·`width` elements, and an index in 0..<G for each token.
+    init(
+        _ genes: GeneEmbeddingBuffers, cells: Int, tokens: Int, width: Int
+    ) throws(LossError) {
+        let count = width == 0 ? 0 : genes.embeddings.count / width
+        try checkCount("genes.embeddings", genes.embeddings.count, is: count * width)
+        period = genes.indices.count == tokens ? tokens : cells * tokens
+        try checkCount("genes.indices", genes.indices.count, is: period)
+        for token in 0..<period {
+            let gene = genes.indices[token]
+            guard gene >= 0, gene < count else {
+                throw .labelOutOfRange(argument: "genes.indices", label: gene, row: token, classes: count)
+            }
+        }
+        embeddings = MatrixPointer(pointer(genes.embeddings), rows: count, columns: width)
+        indices = pointer(genes.indices)
+    }
+
+    /// The gene of a token, numbered over all cells.
+    func gene(of row: Int) -> Int { Int(indices[row % period]) }
+}
+
+/// The masked tokens, gene by gene.
+struct TokensByGene {
+    private let rows: SelectedRows
+    private let genes: CheckedGenes
+    private let sorted: ScratchArray<Int>
+    /// The first token of each gene in `sorted`, and the end of the last one's.
+    private let starts: ScratchArray<Int>
+
+    init(_ rows: SelectedRows, _ genes: CheckedGenes, in layout: inout ScratchLayout) throws(LossError) {
+        self.rows = rows
+        self.genes = genes
+        sorted = try layout.add(rows.count, of: Int.self)
+        starts = try layout.add(genes.embeddings.rows + 2, of: Int.self)
+    }
+
+    /// Sorts the listed rows by gene, and by their order within a gene (counting sort).
+    func sort(on execution: Execution) {
+        let indices = rows.indices(on: execution)
+        // Two places further on: the counts become the ends of the genes before, and then their starts.
+        let starts = execution.pointer(starts)
+        starts.update(repeating: 0, count: genes.embeddings.rows + 2)
+        for token in 0..<rows.count { starts[genes.gene(of: indices[token]) + 2] += 1 }
+        for gene in 0..<genes.embeddings.rows { starts[gene + 2] += starts[gene + 1] }
+        let sorted = execution.pointer(sorted)
+        for token in 0..<rows.count {
+            let place = starts + genes.gene(of: indices[token]) + 1
+            sorted[place.pointee] = indices[token]
+            place.pointee += 1
+        }
+    }
+
+    /// The masked tokens of some genes, in the order of the genes.
+    func rows(ofGenes range: Range<Int>, on execution: Execution) -> UnsafeBufferPointer<Int> {
+        let starts = execution.pointer(starts)
+        let first = starts[range.lowerBound]
+        return UnsafeBufferPointer(
+            start: execution.pointer(sorted) + first, count: starts[range.upperBound] - first)
+    }
+}

@@ -1,0 +1,185 @@
+// One batch through the inner product of queries and cell embeddings, gene by gene.
+
+import CFastLossKernels
+import FastLoss
+
+/// The inner product decoder over the masked tokens of one batch.
+///
+/// Genes run in groups of 1,536, and a group in blocks of 48. A task computes the queries of one block and
+/// their products with all cells, visits the masked tokens of its genes, and carries the gradients back to
+/// queries and genes. Then the group's share is added to the gradients of `gene2query` and of the cells.
+/// Every sum runs in the order of the genes.
+struct InnerProductPlan: Plan {
+    /// The genes of a block: whole tiles of 6 and of 8 rows.
+    private static let genesPerBlock = 48
+    /// The blocks of a group.
+    private static let blocksPerGroup = 32
+
+    var name: String { "MaskedValueDecoder" }
+
+    private let arguments: MaskedValueArguments
+    private let width: Int
+    private let rows: SelectedRows
+    private let tokens: TokensByGene
+    private let outputs: TokenOutputs
+    /// The losses if no token is masked.
+    private var emptyValue = 0.0
+
+    private let query: LinearParameters
+    private let answers: CellAnswers
+    private let queryWeight: PackedOperand
+    private let answerColumns: PackedOperand
+
+    private let backward: InnerProductBackward?
+    /// Embeddings and queries of a group's genes, or of one block for each worker without a backward pass.
+    private let embeddings: ScratchMatrix
+    private let queries: ScratchMatrix
+    /// The products of a block with all cells, for each worker.
+    private let products: ScratchMatrix
+    private let blockSums: ScratchArray<BlockSums>
+
+    init(
+        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.arguments = arguments
+        width = decoder.width
+        TileProducts.prepare()
+        rows = try SelectedRows(
+            mask: arguments.mask, total: arguments.cells * arguments.tokens, in: &layout)
+        if rows.count == 0, let loss = arguments.loss {
+            emptyValue = try loss.emptyValue(decoder.whenEmpty, decoder: "MaskedValueDecoder")
+        }
+        tokens = try TokensByGene(rows, arguments.genes, in: &layout)
+        outputs = TokenOutputs(
+            arguments.loss, into: arguments.outputs, form: decoder.nonzeroForm,
+            scale: arguments.gradientScale, selected: rows.count)
+
+        query = LinearParameters(decoder.query, in: arguments.parameters)
+        var layers = InlineArray<2, LinearParameters?>(repeating: nil)
+        for (index, place) in decoder.answers.enumerated() {
+            layers[index] = LinearParameters(place, in: arguments.parameters)
+        }
+        answers = try CellAnswers(
+            layers, embeddings: arguments.cellEmbeddings, batches: arguments.batches, in: &layout)
+        queryWeight = try PackedOperand(query.weight, transposed: true, in: &layout)
+        let answerRows = answers.outputs * answers.cells
+        answerColumns = try PackedOperand(answers.vectors, rows: answerRows, transposed: true, in: &layout)
+
+        let blocks = arguments.gradients == nil ? layout.workers : Self.blocksPerGroup
+        embeddings = try ScratchMatrix(rows: blocks * Self.genesPerBlock, columns: width, in: &layout)
+        queries = try ScratchMatrix(rows: blocks * Self.genesPerBlock, columns: width, in: &layout)
+        products = try ScratchMatrix(
+            rows: layout.workers * Self.genesPerBlock, columns: answerRows, in: &layout)
+        blockSums = try layout.add(Self.blocksPerGroup, of: BlockSums.self)
+        guard let gradients = arguments.gradients else {
+            backward = nil
+            return
+        }
+        backward = try InnerProductBackward(
+            decoder, arguments, gradients, query: query, answers: answers,
+            genesPerGroup: Self.blocksPerGroup * Self.genesPerBlock, in: &layout)
+    }
+
+    func run(on execution: Execution) throws(LossError) -> DecoderLosses {
+        let hasZeros = answers.outputs == 2
+        guard rows.count > 0 else {
+            arguments.gradients?.fill(Float(emptyValue))
+            return DecoderLosses(emptyValue: emptyValue, explicitZeros: hasZeros)
+        }
+        rows.list(on: execution)
+        tokens.sort(on: execution)
+        queryWeight.pack(on: execution)
+        answers.prepare(on: execution)
+        answerColumns.pack(on: execution)
+        backward?.prepare(on: execution)
+        let geneCount = arguments.genes.embeddings.rows
+        let blocks = (geneCount + Self.genesPerBlock - 1) / Self.genesPerBlock
+        var sums = BlockSums()
+        for start in stride(from: 0, to: blocks, by: Self.blocksPerGroup) {
+            let group = start..<min(blocks, start + Self.blocksPerGroup)
+            runBlocks(group, on: execution)
+            for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
+            let first = genes(of: group.lowerBound).lowerBound
+            let count = genes(of: group.upperBound - 1).upperBound - first
+            backward?.addWeights(
+                embeddings: embeddings.matrix(rows: 0..<count, on: execution),
+                queries: queries.matrix(rows: 0..<count, on: execution), isFirst: start == 0, on: execution)
+        }
+        backward?.finish(on: execution)
+        return try sums.losses(count: rows.count, explicitZeros: hasZeros)
+    }
+
+    private func genes(of block: Int) -> Range<Int> {
+        block * Self.genesPerBlock..<min(arguments.genes.embeddings.rows, (block + 1) * Self.genesPerBlock)
+    }
+
+    private func runBlocks(_ group: Range<Int>, on execution: Execution) {
+        let genes = arguments.genes.embeddings
+        let answerRows = answers.outputs * answers.cells
+        execution.forEachTask(
+            group.count,
+            estimatedNanoseconds: (backward == nil ? 1 : 2)
+                * TileProducts.nanoseconds(
+                    rows: group.count * Self.genesPerBlock, columns: width + answerRows, depth: width)
+        ) { task, worker in
+            let range = self.genes(of: group.lowerBound + task)
+            // A block keeps its queries for the weights, or uses its worker's memory.
+            let place = (backward == nil ? worker : task) * Self.genesPerBlock
+            let embedding = embeddings.row(place, on: execution)
+            let query = queries.row(place, on: execution)
+            for (row, gene) in range.enumerated() {
+                (embedding + row * embeddings.stride).update(from: genes.base + gene * width, count: width)
+            }
+            let block = place..<place + range.count
+            queryWeight.multiply(
+                embeddings.matrix(rows: block, on: execution), into: query, stride: queries.stride,
+                on: execution)
+            for row in 0..<range.count {
+                kernels.activate(query + row * queries.stride, self.query.bias, width, FASTLOSS_SIGMOID)
+            }
+            let product = products.row(worker * Self.genesPerBlock, on: execution)
+            answerColumns.multiply(
+                queries.matrix(rows: block, on: execution), into: product, stride: products.stride,
+                on: execution)
+            let gradient = backward?.clearedProducts(rows: place, count: range.count, on: execution)
+            execution.pointer(blockSums)[task] = visitTokens(range, product, gradient, on: execution)
+            backward?.block(range, rows: place, queries: query, stride: queries.stride, on: execution)
+        }
+    }
+
+    /// Processes the masked tokens of some genes, and adds the gradients of their products to `gradient`.
+    private func visitTokens(
+        _ genes: Range<Int>, _ product: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?,
+        on execution: Execution
+    ) -> BlockSums {
+        let rows = tokens.rows(ofGenes: genes, on: execution)
+        let shifts = answers.shifts(on: execution)
+        let cells = answers.cells
+        return withFloats(2 * TokenOutputs.mostTokens) { predictions in
+            let logits = answers.outputs == 2 ? predictions + TokenOutputs.mostTokens : nil
+            var sums = BlockSums()
+            for start in stride(from: 0, to: rows.count, by: TokenOutputs.mostTokens) {
+                let count = min(TokenOutputs.mostTokens, rows.count - start)
+                guard let chunk = rows.baseAddress.map({ $0 + start }) else { break }
+                /// The place of a token's product.
+                func place(_ token: Int) -> Int {
+                    (arguments.genes.gene(of: chunk[token]) - genes.lowerBound) * products.stride
+                        + chunk[token] / arguments.tokens
+                }
+                for token in 0..<count {
+                    let place = place(token)
+                    predictions[token] = product[place]
+                    logits?[token] = product[place + cells] + shifts[cells + chunk[token] / arguments.tokens]
+                }
+                sums += outputs.process(count, rows: chunk, predictions: predictions, logits: logits)
+                guard let gradient else { continue }
+                for token in 0..<count {
+                    let place = place(token)
+                    gradient[place] += predictions[token]
+                    if let logits { gradient[place + cells] += logits[token] }
+                }
+            }
+            return sums
+        }
+    }
+}

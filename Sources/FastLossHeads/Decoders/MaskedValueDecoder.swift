@@ -1,0 +1,339 @@
+// The decoder of expression values from the cell embedding and the genes' queries (MVC, GEPC).
+
+import FastLoss
+
+/// Predicts the expression value of each masked gene from the cell embedding (scGPT: `MVCDecoder`).
+///
+/// Each gene asks with a query q made from its embedding g, and the cell embedding c answers:
+///
+///     q = σ(gene2query(g))
+///     inner product    prediction = W(q)·c        logit of a value that is not zero = W_zero_logit(q)·c
+///     concat query     prediction = fc2(PReLU(fc1([c; q])))
+///     sum query        prediction = fc2(PReLU(fc1(c + q)))
+///
+/// With batch embeddings e, [c; e] takes the place of c. The inner product alone has those and explicit zeros.
+///
+/// scGPT computes a query for each token, and multiplies a matrix into it. Here a query is computed once for
+/// each distinct gene, and a matrix is multiplied into each cell embedding, not into each token:
+/// (W q)·c = q·(Wᵀc). The hidden layers split likewise: fc1([c; q]) is a part of the cell plus a part of the
+/// gene.
+///
+/// D is the width of g and c, H the hidden width, 64 in scGPT.
+///
+/// | parameter | inner product | concat query | sum query |
+/// |---|---|---|---|
+/// | `gene2query.weight`, `.bias` | D × D; D | H × D; H | D × D; D |
+/// | `W.weight` | D × D, or 2D × D | | |
+/// | `W_zero_logit.weight`, `.bias` | as `W`; D, or 2D | | |
+/// | `fc1.weight`, `.bias` | | H × (D + H); H | H × D; H |
+/// | `hidden_activation.weight` | | 1 | 1 |
+/// | `fc2.weight`, `.bias` | | 1 × H; 1 | 1 × H; 1 |
+///
+/// Results are bitwise the same for any number of workers.
+///
+/// Source: scGPT's `MVCDecoder`.
+public struct MaskedValueDecoder: Sendable {
+    /// How the cell embedding answers a query; the raw values are scGPT's `arch_style`.
+    public enum Style: String, Sendable, CaseIterable {
+        /// The inner product of both.
+        case innerProduct = "inner product"
+        /// The same without a gradient for the gene embeddings.
+        case innerProductDetached = "inner product, detach"
+        /// A hidden layer over both, one after the other.
+        case concatQuery = "concat query"
+        /// A hidden layer over their sum.
+        case sumQuery = "sum query"
+
+        /// Whether the answer is an inner product rather than a hidden layer.
+        public var isInnerProduct: Bool { self == .innerProduct || self == .innerProductDetached }
+    }
+
+    /// How the cell embedding answers.
+    public let style: Style
+    /// D, the width of the embeddings of cells and genes.
+    public let width: Int
+    /// H, the units of the hidden layer of the query styles.
+    public let hiddenWidth: Int
+    /// Whether there is a second output, the logit of a value that is not zero.
+    public let hasExplicitZeros: Bool
+    /// Whether the cell embedding is continued by the embedding of the cell's batch.
+    public let hasBatchEmbeddings: Bool
+    /// Whether the loss of explicit zeros is computed from the logits, or from probabilities with scGPT's
+    /// clamp: see ``BernoulliNLL``.
+    public var nonzeroForm: BernoulliNLL.Form = .logits
+    /// The result if no token is masked.
+    public var whenEmpty: EmptySelectionRule = .error
+    /// The parameters, by scGPT's names.
+    public let layout: ParameterLayout
+
+    let query: LinearPlace
+    let answers: [LinearPlace]
+    let hidden: HiddenPlace?
+
+    /// A decoder for embeddings of `width` elements.
+    ///
+    /// - Throws: ``LossError``: a width that is negative; explicit zeros or batch embeddings with a hidden
+    ///   layer.
+    public init(
+        style: Style = .innerProduct, width: Int, hiddenWidth: Int = 64, explicitZeros: Bool = false,
+        batchEmbeddings: Bool = false
+    ) throws(LossError) {
+        try checkWidth(width)
+        try checkWidth(hiddenWidth)
+        if !style.isInnerProduct, explicitZeros || batchEmbeddings {
+            throw .invalidInput(
+                argument: explicitZeros ? "explicitZeros" : "batchEmbeddings",
+                requirement: "false for the style \"\(style.rawValue)\"")
+        }
+        self.style = style
+        self.width = width
+        self.hiddenWidth = hiddenWidth
+        hasExplicitZeros = explicitZeros
+        hasBatchEmbeddings = batchEmbeddings
+        var layout = ParameterLayout()
+        query = layout.addLinear(
+            "gene2query", inputs: width, outputs: style == .concatQuery ? hiddenWidth : width)
+        if style.isInnerProduct {
+            let outputs = batchEmbeddings ? 2 * width : width
+            let prediction = layout.addLinear("W", inputs: width, outputs: outputs, hasBias: false)
+            answers =
+                explicitZeros
+                ? [prediction, layout.addLinear("W_zero_logit", inputs: width, outputs: outputs)]
+                : [prediction]
+            hidden = nil
+        } else {
+            answers = []
+            hidden = HiddenPlace(
+                inputs: style == .concatQuery ? width + hiddenWidth : width, width: hiddenWidth, in: &layout)
+        }
+        self.layout = layout
+    }
+}
+
+/// The place of the parameters of a query style's hidden layer.
+struct HiddenPlace: Equatable, Sendable {
+    let first: LinearPlace
+    /// The slope of the activation, one element.
+    let slope: Range<Int>
+    let second: LinearPlace
+
+    init(inputs: Int, width: Int, in layout: inout ParameterLayout) {
+        first = layout.addLinear("fc1", inputs: inputs, outputs: width)
+        slope = layout.add("hidden_activation.weight", shape: [1], initialValues: .constant(0.25))
+        second = layout.addLinear("fc2", inputs: width, outputs: 1)
+    }
+}
+
+/// What a ``MaskedValueDecoder`` reads, as spans.
+public typealias MaskedValueInputs = MaskedValueInputFields<Span<Float>, Span<Bool>, Span<Int32>>
+
+/// What a ``MaskedValueDecoder`` reads. Its form for spans is ``MaskedValueInputs``.
+public struct MaskedValueInputFields<
+    Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
+>: ~Escapable {
+    /// B cells and L tokens of each.
+    public var shape: MatrixShape
+    /// B·D values.
+    public var cellEmbeddings: Floats
+    /// The embeddings of the tokens' genes.
+    public var genes: GeneEmbeddingFields<Floats, Labels>
+    /// B·L selections of tokens; nil selects every token.
+    public var mask: Optional<Selections>
+    /// The embeddings of the cells' batches, exactly if the decoder has them.
+    public var batches: Optional<BatchEmbeddingFields<Floats, Labels>>
+
+    /// Inputs as they are; the call that uses them checks their counts.
+    @_lifetime(copy cellEmbeddings, copy genes, copy mask, copy batches)
+    public init(
+        shape: MatrixShape, cellEmbeddings: consuming Floats,
+        genes: consuming GeneEmbeddingFields<Floats, Labels>, mask: consuming Selections? = nil,
+        batches: consuming BatchEmbeddingFields<Floats, Labels>? = nil
+    ) {
+        self.shape = shape
+        self.cellEmbeddings = cellEmbeddings
+        self.genes = genes
+        self.mask = mask
+        self.batches = batches
+    }
+}
+
+extension MaskedValueInputFields: Escapable
+where Floats: Escapable, Selections: Escapable, Labels: Escapable {}
+
+/// The memory of a decoder's inputs.
+typealias MaskedValueInputBuffers = MaskedValueInputFields<
+    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
+>
+
+extension MaskedValueInputFields<Span<Float>, Span<Bool>, Span<Int32>> {
+    /// The memory of the spans, under the rule of `Span.memory`.
+    var buffers: MaskedValueInputBuffers {
+        var buffers = MaskedValueInputBuffers(
+            shape: shape, cellEmbeddings: cellEmbeddings.memory, genes: genes.buffers)
+        if let mask { buffers.mask = mask.memory }
+        if let batches { buffers.batches = batches.buffers }
+        return buffers
+    }
+}
+
+/// Where the gradients of a ``MaskedValueDecoder`` go.
+public struct MaskedValueGradients: ~Copyable, ~Escapable {
+    /// As many elements as the decoder's layout has.
+    public var parameters: MutableSpan<Float>
+    /// B·D elements; nil if they are not wanted.
+    public var cellEmbeddings: MutableSpan<Float>?
+    /// G·D elements, 0 for a decoder of the style `innerProductDetached`; nil if they are not wanted.
+    public var genes: MutableSpan<Float>?
+    /// K·D elements; nil if they are not wanted.
+    public var batchEmbeddings: MutableSpan<Float>?
+
+    /// The buffers of the gradients that are wanted.
+    @_lifetime(copy parameters, copy cellEmbeddings, copy genes, copy batchEmbeddings)
+    public init(
+        parameters: consuming MutableSpan<Float>, cellEmbeddings: consuming MutableSpan<Float>? = nil,
+        genes: consuming MutableSpan<Float>? = nil, batchEmbeddings: consuming MutableSpan<Float>? = nil
+    ) {
+        self.parameters = parameters
+        self.cellEmbeddings = cellEmbeddings
+        self.genes = genes
+        self.batchEmbeddings = batchEmbeddings
+    }
+}
+
+extension MaskedValueDecoder {
+    /// The losses over the masked tokens.
+    ///
+    /// - Parameters:
+    ///   - inputs: the embeddings of cells, genes and batches, and the mask.
+    ///   - targets: B·L values.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; an empty mask, if
+    ///   ``whenEmpty`` is `.error`; a probability that is NaN, if ``nonzeroForm`` is `.probabilities`.
+    public func value(
+        _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
+        workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs, parameters: parameters, loss: .targets(targets.memory, DecoderWeights()),
+            workspace: workspace)
+    }
+
+    /// The losses over the masked tokens, and their gradients.
+    ///
+    /// The gradient is that of weights.squaredError·MSE + weights.nonzero·NLL.
+    ///
+    /// - Parameters:
+    ///   - inputs: the embeddings of cells, genes and batches, and the mask.
+    ///   - targets: B·L values.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - weights: the finite factors of the losses in the gradient.
+    ///   - gradients: where the gradients go; may not overlap an input or each other.
+    ///   - gradientScale: a finite factor of all gradients, but not of the losses.
+    ///   - update: whether gradients replace the contents of their buffers or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: the errors of ``value(_:targets:parameters:workspace:)``; a factor that is not finite;
+    ///   overlap.
+    public func valueAndGradient(
+        _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
+        weights: DecoderWeights = DecoderWeights(), gradients: inout MaskedValueGradients,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs, parameters: parameters, loss: .targets(targets.memory, weights),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+    }
+
+    /// The gradients of a loss that the caller computes from the outputs. It runs the forward pass again.
+    ///
+    /// - Parameters:
+    ///   - inputs: the embeddings of cells, genes and batches, and the mask.
+    ///   - predictionsGradient: B·L gradients of the predictions; those outside the mask are not read.
+    ///   - nonzeroGradient: B·L gradients of the logits or probabilities, as ``nonzeroForm`` says; exactly
+    ///     with explicit zeros.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - gradients: where the gradients go; may not overlap an input or each other.
+    ///   - gradientScale: a finite factor of all gradients.
+    ///   - update: whether gradients replace the contents of their buffers or are added to them.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; a factor that is not
+    ///   finite; overlap.
+    public func gradient(
+        _ inputs: MaskedValueInputs, predictionsGradient: Span<Float>,
+        nonzeroGradient: Span<Float>? = nil, parameters: Span<Float>,
+        gradients: inout MaskedValueGradients, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) {
+        var nonzero: UnsafeBufferPointer<Float>?
+        if let nonzeroGradient { nonzero = nonzeroGradient.memory }
+        _ = try run(
+            inputs, parameters: parameters,
+            loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+    }
+
+    /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
+    ///
+    /// - Parameters:
+    ///   - inputs: the embeddings of cells, genes and batches, and the mask.
+    ///   - parameters: as many elements as ``layout`` has.
+    ///   - predictions: receives B·L values.
+    ///   - nonzero: receives B·L logits or probabilities, as ``nonzeroForm`` says; nil if they are not wanted.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; overlap.
+    public func predict(
+        _ inputs: MaskedValueInputs, parameters: Span<Float>,
+        predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
+    ) throws(LossError) {
+        let outputs = DecoderOutputs(
+            predictions: predictions.memory, nonzero: nonzero == nil ? nil : nonzero!.memory)
+        _ = try run(inputs, parameters: parameters, loss: nil, outputs: outputs, workspace: workspace)
+    }
+
+    private func run(
+        _ inputs: MaskedValueInputs, parameters: Span<Float>, loss: DecoderLoss?,
+        gradients: MaskedValueBuffers? = nil, gradientScale: Float = 1, outputs: DecoderOutputs? = nil,
+        workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        let arguments = try MaskedValueArguments(
+            self, inputs.buffers, parameters: parameters.memory, loss: loss, gradients: gradients,
+            gradientScale: gradientScale, outputs: outputs)
+        var layout = workspace.layout
+        guard style.isInnerProduct else {
+            let plan = try HiddenQueryPlan(self, arguments, in: &layout)
+            return try workspace.run(plan, layout)
+        }
+        let plan = try InnerProductPlan(self, arguments, in: &layout)
+        return try workspace.run(plan, layout)
+    }
+}
+
+/// The memory of a decoder's gradients.
+struct MaskedValueBuffers {
+    let parameters: UnsafeMutableBufferPointer<Float>
+    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let genes: UnsafeMutableBufferPointer<Float>?
+    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let update: GradientUpdate
+
+    /// Writes the gradients of an empty selection.
+    func fill(_ value: Float) {
+        let writer = GradientWriter(update: update)
+        writer.fill(value, parameters)
+        if let cellEmbeddings { writer.fill(value, cellEmbeddings) }
+        if let genes { writer.fill(value, genes) }
+        if let batchEmbeddings { writer.fill(value, batchEmbeddings) }
+    }
+}
+
+extension MaskedValueGradients {
+    /// The memory of the spans, under the rule of `Span.memory`.
+    @_lifetime(self: copy self)
+    mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
+        MaskedValueBuffers(
+            parameters: parameters.memory,
+            cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory,
+            genes: genes == nil ? nil : genes!.memory,
+            batchEmbeddings: batchEmbeddings == nil ? nil : batchEmbeddings!.memory, update: update)
+    }
+}

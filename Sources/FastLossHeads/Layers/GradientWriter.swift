@@ -1,0 +1,23 @@
+// How sums in double precision get into the gradient of a parameter.
+
+import FastLoss
+
+/// Writes sums into a gradient: they replace its contents, or are added to them.
+struct GradientWriter {
+    let update: GradientUpdate
+
+    /// Whether a product adds its result to the gradient.
+    var accumulates: Bool { update == .accumulate }
+
+    /// Writes `count` sums.
+    func write(_ sums: UnsafePointer<Double>, count: Int, to gradient: UnsafeMutablePointer<Float>) {
+        for i in 0..<count {
+            gradient[i] = Float(accumulates ? Double(gradient[i]) + sums[i] : sums[i])
+        }
+    }
+
+    /// Writes the gradient of an empty selection to every element.
+    func fill(_ value: Float, _ gradient: UnsafeMutableBufferPointer<Float>) {
+        for i in gradient.indices { gradient[i] = accumulates ? gradient[i] + value : value }
+    }
+}

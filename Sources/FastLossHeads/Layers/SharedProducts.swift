@@ -1,0 +1,46 @@
+// Products whose rows are shared among workers, for matrices of which a call computes one or two.
+
+import FastLoss
+
+/// Packs one or two operands.
+func packAll(_ operands: InlineArray<2, PackedOperand?>, on execution: Execution) {
+    for index in operands.indices { operands[index]?.pack(on: execution) }
+}
+
+/// C = A·B or C += A·B, with the rows of A shared among workers.
+func multiplyRows(
+    _ a: MatrixPointer, _ b: PackedOperand, into c: UnsafeMutablePointer<Float>, stride: Int,
+    accumulates: Bool = false, on execution: Execution
+) {
+    let rowsPerTask = 24
+    execution.forEachTask(
+        (a.rows + rowsPerTask - 1) / rowsPerTask,
+        estimatedNanoseconds: TileProducts.nanoseconds(rows: a.rows, columns: b.columns, depth: b.depth)
+    ) { task, _ in
+        let start = task * rowsPerTask
+        b.multiply(
+            MatrixPointer(
+                a.base + start * a.stride, rows: min(rowsPerTask, a.rows - start), columns: a.columns,
+                stride: a.stride),
+            into: c + start * stride, stride: stride, accumulates: accumulates, on: execution)
+    }
+}
+
+/// C = Aᵀ·B or C += Aᵀ·B, with the columns of A shared among workers. B is a scratch matrix.
+func multiplyTransposedColumns(
+    _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
+    accumulates: Bool, on execution: Execution
+) {
+    let columnsPerTask = 48
+    execution.forEachTask(
+        (a.columns + columnsPerTask - 1) / columnsPerTask,
+        estimatedNanoseconds: TileProducts.nanoseconds(rows: a.columns, columns: b.columns, depth: a.rows)
+    ) { task, _ in
+        let start = task * columnsPerTask
+        TileProducts.multiplyTransposedLeft(
+            MatrixPointer(
+                a.base + start, rows: a.rows, columns: min(columnsPerTask, a.columns - start),
+                stride: a.stride),
+            b, into: c + start * stride, stride: stride, accumulates: accumulates)
+    }
+}

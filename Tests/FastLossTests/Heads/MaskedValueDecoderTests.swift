@@ -1,0 +1,435 @@
+// The masked-value decoder, all styles, against PyTorch's goldens, the oracle, and its own laws.
+
+import FastLoss
+import FastLossHeads
+import FastLossReference
+import Testing
+
+@Suite struct MaskedValueDecoderTests {
+    /// Outputs and every gradient, for gradients of the outputs that the golden gives.
+    @Test(arguments: try Golden.cases(of: "MaskedValueDecoder"))
+    func matchesPyTorch(_ golden: Golden) throws {
+        let batch = try MaskedValueBatch(golden)
+        var results = try batch.predictions(workers: 2)
+        let gradients = try batch.gradients(
+            predictions: golden.floats("outputGradient.predictions"),
+            nonzero: golden.optionalValues("outputGradient.nonzeroProbabilities"))
+        results.merge(gradients.results(batch)) { $1 }
+        // PyTorch's gradient of each token's copy of its gene; here a gene has one gradient.
+        let names = golden.resultNames.filter { $0 != "gradient.geneEmbeddings" }
+        #expect(results.keys.sorted() == names)
+        for (name, actual) in results {
+            expectNormwise(
+                actual: actual, oracle: try golden.truth(name), tolerance: Tolerances.headNormwise,
+                "\(golden.name): \(name)")
+        }
+    }
+
+    /// The fused losses and their gradients at sizes around every block, against the oracle.
+    @Test(arguments: MaskedValueShape.all)
+    func fusedLossesMatchTheOracle(_ shape: MaskedValueShape) throws {
+        var batch = try MaskedValueBatch(shape)
+        for form in [BernoulliNLL.Form.logits, .probabilities] {
+            batch.decoder.nonzeroForm = form
+            let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+            #expect(try batch.value() == losses)
+            let truth = batch.truth
+            expectClose(losses.squaredError, truth.squaredError, Tolerances.headValue, "MSE")
+            expectClose(losses.nonzero ?? 0, truth.nonzero ?? 0, Tolerances.headValue, "NLL")
+            expectClose(losses.relativeError, truth.relativeError, Tolerances.headValue, "relative error")
+            for (name, actual) in gradients.results(batch) {
+                expectNormwise(
+                    actual: actual, oracle: try #require(truth.gradients[name]),
+                    tolerance: Tolerances.headNormwise, "\(form) \(name)")
+            }
+        }
+    }
+
+    /// Bitwise the same results for any number of workers.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func workersDoNotChangeABit(_ style: MaskedValueDecoder.Style) throws {
+        let batch = try MaskedValueBatch(
+            MaskedValueShape(cells: 9, tokens: 200, width: 65, genes: 230, style: style))
+        let (losses, gradients) = try batch.valueAndGradients(workers: 1)
+        for workers in [2, 3, 8] {
+            let (otherLosses, others) = try batch.valueAndGradients(workers: workers)
+            #expect(otherLosses == losses)
+            for (name, expected) in gradients.results(batch) {
+                expectSameBits(try #require(others.results(batch)[name]), expected, "\(name), \(workers)")
+            }
+        }
+    }
+
+    /// One list of genes for all cells gives the same as the list repeated for each.
+    @Test func oneListOfGenesStandsForAllCells() throws {
+        var batch = try MaskedValueBatch(MaskedValueShape(cells: 3, tokens: 20, width: 16, genes: 20))
+        batch.genes = Array(batch.genes[..<20])
+        var repeated = batch
+        repeated.genes = batch.genes + batch.genes + batch.genes
+        let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+        let (others, otherGradients) = try repeated.valueAndGradients(workers: 2)
+        #expect(losses == others)
+        for (name, expected) in gradients.results(batch) {
+            expectSameBits(try #require(otherGradients.results(batch)[name]), expected, name)
+        }
+    }
+
+    /// Targets outside the mask have no effect, NaN included.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func targetsOutsideTheMaskAreNotRead(_ style: MaskedValueDecoder.Style) throws {
+        let batch = try MaskedValueBatch(
+            MaskedValueShape(cells: 3, tokens: 40, width: 33, genes: 50, style: style))
+        var poisoned = batch
+        for row in batch.mask.indices where !batch.mask[row] { poisoned.targets[row] = .nan }
+        let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+        let (others, otherGradients) = try poisoned.valueAndGradients(workers: 2)
+        #expect(losses == others)
+        for (name, expected) in gradients.results(batch) {
+            expectSameBits(try #require(otherGradients.results(batch)[name]), expected, name)
+        }
+    }
+
+    /// Accumulation adds to what the buffers hold, with the caller's factor.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func accumulationAddsToTheBuffers(_ style: MaskedValueDecoder.Style) throws {
+        let batch = try MaskedValueBatch(
+            MaskedValueShape(
+                cells: 5, tokens: 41, width: 31, genes: 60, style: style,
+                batches: style.isInnerProduct ? 2 : 0))
+        let (_, single) = try batch.valueAndGradients(workers: 2)
+        var sum = MaskedValueGradientArrays(batch, value: 1)
+        _ = try batch.valueAndGradients(workers: 2, scale: 0.5, into: &sum, update: .accumulate)
+        for (name, gradient) in single.results(batch) {
+            expectNormwise(
+                actual: try #require(sum.results(batch)[name]), oracle: gradient.map { 1 + 0.5 * Double($0) },
+                tolerance: Tolerances.headNormwise, name)
+        }
+    }
+
+    /// An empty mask is an error, or one of the two values.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func emptyMasksFollowTheRule(_ style: MaskedValueDecoder.Style) throws {
+        var batch = try MaskedValueBatch(
+            MaskedValueShape(cells: 2, tokens: 5, width: 4, genes: 6, style: style))
+        batch.mask = batch.mask.map { _ in false }
+        let empty = batch
+        expectError(LossError.emptySelection(loss: "MaskedValueDecoder", row: nil).description) {
+            () throws(LossError) in _ = try empty.value()
+        }
+        for (rule, expected) in [(EmptySelectionRule.zero, Float(0)), (.nan, .nan)] {
+            batch.decoder.whenEmpty = rule
+            let (losses, gradients) = try batch.valueAndGradients(workers: 1)
+            expectClose(losses.squaredError, Double(expected), Tolerances.headValue)
+            for (_, gradient) in gradients.results(batch) {
+                expectClose(gradient, gradient.map { _ in expected }, Tolerances.headValue)
+            }
+        }
+    }
+
+    /// Wrong inputs are named, and nothing is written.
+    @Test func errorsNameTheArgument() throws {
+        let batch = try MaskedValueBatch(
+            MaskedValueShape(cells: 2, tokens: 5, width: 4, genes: 6, batches: 2))
+        func expectMessage(_ message: String, _ change: (inout MaskedValueBatch) -> Void) {
+            var changed = batch
+            change(&changed)
+            let subject = changed
+            var gradients = MaskedValueGradientArrays(batch, value: 7)
+            expectError(message) { () throws(LossError) in
+                _ = try subject.valueAndGradients(workers: 1, into: &gradients)
+            }
+            for (_, gradient) in gradients.results(batch) { #expect(gradient.allSatisfy { $0 == 7 }) }
+        }
+        expectMessage("cellEmbeddings has 7 elements, but the other arguments ask for 8") {
+            $0.cellEmbeddings.removeLast()
+        }
+        expectMessage("genes.indices has 9 elements, but the other arguments ask for 10") {
+            $0.genes.removeLast()
+        }
+        expectMessage("genes.embeddings has 23 elements, but the other arguments ask for 20") {
+            $0.geneTable.removeLast()
+        }
+        expectMessage("label 6 in row 3 of genes.indices is neither a class (0 to 5) nor the ignored label") {
+            $0.genes[3] = 6
+        }
+        expectMessage("batches must be given to a decoder with batch embeddings") { $0.embeddings = [] }
+        expectError("explicitZeros must be false for the style \"sum query\"") { () throws(LossError) in
+            _ = try MaskedValueDecoder(style: .sumQuery, width: 4, explicitZeros: true)
+        }
+        expectError(LossError.invalidShape(rows: 1, columns: -1).description) { () throws(LossError) in
+            _ = try MaskedValueDecoder(width: -1)
+        }
+    }
+}
+
+/// Sizes of a decoder's batch.
+struct MaskedValueShape: Sendable, CustomTestStringConvertible {
+    var cells: Int
+    var tokens: Int
+    var width: Int
+    var genes: Int
+    var style = MaskedValueDecoder.Style.innerProduct
+    var hiddenWidth = 10
+    var explicitZeros = true
+    var batches = 0
+    var ratio = 0.4
+
+    var testDescription: String {
+        "\(style.rawValue), \(cells)×\(tokens)×\(width), \(genes) genes, \(batches) batches, mask \(ratio)"
+    }
+
+    /// Genes around a block and a group, cells around a panel, one and many batches, every style.
+    static let all = [
+        MaskedValueShape(cells: 1, tokens: 1, width: 1, genes: 1, ratio: 1),
+        MaskedValueShape(cells: 3, tokens: 7, width: 5, genes: 7, explicitZeros: false),
+        MaskedValueShape(cells: 33, tokens: 20, width: 31, genes: 47, batches: 3),
+        MaskedValueShape(cells: 16, tokens: 49, width: 32, genes: 49, batches: 16, ratio: 1),
+        MaskedValueShape(cells: 2, tokens: 900, width: 9, genes: 1601, batches: 1, ratio: 1),
+        MaskedValueShape(cells: 4, tokens: 60, width: 33, genes: 3, style: .innerProductDetached, batches: 2),
+        MaskedValueShape(cells: 5, tokens: 97, width: 33, genes: 100, style: .concatQuery, hiddenWidth: 33),
+        MaskedValueShape(cells: 3, tokens: 30, width: 8, genes: 20, style: .concatQuery, hiddenWidth: 1),
+        MaskedValueShape(cells: 5, tokens: 97, width: 31, genes: 97, style: .sumQuery, hiddenWidth: 64),
+        MaskedValueShape(cells: 1, tokens: 130, width: 16, genes: 60, style: .sumQuery, ratio: 1),
+    ]
+}
+
+/// Everything that a decoder reads, as arrays.
+struct MaskedValueBatch: Sendable {
+    var decoder: MaskedValueDecoder
+    var cells: Int
+    var tokens: Int
+    var parameters: [Float]
+    var cellEmbeddings: [Float]
+    var geneTable: [Float]
+    var genes: [Int32]
+    var targets: [Float]
+    var mask: [Bool]
+    var embeddings: [Float] = []
+    var labels: [Int32] = []
+    var weights = DecoderWeights(squaredError: 1, nonzero: 2)
+
+    init(_ shape: MaskedValueShape) throws {
+        decoder = try MaskedValueDecoder(
+            style: shape.style, width: shape.width, hiddenWidth: shape.hiddenWidth,
+            explicitZeros: shape.explicitZeros && shape.style.isInnerProduct,
+            batchEmbeddings: shape.batches > 0)
+        (cells, tokens) = (shape.cells, shape.tokens)
+        var random = RandomInputs(seed: UInt64(shape.cells * 31 + shape.width))
+        var generator = SplitMix64(seed: 5)
+        parameters = decoder.layout.initialValues(using: &generator)
+        cellEmbeddings = random.normals(cells * shape.width)
+        geneTable = random.normals(shape.genes * shape.width)
+        genes = random.labels(cells * tokens, classes: shape.genes)
+        targets = random.targets(cells * tokens).map { $0 / 50 }
+        mask =
+            shape.ratio < 1
+            ? random.mask(cells * tokens, ratio: shape.ratio)
+            : [Bool](repeating: true, count: cells * tokens)
+        mask[0] = true
+        embeddings = random.normals(shape.batches * shape.width)
+        if shape.batches > 0 { labels = random.labels(cells, classes: shape.batches) }
+    }
+
+    init(_ golden: Golden) throws {
+        let style = try #require(
+            MaskedValueDecoder.Style(rawValue: String(golden.name.prefix { $0 != ":" })))
+        decoder = try MaskedValueDecoder(
+            style: style, width: golden.int("width"), hiddenWidth: golden.int("hiddenWidth"),
+            explicitZeros: golden.flag("explicitZeros"), batchEmbeddings: golden.flag("usesBatchLabels"))
+        decoder.nonzeroForm = .probabilities
+        (cells, tokens) = (try golden.int("cells"), try golden.int("tokens"))
+        parameters = try decoder.layout.values(of: golden)
+        cellEmbeddings = try golden.floats("cellEmbeddings")
+        geneTable = try golden.floats("geneTable")
+        genes = try golden.int32s("genes")
+        targets = [Float](repeating: 0, count: cells * tokens)
+        mask = [Bool](repeating: true, count: cells * tokens)
+        guard decoder.hasBatchEmbeddings else { return }
+        embeddings = try golden.floats("batchEmbeddings")
+        labels = (0..<Int32(cells)).map { $0 }
+    }
+
+    /// Calls `body` with the inputs as spans.
+    func withInputs<Result>(
+        _ body: (MaskedValueInputs) throws(LossError) -> Result
+    ) throws(LossError) -> Result {
+        let shape = MatrixShape(rows: cells, columns: tokens)
+        guard !embeddings.isEmpty else {
+            return try body(
+                MaskedValueInputs(
+                    shape: shape, cellEmbeddings: cellEmbeddings.span,
+                    genes: GeneEmbeddings(embeddings: geneTable.span, indices: genes.span), mask: mask.span))
+        }
+        return try body(
+            MaskedValueInputs(
+                shape: shape, cellEmbeddings: cellEmbeddings.span,
+                genes: GeneEmbeddings(embeddings: geneTable.span, indices: genes.span), mask: mask.span,
+                batches: BatchEmbeddings(embeddings: embeddings.span, labels: labels.span)))
+    }
+
+    func value() throws(LossError) -> DecoderLosses {
+        try withInputs { (inputs) throws(LossError) in
+            try decoder.value(
+                inputs, targets: targets.span, parameters: parameters.span, workspace: Workspace(workers: 2))
+        }
+    }
+
+    func valueAndGradients(workers: Int) throws(LossError) -> (DecoderLosses, MaskedValueGradientArrays) {
+        var gradients = MaskedValueGradientArrays(self, value: .nan)
+        let losses = try valueAndGradients(workers: workers, into: &gradients)
+        return (losses, gradients)
+    }
+
+    func valueAndGradients(
+        workers: Int, scale: Float = 1, into arrays: inout MaskedValueGradientArrays,
+        update: GradientUpdate = .overwrite
+    ) throws(LossError) -> DecoderLosses {
+        try arrays.withSpans { (gradients) throws(LossError) in
+            try withInputs { (inputs) throws(LossError) in
+                try decoder.valueAndGradient(
+                    inputs, targets: targets.span, parameters: parameters.span, weights: weights,
+                    gradients: &gradients, gradientScale: scale, update: update,
+                    workspace: Workspace(workers: workers))
+            }
+        }
+    }
+
+    func gradients(predictions: [Float], nonzero: [Float]?) throws(LossError) -> MaskedValueGradientArrays {
+        var arrays = MaskedValueGradientArrays(self, value: .nan)
+        try arrays.withSpans { (gradients) throws(LossError) in
+            try withInputs { (inputs) throws(LossError) in
+                try decoder.gradient(
+                    inputs, predictionsGradient: predictions.span, nonzeroGradient: nonzero?.span,
+                    parameters: parameters.span, gradients: &gradients, workspace: Workspace(workers: 2))
+            }
+        }
+        return arrays
+    }
+
+    /// The outputs under their names in a golden.
+    func predictions(workers: Int) throws(LossError) -> [String: [Float]] {
+        var predictions = [Float](repeating: .nan, count: cells * tokens)
+        var nonzero = predictions
+        var span = predictions.mutableSpan
+        var nonzeroSpan: MutableSpan<Float>? = nil
+        if decoder.hasExplicitZeros { nonzeroSpan = nonzero.mutableSpan }
+        try withInputs { (inputs) throws(LossError) in
+            try decoder.predict(
+                inputs, parameters: parameters.span, predictions: &span, nonzero: &nonzeroSpan,
+                workspace: Workspace(workers: workers))
+        }
+        var results = ["predictions": predictions]
+        if decoder.hasExplicitZeros { results["nonzeroProbabilities"] = nonzero }
+        return results
+    }
+}
+
+/// A decoder's gradients as arrays.
+struct MaskedValueGradientArrays {
+    var parameters: [Float]
+    var cellEmbeddings: [Float]
+    var geneTable: [Float]
+    var embeddings: [Float]
+
+    init(_ batch: MaskedValueBatch, value: Float) {
+        parameters = [Float](repeating: value, count: batch.decoder.layout.count)
+        cellEmbeddings = [Float](repeating: value, count: batch.cells * batch.decoder.width)
+        geneTable = [Float](repeating: value, count: batch.geneTable.count)
+        embeddings = [Float](repeating: value, count: batch.embeddings.count)
+    }
+
+    mutating func withSpans<Result>(
+        _ body: (inout MaskedValueGradients) throws(LossError) -> Result
+    ) throws(LossError) -> Result {
+        // Spans of properties of one variable would be overlapping accesses to it.
+        var parameters = self.parameters
+        var cells = cellEmbeddings
+        var genes = geneTable
+        var batches = embeddings
+        defer {
+            self.parameters = parameters
+            (cellEmbeddings, geneTable, embeddings) = (cells, genes, batches)
+        }
+        guard !batches.isEmpty else {
+            var gradients = MaskedValueGradients(
+                parameters: parameters.mutableSpan, cellEmbeddings: cells.mutableSpan,
+                genes: genes.mutableSpan)
+            return try body(&gradients)
+        }
+        var gradients = MaskedValueGradients(
+            parameters: parameters.mutableSpan, cellEmbeddings: cells.mutableSpan, genes: genes.mutableSpan,
+            batchEmbeddings: batches.mutableSpan)
+        return try body(&gradients)
+    }
+
+    /// Every gradient under its name in a golden.
+    func results(_ batch: MaskedValueBatch) -> [String: [Float]] {
+        var results = ["gradient.cellEmbeddings": cellEmbeddings, "gradient.geneTable": geneTable]
+        if batch.decoder.hasBatchEmbeddings { results["gradient.batchEmbeddings"] = embeddings }
+        for parameter in batch.decoder.layout.parameters {
+            results["gradient.\(parameter.name)"] = Array(parameters[parameter.range])
+        }
+        return results
+    }
+}
+
+// MARK: - The oracle
+
+extension MaskedValueBatch {
+    /// The losses and gradients of the oracle, in double precision over all tokens.
+    var truth: DecoderTruth {
+        let width = decoder.width
+        var reference = Reference.MaskedValueDecoder.Parameters<Double>(
+            style: .init(rawValue: decoder.style.rawValue)!, width: width, hiddenWidth: decoder.hiddenWidth,
+            explicitZeros: decoder.hasExplicitZeros, batchLabels: decoder.hasBatchEmbeddings)
+        for (name, array) in reference.stateDict {
+            reference[keyPath: array] = parameters[decoder.layout[name]!.range].map(Double.init)
+        }
+        let perCell: [Double]? =
+            decoder.hasBatchEmbeddings
+            ? labels.flatMap { embeddings[Int($0) * width..<(Int($0) + 1) * width].map(Double.init) } : nil
+        let perToken = genes.flatMap { geneTable[Int($0) * width..<(Int($0) + 1) * width].map(Double.init) }
+        let targets = targets.map(Double.init)
+        let outputs = Reference.MaskedValueDecoder.value(
+            parameters: reference, cellEmbeddings: cellEmbeddings.map(Double.init), batchEmbeddings: perCell,
+            geneEmbeddings: perToken, cells: cells, tokens: tokens)
+        var outputGradients = outputs
+        let squaredError = Reference.MaskedMSE.valueAndGradient(
+            predictions: outputs.predictions, targets: targets, mask: mask,
+            gradientScale: Double(weights.squaredError), gradient: &outputGradients.predictions)
+        var nonzero: Double?
+        if let probabilities = outputs.nonzeroProbabilities {
+            var gradient = probabilities
+            nonzero = Reference.BernoulliNLL.valueAndGradient(
+                probabilities: probabilities, targets: targets, mask: mask,
+                gradientScale: Double(weights.nonzero), gradient: &gradient)
+            outputGradients.nonzeroProbabilities = gradient
+        }
+        let gradients = Reference.MaskedValueDecoder.gradients(
+            outputGradients: outputGradients, parameters: reference,
+            cellEmbeddings: cellEmbeddings.map(Double.init), batchEmbeddings: perCell,
+            geneEmbeddings: perToken, cells: cells, tokens: tokens)
+        var results = gradients.parameters.gradientResults
+        results["gradient.cellEmbeddings"] = gradients.cellEmbeddings
+        results["gradient.geneTable"] = sums(
+            of: gradients.geneEmbeddings, by: genes, count: geneTable.count, width: width)
+        if let perCell = gradients.batchEmbeddings {
+            results["gradient.batchEmbeddings"] = sums(
+                of: perCell, by: labels, count: embeddings.count, width: width)
+        }
+        return DecoderTruth(
+            squaredError: squaredError, nonzero: nonzero,
+            relativeError: Reference.MaskedRelativeError.value(
+                predictions: outputs.predictions, targets: targets, mask: mask),
+            gradients: results)
+    }
+}
+
+/// The sums of the rows that have the same index.
+func sums(of rows: [Double], by indices: [Int32], count: Int, width: Int) -> [Double] {
+    var sums = [Double](repeating: 0, count: count)
+    for (row, index) in indices.enumerated() {
+        for i in 0..<width { sums[Int(index) * width + i] += rows[row * width + i] }
+    }
+    return sums
+}
