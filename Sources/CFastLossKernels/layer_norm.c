@@ -7,15 +7,9 @@
 
 #include "instruction_sets.h"
 
-#define FASTLOSS_LAYER_NORM_EPSILON 1e-5
+#include <math.h>
 
-FASTLOSS_BODY double square_root(double x) {
-#if defined(__clang__) || defined(__GNUC__)
-    return __builtin_sqrt(x);
-#else
-#error "needs a compiler with __builtin_sqrt"
-#endif
-}
+#define FASTLOSS_LAYER_NORM_EPSILON 1e-5
 
 FASTLOSS_BODY float layer_norm(
     const float *x, size_t count, const float *restrict weight, const float *restrict bias,
@@ -25,7 +19,7 @@ FASTLOSS_BODY float layer_norm(
     for (size_t i = 0; i < count; ++i) sum += x[i];
     const double mean = sum / (double)count;
     for (size_t i = 0; i < count; ++i) squares += (x[i] - mean) * (x[i] - mean);
-    const double inverse = 1 / square_root(squares / (double)count + FASTLOSS_LAYER_NORM_EPSILON);
+    const double inverse = 1 / sqrt(squares / (double)count + FASTLOSS_LAYER_NORM_EPSILON);
     for (size_t i = 0; i < count; ++i) {
         const float n = (float)((x[i] - mean) * inverse);
         normalised[i] = n;

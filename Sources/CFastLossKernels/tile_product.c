@@ -71,7 +71,7 @@ FASTLOSS_BODY void micro_product(
             b_row[j] = *(const unaligned_vector *)(b + k * o->b_stride + (size_t)j * LANES);
         _Pragma("clang loop unroll(full)")
         for (int i = 0; i < ROWS; ++i) {
-            const vector element = (vector){0} + a[row_offsets[i] + k * o->a_column_stride];
+            const float element = a[row_offsets[i] + k * o->a_column_stride];
             _Pragma("clang loop unroll(full)")
             for (int j = 0; j < VECTORS; ++j) sums[i][j] += element * b_row[j];
         }
