@@ -82,6 +82,7 @@ if !isFetched {
                 "CMachineCeilings",
                 "COpenBLAS",
                 "FastLoss",
+                "FastLossHeads",
                 "FastLossReference",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
