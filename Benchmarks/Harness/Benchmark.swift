@@ -167,6 +167,8 @@ package struct Rival {
         case sgemm
         /// The parts of an objective, one FastLoss call after the other.
         case parts
+        /// A head in upstream's order: every token, layer by layer, with sgemm.
+        case upstream
     }
 
     package let kind: Kind

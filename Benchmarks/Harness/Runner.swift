@@ -32,6 +32,8 @@ package struct Measurement: Sendable {
     package let ratioToSgemm: Interval?
     /// The time of an objective's parts, one after the other, over that of the whole; nil for other kernels.
     package let ratioToParts: Interval?
+    /// The time of a head in upstream's order over FastLoss's; nil for other kernels.
+    package let ratioToUpstream: Interval?
     /// Ratios to plain streams of as many bytes; nil if a cache holds them or arithmetic is the limit.
     package let ratioToStreams: StreamRatios?
     /// The number of samples of each implementation.
@@ -132,6 +134,7 @@ extension Benchmark {
             ratioToOneWorker: one.map { Interval(of: $0.baseline, over: $0.candidate) },
             ratioToSgemm: prepared.rival?.kind == .sgemm ? rival : nil,
             ratioToParts: prepared.rival?.kind == .parts ? rival : nil,
+            ratioToUpstream: prepared.rival?.kind == .upstream ? rival : nil,
             ratioToStreams: ratioToStreams,
             pairs: own.count,
             maxRelativeError: error,

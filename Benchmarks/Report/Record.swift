@@ -68,6 +68,7 @@ package struct Record: Equatable, Sendable {
         package var oneWorker: Interval?
         package var sgemm: Interval?
         package var parts: Interval?
+        package var upstream: Interval?
     }
 
     package var row: Row
@@ -109,6 +110,8 @@ package struct Record: Equatable, Sendable {
             "time of one sgemm of the full product on as many workers / fastloss time",
         "ratio_to_parts, ratio_to_parts_low, ratio_to_parts_high":
             "time of an objective's terms, one call each / time of the whole in one call",
+        "ratio_to_upstream, ratio_to_upstream_low, ratio_to_upstream_high":
+            "time of a head in upstream's order, every token and layer by layer with sgemm / fastloss time",
         "workspace_bytes": "scratch memory of fastloss, without inputs and outputs",
         "max_rel_error": "largest relative error of fastloss against the reference in double precision",
         "note": "a remark on the row",
@@ -124,7 +127,8 @@ extension Record {
             ofOneWorker: share.ofOneWorker.finite, ofPeak: share.ofPeak?.finite)
         fastloss.ratios = Ratios(
             naive: measurement.ratioToNaive?.finite, oneWorker: measurement.ratioToOneWorker?.finite,
-            sgemm: measurement.ratioToSgemm?.finite, parts: measurement.ratioToParts?.finite)
+            sgemm: measurement.ratioToSgemm?.finite, parts: measurement.ratioToParts?.finite,
+            upstream: measurement.ratioToUpstream?.finite)
         fastloss.workspaceBytes = measurement.workspaceBytes
         fastloss.maxRelativeError = measurement.maxRelativeError.finite
         fastloss.note = measurement.note
@@ -192,6 +196,9 @@ extension Record.Ratios: Codable {
         case parts = "ratio_to_parts"
         case partsLow = "ratio_to_parts_low"
         case partsHigh = "ratio_to_parts_high"
+        case upstream = "ratio_to_upstream"
+        case upstreamLow = "ratio_to_upstream_low"
+        case upstreamHigh = "ratio_to_upstream_high"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -214,6 +221,7 @@ extension Record.Ratios: Codable {
         oneWorker = try interval(.oneWorker, .oneWorkerLow, .oneWorkerHigh)
         sgemm = try interval(.sgemm, .sgemmLow, .sgemmHigh)
         parts = try interval(.parts, .partsLow, .partsHigh)
+        upstream = try interval(.upstream, .upstreamLow, .upstreamHigh)
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -229,6 +237,7 @@ extension Record.Ratios: Codable {
         try encode(oneWorker, .oneWorker, .oneWorkerLow, .oneWorkerHigh)
         try encode(sgemm, .sgemm, .sgemmLow, .sgemmHigh)
         try encode(parts, .parts, .partsLow, .partsHigh)
+        try encode(upstream, .upstream, .upstreamLow, .upstreamHigh)
     }
 }
 

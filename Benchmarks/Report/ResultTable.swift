@@ -62,7 +62,8 @@ extension ReportRow {
         samples, with its 95 % interval. 1 worker: time on one worker / on all. Of ceiling: the row's rate / what all \
         workers reach of what limits it, and for arithmetic also of the multiply-adds in registers. A stream moves as \
         many bytes through memory as the row and is timed in pairs with it. Against: times as fast as one sgemm of the \
-        full similarity matrix on as many workers, or as the objective's terms in one call each. Scratch: memory without \
+        full similarity matrix on as many workers, as the objective's terms in one call each, or as the head in upstream's \
+        order, every token and layer by layer with sgemm. Scratch: memory without \
         inputs and outputs. Error: the largest relative error against the reference in double precision.
         """
 }
@@ -109,6 +110,7 @@ extension Record.Share {
 extension Record.Ratios {
     var rivalText: String? {
         sgemm.map { "\(timesText($0)) sgemm" } ?? parts.map { "\(timesText($0)) parts" }
+            ?? upstream.map { "\(timesText($0)) upstream" }
     }
 }
 

@@ -5,10 +5,14 @@ import FastLoss
 /// Embeddings and labels as spans.
 public typealias BatchEmbeddings = BatchEmbeddingFields<Span<Float>, Span<Int32>>
 
+/// Embeddings and labels as arrays, which may be stored anywhere.
+public typealias BatchEmbeddingArrays = BatchEmbeddingFields<[Float], [Int32]>
+
 /// One embedding for each of K batches, and the batch of each cell.
 ///
 /// scGPT repeats the embedding for every token, B·L·D numbers. Here each is given once: a decoder then
-/// multiplies it once per batch, and not once per token. Its form for spans is ``BatchEmbeddings``.
+/// multiplies it once per batch, and not once per token. Its forms are ``BatchEmbeddings`` and
+/// ``BatchEmbeddingArrays``.
 public struct BatchEmbeddingFields<Floats: ~Escapable, Labels: ~Escapable>: ~Escapable {
     /// K·D values, such as the output of ``BatchLabelEncoder``.
     public var embeddings: Floats
@@ -24,6 +28,8 @@ public struct BatchEmbeddingFields<Floats: ~Escapable, Labels: ~Escapable>: ~Esc
 }
 
 extension BatchEmbeddingFields: Escapable where Floats: Escapable, Labels: Escapable {}
+extension BatchEmbeddingFields: Sendable
+where Floats: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of batch embeddings.
 typealias BatchEmbeddingBuffers = BatchEmbeddingFields<
@@ -34,6 +40,13 @@ extension BatchEmbeddingFields<Span<Float>, Span<Int32>> {
     /// The memory of the spans, under the rule of `Span.memory`.
     var buffers: BatchEmbeddingBuffers {
         BatchEmbeddingBuffers(embeddings: embeddings.memory, labels: labels.memory)
+    }
+}
+
+extension BatchEmbeddingFields<[Float], [Int32]> {
+    /// The memory of the arrays.
+    var buffers: BatchEmbeddingBuffers {
+        BatchEmbeddingBuffers(embeddings: embeddings.span.memory, labels: labels.span.memory)
     }
 }
 

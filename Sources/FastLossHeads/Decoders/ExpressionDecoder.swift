@@ -90,7 +90,10 @@ public typealias ExpressionDecoderInputs = ExpressionDecoderInputFields<
     Span<Float>, Span<Bool>, Span<Int32>
 >
 
-/// What an ``ExpressionDecoder`` reads. Its form for spans is ``ExpressionDecoderInputs``.
+/// What an ``ExpressionDecoder`` reads, as arrays, which may be stored anywhere.
+public typealias ExpressionDecoderArrays = ExpressionDecoderInputFields<[Float], [Bool], [Int32]>
+
+/// What an ``ExpressionDecoder`` reads. Its forms are ``ExpressionDecoderInputs`` and ``ExpressionDecoderArrays``.
 public struct ExpressionDecoderInputFields<
     Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
 >: ~Escapable {
@@ -118,6 +121,8 @@ public struct ExpressionDecoderInputFields<
 
 extension ExpressionDecoderInputFields: Escapable
 where Floats: Escapable, Selections: Escapable, Labels: Escapable {}
+extension ExpressionDecoderInputFields: Sendable
+where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of a decoder's inputs.
 typealias ExpressionDecoderInputBuffers = ExpressionDecoderInputFields<
@@ -134,26 +139,46 @@ extension ExpressionDecoderInputFields<Span<Float>, Span<Bool>, Span<Int32>> {
     }
 }
 
-/// Where the gradients of an ``ExpressionDecoder`` go.
-public struct ExpressionDecoderGradients: ~Copyable, ~Escapable {
+extension ExpressionDecoderInputFields<[Float], [Bool], [Int32]> {
+    /// The memory of the arrays.
+    var buffers: ExpressionDecoderInputBuffers {
+        var buffers = ExpressionDecoderInputBuffers(shape: shape, states: states.span.memory)
+        if let mask { buffers.mask = mask.span.memory }
+        if let batches { buffers.batches = batches.buffers }
+        return buffers
+    }
+}
+
+/// Where the gradients of an ``ExpressionDecoder`` go, as spans of different variables.
+public typealias ExpressionDecoderGradients = ExpressionDecoderGradientFields<MutableSpan<Float>>
+
+/// Where the gradients of an ``ExpressionDecoder`` go, as arrays, which may be stored anywhere.
+public typealias ExpressionDecoderGradientArrays = ExpressionDecoderGradientFields<[Float]>
+
+/// Where the gradients of an ``ExpressionDecoder`` go. Its forms are ``ExpressionDecoderGradients`` and ``ExpressionDecoderGradientArrays``.
+public struct ExpressionDecoderGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
-    public var parameters: MutableSpan<Float>
+    public var parameters: Buffer
     /// B·L·D elements, 0 outside the mask; nil if the gradient of the states is not wanted.
-    public var states: MutableSpan<Float>?
+    public var states: Optional<Buffer>
     /// K·D elements, of each batch's embedding; nil if they are not wanted.
-    public var batchEmbeddings: MutableSpan<Float>?
+    public var batchEmbeddings: Optional<Buffer>
 
     /// The buffers of the gradients that are wanted.
     @_lifetime(copy parameters, copy states, copy batchEmbeddings)
     public init(
-        parameters: consuming MutableSpan<Float>, states: consuming MutableSpan<Float>? = nil,
-        batchEmbeddings: consuming MutableSpan<Float>? = nil
+        parameters: consuming Buffer, states: consuming Buffer? = nil,
+        batchEmbeddings: consuming Buffer? = nil
     ) {
         self.parameters = parameters
         self.states = states
         self.batchEmbeddings = batchEmbeddings
     }
 }
+
+extension ExpressionDecoderGradientFields: Copyable where Buffer: Copyable & ~Escapable {}
+extension ExpressionDecoderGradientFields: Escapable where Buffer: Escapable & ~Copyable {}
+extension ExpressionDecoderGradientFields: Sendable where Buffer: Sendable & ~Copyable & ~Escapable {}
 
 extension ExpressionDecoder {
     /// The losses over the masked tokens.
@@ -197,11 +222,9 @@ extension ExpressionDecoder {
         weights: DecoderWeights = DecoderWeights(), gradients: inout ExpressionDecoderGradients,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
-        var layout = workspace.layout
-        let plan = try ExpressionDecoderPlan(
-            self, inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, in: &layout)
-        return try workspace.run(plan, layout)
+        try run(
+            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs.
@@ -227,14 +250,12 @@ extension ExpressionDecoder {
         gradients: inout ExpressionDecoderGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
-        var layout = workspace.layout
         var nonzero: UnsafeBufferPointer<Float>?
         if let nonzeroGradient { nonzero = nonzeroGradient.memory }
-        let plan = try ExpressionDecoderPlan(
-            self, inputs.buffers, parameters: parameters.memory,
+        _ = try run(
+            inputs.buffers, parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, in: &layout)
-        _ = try workspace.run(plan, layout)
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
@@ -250,12 +271,66 @@ extension ExpressionDecoder {
         _ inputs: ExpressionDecoderInputs, parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
     ) throws(LossError) {
-        var layout = workspace.layout
         let outputs = DecoderOutputs(
             predictions: predictions.memory, nonzero: nonzero == nil ? nil : nonzero!.memory)
+        _ = try run(
+            inputs.buffers, parameters: parameters.memory, loss: nil, outputs: outputs, workspace: workspace)
+    }
+
+    private func run(
+        _ inputs: ExpressionDecoderInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
+        gradients: ExpressionDecoderBuffers? = nil, gradientScale: Float = 1,
+        outputs: DecoderOutputs? = nil, workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        var layout = workspace.layout
         let plan = try ExpressionDecoderPlan(
-            self, inputs.buffers, parameters: parameters.memory, loss: nil, outputs: outputs, in: &layout)
-        _ = try workspace.run(plan, layout)
+            self, inputs, parameters: parameters, loss: loss, gradients: gradients,
+            gradientScale: gradientScale, outputs: outputs, in: &layout)
+        return try workspace.run(plan, layout)
+    }
+}
+
+// MARK: - From arrays
+
+extension ExpressionDecoder {
+    /// ``value(_:targets:parameters:workspace:)`` from arrays.
+    public func value(
+        _ inputs: ExpressionDecoderArrays, targets: [Float], parameters: [Float], workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs.buffers, parameters: parameters.span.memory,
+            loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
+    }
+
+    /// ``valueAndGradient(_:targets:parameters:weights:gradients:gradientScale:update:workspace:)`` from and
+    /// into arrays.
+    public func valueAndGradient(
+        _ inputs: ExpressionDecoderArrays, targets: [Float], parameters: [Float],
+        weights: DecoderWeights = DecoderWeights(), gradients: inout ExpressionDecoderGradientArrays,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+    }
+
+    /// ``predict(_:parameters:predictions:nonzero:workspace:)`` from and into arrays.
+    public func predict(
+        _ inputs: ExpressionDecoderArrays, parameters: [Float], predictions: inout [Float],
+        nonzero: inout [Float]?,
+        workspace: Workspace
+    ) throws(LossError) {
+        var predictionsSpan = predictions.mutableSpan
+        let predictionsMemory = predictionsSpan.memory
+        var nonzeroMemory: UnsafeMutableBufferPointer<Float>?
+        if nonzero != nil {
+            var span = nonzero!.mutableSpan
+            nonzeroMemory = span.memory
+        }
+        _ = try run(
+            inputs.buffers, parameters: parameters.span.memory, loss: nil,
+            outputs: DecoderOutputs(predictions: predictionsMemory, nonzero: nonzeroMemory),
+            workspace: workspace)
     }
 }
 
@@ -267,12 +342,37 @@ struct ExpressionDecoderBuffers {
     let update: GradientUpdate
 }
 
-extension ExpressionDecoderGradients {
-    /// The memory of the spans, under the rule of `Span.memory`.
+extension ExpressionDecoderGradientFields where Buffer: ~Copyable & ~Escapable {
+    /// The memory of every buffer that is given, under the rule of `Span.memory`.
+    @_lifetime(self: copy self)
+    private mutating func buffers(
+        update: GradientUpdate, _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
+    ) -> ExpressionDecoderBuffers {
+        @_lifetime(buffer: copy buffer)
+        func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
+            buffer == nil ? nil : memory(&buffer!)
+        }
+        return ExpressionDecoderBuffers(
+            parameters: memory(&parameters), states: memoryIfGiven(&states),
+            batchEmbeddings: memoryIfGiven(&batchEmbeddings),
+            update: update)
+    }
+}
+
+extension ExpressionDecoderGradientFields<MutableSpan<Float>> {
+    /// The memory of the spans.
     @_lifetime(self: copy self)
     mutating func buffers(update: GradientUpdate) -> ExpressionDecoderBuffers {
-        ExpressionDecoderBuffers(
-            parameters: parameters.memory, states: states == nil ? nil : states!.memory,
-            batchEmbeddings: batchEmbeddings == nil ? nil : batchEmbeddings!.memory, update: update)
+        buffers(update: update) { $0.memory }
+    }
+}
+
+extension ExpressionDecoderGradientFields<[Float]> {
+    /// The memory of the arrays, each the only owner of its elements from now on.
+    mutating func buffers(update: GradientUpdate) -> ExpressionDecoderBuffers {
+        buffers(update: update) {
+            var span = $0.mutableSpan
+            return span.memory
+        }
     }
 }

@@ -5,12 +5,15 @@ import FastLoss
 /// Embeddings and indices as spans.
 public typealias GeneEmbeddings = GeneEmbeddingFields<Span<Float>, Span<Int32>>
 
+/// Embeddings and indices as arrays, which may be stored anywhere.
+public typealias GeneEmbeddingArrays = GeneEmbeddingFields<[Float], [Int32]>
+
 /// One embedding for each of G genes, and the gene of each token.
 ///
 /// scGPT gives every token its own copy of its gene's embedding, B·L·D numbers, and computes its query from
 /// that. Here each gene is given once, so its query is computed once, however many cells have it. The
 /// gradient, too, is that of each gene: the sum over its tokens, which is what the gene's embedding receives.
-/// Its form for spans is ``GeneEmbeddings``.
+/// Its forms are ``GeneEmbeddings`` and ``GeneEmbeddingArrays``.
 public struct GeneEmbeddingFields<Floats: ~Escapable, Indices: ~Escapable>: ~Escapable {
     /// G·D values.
     public var embeddings: Floats
@@ -26,6 +29,8 @@ public struct GeneEmbeddingFields<Floats: ~Escapable, Indices: ~Escapable>: ~Esc
 }
 
 extension GeneEmbeddingFields: Escapable where Floats: Escapable, Indices: Escapable {}
+extension GeneEmbeddingFields: Sendable
+where Floats: Sendable & ~Escapable, Indices: Sendable & ~Escapable {}
 
 /// The memory of gene embeddings.
 typealias GeneEmbeddingBuffers = GeneEmbeddingFields<UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>>
@@ -34,6 +39,13 @@ extension GeneEmbeddingFields<Span<Float>, Span<Int32>> {
     /// The memory of the spans, under the rule of `Span.memory`.
     var buffers: GeneEmbeddingBuffers {
         GeneEmbeddingBuffers(embeddings: embeddings.memory, indices: indices.memory)
+    }
+}
+
+extension GeneEmbeddingFields<[Float], [Int32]> {
+    /// The memory of the arrays.
+    var buffers: GeneEmbeddingBuffers {
+        GeneEmbeddingBuffers(embeddings: embeddings.span.memory, indices: indices.span.memory)
     }
 }
 

@@ -127,7 +127,10 @@ struct HiddenPlace: Equatable, Sendable {
 /// What a ``MaskedValueDecoder`` reads, as spans.
 public typealias MaskedValueInputs = MaskedValueInputFields<Span<Float>, Span<Bool>, Span<Int32>>
 
-/// What a ``MaskedValueDecoder`` reads. Its form for spans is ``MaskedValueInputs``.
+/// What a ``MaskedValueDecoder`` reads, as arrays, which may be stored anywhere.
+public typealias MaskedValueArrays = MaskedValueInputFields<[Float], [Bool], [Int32]>
+
+/// What a ``MaskedValueDecoder`` reads. Its forms are ``MaskedValueInputs`` and ``MaskedValueArrays``.
 public struct MaskedValueInputFields<
     Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
 >: ~Escapable {
@@ -159,6 +162,8 @@ public struct MaskedValueInputFields<
 
 extension MaskedValueInputFields: Escapable
 where Floats: Escapable, Selections: Escapable, Labels: Escapable {}
+extension MaskedValueInputFields: Sendable
+where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of a decoder's inputs.
 typealias MaskedValueInputBuffers = MaskedValueInputFields<
@@ -176,22 +181,39 @@ extension MaskedValueInputFields<Span<Float>, Span<Bool>, Span<Int32>> {
     }
 }
 
-/// Where the gradients of a ``MaskedValueDecoder`` go.
-public struct MaskedValueGradients: ~Copyable, ~Escapable {
+extension MaskedValueInputFields<[Float], [Bool], [Int32]> {
+    /// The memory of the arrays.
+    var buffers: MaskedValueInputBuffers {
+        var buffers = MaskedValueInputBuffers(
+            shape: shape, cellEmbeddings: cellEmbeddings.span.memory, genes: genes.buffers)
+        if let mask { buffers.mask = mask.span.memory }
+        if let batches { buffers.batches = batches.buffers }
+        return buffers
+    }
+}
+
+/// Where the gradients of a ``MaskedValueDecoder`` go, as spans of different variables.
+public typealias MaskedValueGradients = MaskedValueGradientFields<MutableSpan<Float>>
+
+/// Where the gradients of a ``MaskedValueDecoder`` go, as arrays, which may be stored anywhere.
+public typealias MaskedValueGradientArrays = MaskedValueGradientFields<[Float]>
+
+/// Where the gradients of a ``MaskedValueDecoder`` go. Its forms are ``MaskedValueGradients`` and ``MaskedValueGradientArrays``.
+public struct MaskedValueGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
-    public var parameters: MutableSpan<Float>
+    public var parameters: Buffer
     /// B·D elements; nil if they are not wanted.
-    public var cellEmbeddings: MutableSpan<Float>?
+    public var cellEmbeddings: Optional<Buffer>
     /// G·D elements, 0 for a decoder of the style `innerProductDetached`; nil if they are not wanted.
-    public var genes: MutableSpan<Float>?
+    public var genes: Optional<Buffer>
     /// K·D elements; nil if they are not wanted.
-    public var batchEmbeddings: MutableSpan<Float>?
+    public var batchEmbeddings: Optional<Buffer>
 
     /// The buffers of the gradients that are wanted.
     @_lifetime(copy parameters, copy cellEmbeddings, copy genes, copy batchEmbeddings)
     public init(
-        parameters: consuming MutableSpan<Float>, cellEmbeddings: consuming MutableSpan<Float>? = nil,
-        genes: consuming MutableSpan<Float>? = nil, batchEmbeddings: consuming MutableSpan<Float>? = nil
+        parameters: consuming Buffer, cellEmbeddings: consuming Buffer? = nil, genes: consuming Buffer? = nil,
+        batchEmbeddings: consuming Buffer? = nil
     ) {
         self.parameters = parameters
         self.cellEmbeddings = cellEmbeddings
@@ -199,6 +221,10 @@ public struct MaskedValueGradients: ~Copyable, ~Escapable {
         self.batchEmbeddings = batchEmbeddings
     }
 }
+
+extension MaskedValueGradientFields: Copyable where Buffer: Copyable & ~Escapable {}
+extension MaskedValueGradientFields: Escapable where Buffer: Escapable & ~Copyable {}
+extension MaskedValueGradientFields: Sendable where Buffer: Sendable & ~Copyable & ~Escapable {}
 
 extension MaskedValueDecoder {
     /// The losses over the masked tokens.
@@ -215,7 +241,7 @@ extension MaskedValueDecoder {
         workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs, parameters: parameters, loss: .targets(targets.memory, DecoderWeights()),
+            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, DecoderWeights()),
             workspace: workspace)
     }
 
@@ -240,7 +266,7 @@ extension MaskedValueDecoder {
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs, parameters: parameters, loss: .targets(targets.memory, weights),
+            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
             gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
@@ -267,7 +293,7 @@ extension MaskedValueDecoder {
         var nonzero: UnsafeBufferPointer<Float>?
         if let nonzeroGradient { nonzero = nonzeroGradient.memory }
         _ = try run(
-            inputs, parameters: parameters,
+            inputs.buffers, parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
             gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
@@ -287,16 +313,17 @@ extension MaskedValueDecoder {
     ) throws(LossError) {
         let outputs = DecoderOutputs(
             predictions: predictions.memory, nonzero: nonzero == nil ? nil : nonzero!.memory)
-        _ = try run(inputs, parameters: parameters, loss: nil, outputs: outputs, workspace: workspace)
+        _ = try run(
+            inputs.buffers, parameters: parameters.memory, loss: nil, outputs: outputs, workspace: workspace)
     }
 
     private func run(
-        _ inputs: MaskedValueInputs, parameters: Span<Float>, loss: DecoderLoss?,
+        _ inputs: MaskedValueInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
         gradients: MaskedValueBuffers? = nil, gradientScale: Float = 1, outputs: DecoderOutputs? = nil,
         workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         let arguments = try MaskedValueArguments(
-            self, inputs.buffers, parameters: parameters.memory, loss: loss, gradients: gradients,
+            self, inputs, parameters: parameters, loss: loss, gradients: gradients,
             gradientScale: gradientScale, outputs: outputs)
         var layout = workspace.layout
         guard style.isInnerProduct else {
@@ -305,6 +332,49 @@ extension MaskedValueDecoder {
         }
         let plan = try InnerProductPlan(self, arguments, in: &layout)
         return try workspace.run(plan, layout)
+    }
+}
+
+// MARK: - From arrays
+
+extension MaskedValueDecoder {
+    /// ``value(_:targets:parameters:workspace:)`` from arrays.
+    public func value(
+        _ inputs: MaskedValueArrays, targets: [Float], parameters: [Float], workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs.buffers, parameters: parameters.span.memory,
+            loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
+    }
+
+    /// ``valueAndGradient(_:targets:parameters:weights:gradients:gradientScale:update:workspace:)`` from and
+    /// into arrays.
+    public func valueAndGradient(
+        _ inputs: MaskedValueArrays, targets: [Float], parameters: [Float],
+        weights: DecoderWeights = DecoderWeights(), gradients: inout MaskedValueGradientArrays,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) -> DecoderLosses {
+        try run(
+            inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+    }
+
+    /// ``predict(_:parameters:predictions:nonzero:workspace:)`` from and into arrays.
+    public func predict(
+        _ inputs: MaskedValueArrays, parameters: [Float], predictions: inout [Float], nonzero: inout [Float]?,
+        workspace: Workspace
+    ) throws(LossError) {
+        var predictionsSpan = predictions.mutableSpan
+        let predictionsMemory = predictionsSpan.memory
+        var nonzeroMemory: UnsafeMutableBufferPointer<Float>?
+        if nonzero != nil {
+            var span = nonzero!.mutableSpan
+            nonzeroMemory = span.memory
+        }
+        _ = try run(
+            inputs.buffers, parameters: parameters.span.memory, loss: nil,
+            outputs: DecoderOutputs(predictions: predictionsMemory, nonzero: nonzeroMemory),
+            workspace: workspace)
     }
 }
 
@@ -326,14 +396,38 @@ struct MaskedValueBuffers {
     }
 }
 
-extension MaskedValueGradients {
-    /// The memory of the spans, under the rule of `Span.memory`.
+extension MaskedValueGradientFields where Buffer: ~Copyable & ~Escapable {
+    /// The memory of every buffer that is given, under the rule of `Span.memory`.
+    @_lifetime(self: copy self)
+    private mutating func buffers(
+        update: GradientUpdate, _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
+    ) -> MaskedValueBuffers {
+        @_lifetime(buffer: copy buffer)
+        func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
+            buffer == nil ? nil : memory(&buffer!)
+        }
+        return MaskedValueBuffers(
+            parameters: memory(&parameters), cellEmbeddings: memoryIfGiven(&cellEmbeddings),
+            genes: memoryIfGiven(&genes),
+            batchEmbeddings: memoryIfGiven(&batchEmbeddings),
+            update: update)
+    }
+}
+
+extension MaskedValueGradientFields<MutableSpan<Float>> {
+    /// The memory of the spans.
     @_lifetime(self: copy self)
     mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
-        MaskedValueBuffers(
-            parameters: parameters.memory,
-            cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory,
-            genes: genes == nil ? nil : genes!.memory,
-            batchEmbeddings: batchEmbeddings == nil ? nil : batchEmbeddings!.memory, update: update)
+        buffers(update: update) { $0.memory }
+    }
+}
+
+extension MaskedValueGradientFields<[Float]> {
+    /// The memory of the arrays, each the only owner of its elements from now on.
+    mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
+        buffers(update: update) {
+            var span = $0.mutableSpan
+            return span.memory
+        }
     }
 }

@@ -27,6 +27,7 @@ import Testing
             "max_rel_error", "note", "share_of_peak", "ratio_to_one_worker", "ratio_to_one_worker_low",
             "ratio_to_one_worker_high", "ratio_to_sgemm", "ratio_to_sgemm_low", "ratio_to_sgemm_high",
             "ratio_to_parts", "ratio_to_parts_low", "ratio_to_parts_high",
+            "ratio_to_upstream", "ratio_to_upstream_low", "ratio_to_upstream_high",
         ]
         for record in records { #expect(fields.isSuperset(of: record.keys)) }
         #expect(records[0]["ratio_to_naive"] as? Double == 3)

@@ -57,18 +57,18 @@ import Testing
         #expect(measurement.ratioToSgemm == nil && measurement.ratioToParts == nil)
     }
 
-    @Test(arguments: [Rival.Kind.sgemm, .parts])
+    @Test(arguments: [Rival.Kind.sgemm, .parts, .upstream])
     func `a rival has a ratio of its own`(kind: Rival.Kind) throws {
         let clock = ManualClock()
         let measurement = try sampleBenchmark(rival: kind, clock: clock).run(
             in: .test, plan: .test, clock: clock, stage: { _ in })
         // It takes 4 ms.
-        let (ratio, other) =
-            kind == .sgemm
-            ? (measurement.ratioToSgemm, measurement.ratioToParts)
-            : (measurement.ratioToParts, measurement.ratioToSgemm)
-        #expect(abs(try #require(ratio).median - 2) < 1e-9)
-        #expect(other == nil)
+        let ratios: [Rival.Kind: Interval?] = [
+            .sgemm: measurement.ratioToSgemm, .parts: measurement.ratioToParts,
+            .upstream: measurement.ratioToUpstream,
+        ]
+        #expect(abs(try #require(ratios[kind] ?? nil).median - 2) < 1e-9)
+        #expect(ratios.allSatisfy { $0.key == kind || $0.value == nil })
     }
 
     @Test func `with one worker there is no other to compare with`() throws {

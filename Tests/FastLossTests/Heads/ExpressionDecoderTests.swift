@@ -59,9 +59,34 @@ import Testing
         for workers in [2, 3, 8] {
             let (otherLosses, others) = try batch.valueAndGradients(workers: workers)
             #expect(otherLosses == losses)
-            expectSameBits(others.parameters, gradients.parameters, "parameters, \(workers) workers")
-            expectSameBits(others.states, gradients.states, "states, \(workers) workers")
-            expectSameBits(others.embeddings, gradients.embeddings, "embeddings, \(workers) workers")
+            expectSameBits(others.all, gradients.all, "\(workers) workers")
+        }
+    }
+
+    /// Arrays give bitwise what spans give.
+    @Test func arraysAreTheSameAsSpans() throws {
+        for batches in [0, 2] {
+            let batch = try DecoderBatch(DecoderShape(cells: 3, tokens: 20, width: 9, batches: batches))
+            let workspace = Workspace(workers: 2)
+            let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+            var arrays = ExpressionDecoderGradientArrays(batch, value: .nan)
+            let others = try batch.decoder.valueAndGradient(
+                batch.arrays, targets: batch.targets, parameters: batch.parameters, weights: batch.weights,
+                gradients: &arrays, workspace: workspace)
+            #expect(others == losses)
+            expectSameBits(arrays.all, gradients.all)
+            #expect(
+                try batch.decoder.value(
+                    batch.arrays, targets: batch.targets, parameters: batch.parameters, workspace: workspace)
+                    == losses)
+            var predictions = [Float](repeating: .nan, count: batch.cells * batch.tokens)
+            var nonzero: [Float]? = predictions
+            try batch.decoder.predict(
+                batch.arrays, parameters: batch.parameters, predictions: &predictions, nonzero: &nonzero,
+                workspace: workspace)
+            let spans = try batch.predictions(workers: 2)
+            expectSameBits(predictions, try #require(spans["predictions"]))
+            expectSameBits(try #require(nonzero), try #require(spans["nonzeroProbabilities"]))
         }
     }
 
@@ -76,12 +101,11 @@ import Testing
         let (losses, gradients) = try batch.valueAndGradients(workers: 2)
         let (others, otherGradients) = try poisoned.valueAndGradients(workers: 2)
         #expect(losses == others)
-        expectSameBits(otherGradients.parameters, gradients.parameters, "parameters")
-        expectSameBits(otherGradients.states, gradients.states, "states")
-        expectSameBits(otherGradients.embeddings, gradients.embeddings, "embeddings")
+        expectSameBits(otherGradients.all, gradients.all)
+        let states = try #require(gradients.states)
         for row in batch.mask.indices where !batch.mask[row] {
             for i in 0..<batch.decoder.width {
-                #expect(gradients.states[row * batch.decoder.width + i] == 0)
+                #expect(states[row * batch.decoder.width + i] == 0)
             }
         }
     }
@@ -90,13 +114,14 @@ import Testing
     @Test func accumulationAddsToTheBuffers() throws {
         let batch = try DecoderBatch(DecoderShape(cells: 5, tokens: 41, width: 31, batches: 2))
         let (_, single) = try batch.valueAndGradients(workers: 2)
-        var sum = DecoderGradientArrays(batch, value: 1)
+        var sum = ExpressionDecoderGradientArrays(batch, value: 1)
         _ = try batch.valueAndGradients(workers: 2, scale: 0.5, into: &sum, update: .accumulate)
         func expected(_ gradient: [Float]) -> [Double] { gradient.map { 1 + 0.5 * Double($0) } }
-        let tolerance = Tolerances.headNormwise
-        expectNormwise(actual: sum.parameters, oracle: expected(single.parameters), tolerance: tolerance)
-        expectNormwise(actual: sum.states, oracle: expected(single.states), tolerance: tolerance)
-        expectNormwise(actual: sum.embeddings, oracle: expected(single.embeddings), tolerance: tolerance)
+        for (name, gradient) in single.results(batch.decoder) {
+            expectNormwise(
+                actual: try #require(sum.results(batch.decoder)[name]), oracle: expected(gradient),
+                tolerance: Tolerances.headNormwise, name)
+        }
     }
 
     /// An empty mask is an error, or one of the two values.
@@ -112,7 +137,7 @@ import Testing
             let (losses, gradients) = try batch.valueAndGradients(workers: 1)
             expectClose(losses.squaredError, Double(expected), Tolerances.headValue)
             #expect(losses.selectedCount == 0)
-            let all = gradients.parameters + gradients.states + gradients.embeddings
+            let all = gradients.all
             expectClose(all, all.map { _ in expected }, Tolerances.headValue)
         }
     }
@@ -124,11 +149,11 @@ import Testing
             var changed = batch
             change(&changed)
             let subject = changed
-            var gradients = DecoderGradientArrays(batch, value: 7)
+            var gradients = ExpressionDecoderGradientArrays(batch, value: 7)
             expectError(message) { () throws(LossError) in
                 _ = try subject.valueAndGradients(workers: 1, into: &gradients)
             }
-            #expect((gradients.parameters + gradients.states + gradients.embeddings).allSatisfy { $0 == 7 })
+            #expect(gradients.all.allSatisfy { $0 == 7 })
         }
         expectMessage("states has 39 elements, but the other arguments ask for 40") { $0.states.removeLast() }
         expectMessage("targets has 9 elements, but the other arguments ask for 10") {
@@ -212,6 +237,14 @@ struct DecoderBatch: Sendable {
         if shape.batches > 0 { labels = random.labels(cells, classes: shape.batches) }
     }
 
+    /// The inputs as arrays.
+    var arrays: ExpressionDecoderArrays {
+        ExpressionDecoderArrays(
+            shape: TokenShape(cells: cells, tokens: tokens, width: decoder.width), states: states, mask: mask,
+            batches: embeddings.isEmpty
+                ? nil : BatchEmbeddingArrays(embeddings: embeddings, labels: labels))
+    }
+
     /// Calls `body` with the inputs as spans.
     func withInputs<Result>(
         _ body: (ExpressionDecoderInputs) throws(LossError) -> Result
@@ -233,17 +266,18 @@ struct DecoderBatch: Sendable {
         }
     }
 
-    func valueAndGradients(workers: Int) throws(LossError) -> (DecoderLosses, DecoderGradientArrays) {
-        var gradients = DecoderGradientArrays(self, value: .nan)
+    func valueAndGradients(workers: Int) throws(LossError) -> (DecoderLosses, ExpressionDecoderGradientArrays)
+    {
+        var gradients = ExpressionDecoderGradientArrays(self, value: .nan)
         let losses = try valueAndGradients(workers: workers, into: &gradients)
         return (losses, gradients)
     }
 
     func valueAndGradients(
-        workers: Int, scale: Float = 1, into arrays: inout DecoderGradientArrays,
+        workers: Int, scale: Float = 1, into arrays: inout ExpressionDecoderGradientArrays,
         update: GradientUpdate = .overwrite
     ) throws(LossError) -> DecoderLosses {
-        try arrays.withSpans(hasEmbeddings: !embeddings.isEmpty) { (gradients) throws(LossError) in
+        try arrays.withSpans { (gradients) throws(LossError) in
             try withInputs { (inputs) throws(LossError) in
                 try decoder.valueAndGradient(
                     inputs, targets: targets.span, parameters: parameters.span, weights: weights,
@@ -253,9 +287,11 @@ struct DecoderBatch: Sendable {
         }
     }
 
-    func gradients(predictions: [Float], nonzero: [Float]?) throws(LossError) -> DecoderGradientArrays {
-        var arrays = DecoderGradientArrays(self, value: .nan)
-        try arrays.withSpans(hasEmbeddings: !embeddings.isEmpty) { (gradients) throws(LossError) in
+    func gradients(
+        predictions: [Float], nonzero: [Float]?
+    ) throws(LossError) -> ExpressionDecoderGradientArrays {
+        var arrays = ExpressionDecoderGradientArrays(self, value: .nan)
+        try arrays.withSpans { (gradients) throws(LossError) in
             try withInputs { (inputs) throws(LossError) in
                 try decoder.gradient(
                     inputs, predictionsGradient: predictions.span, nonzeroGradient: nonzero?.span,
@@ -283,44 +319,46 @@ struct DecoderBatch: Sendable {
     }
 }
 
-/// A decoder's gradients as arrays.
-struct DecoderGradientArrays {
-    var parameters: [Float]
-    var states: [Float]
-    var embeddings: [Float]
-
+extension ExpressionDecoderGradientArrays {
+    /// Gradients of a batch's inputs, with this value everywhere.
     init(_ batch: DecoderBatch, value: Float) {
-        parameters = [Float](repeating: value, count: batch.decoder.layout.count)
-        states = [Float](repeating: value, count: batch.cells * batch.tokens * batch.decoder.width)
-        embeddings = [Float](repeating: value, count: batch.embeddings.count)
+        func array(_ count: Int) -> [Float] { [Float](repeating: value, count: count) }
+        self.init(
+            parameters: array(batch.decoder.layout.count),
+            states: array(batch.cells * batch.tokens * batch.decoder.width),
+            batchEmbeddings: batch.embeddings.isEmpty ? nil : array(batch.embeddings.count))
     }
 
+    /// All gradients, one after the other.
+    var all: [Float] { parameters + (states ?? []) + (batchEmbeddings ?? []) }
+
+    /// Calls `body` with the same memory as spans.
     mutating func withSpans<Result>(
-        hasEmbeddings: Bool, _ body: (inout ExpressionDecoderGradients) throws(LossError) -> Result
+        _ body: (inout ExpressionDecoderGradients) throws(LossError) -> Result
     ) throws(LossError) -> Result {
-        var parameters = self.parameters
-        var states = self.states
-        var embeddings = self.embeddings
+        // Spans of properties of one variable would be overlapping accesses to it.
+        var (parameters, states) = (self.parameters, self.states ?? [])
+        var batches = batchEmbeddings ?? []
+        let hasBatches = batchEmbeddings != nil
         defer {
-            self.parameters = parameters
-            self.states = states
-            self.embeddings = embeddings
+            self = ExpressionDecoderGradientArrays(
+                parameters: parameters, states: states, batchEmbeddings: hasBatches ? batches : nil)
         }
-        guard hasEmbeddings else {
+        guard hasBatches else {
             var gradients = ExpressionDecoderGradients(
                 parameters: parameters.mutableSpan, states: states.mutableSpan)
             return try body(&gradients)
         }
         var gradients = ExpressionDecoderGradients(
             parameters: parameters.mutableSpan, states: states.mutableSpan,
-            batchEmbeddings: embeddings.mutableSpan)
+            batchEmbeddings: batches.mutableSpan)
         return try body(&gradients)
     }
 
     /// Every gradient under its name in a golden.
     func results(_ decoder: ExpressionDecoder) -> [String: [Float]] {
-        var results = ["gradient.states": states]
-        if decoder.hasBatchEmbeddings { results["gradient.batchEmbeddings"] = embeddings }
+        var results = ["gradient.states": states ?? []]
+        results["gradient.batchEmbeddings"] = batchEmbeddings
         for parameter in decoder.layout.parameters {
             results["gradient.\(parameter.name)"] = Array(parameters[parameter.range])
         }

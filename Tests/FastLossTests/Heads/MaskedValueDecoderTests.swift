@@ -60,6 +60,37 @@ import Testing
         }
     }
 
+    /// Arrays give bitwise what spans give.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func arraysAreTheSameAsSpans(_ style: MaskedValueDecoder.Style) throws {
+        let batch = try MaskedValueBatch(
+            MaskedValueShape(
+                cells: 3, tokens: 20, width: 9, genes: 30, style: style, batches: style.isInnerProduct ? 2 : 0
+            ))
+        let workspace = Workspace(workers: 2)
+        let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+        var arrays = MaskedValueGradientArrays(batch, value: .nan)
+        let others = try batch.decoder.valueAndGradient(
+            batch.arrays, targets: batch.targets, parameters: batch.parameters, weights: batch.weights,
+            gradients: &arrays, workspace: workspace)
+        #expect(others == losses)
+        for (name, expected) in gradients.results(batch) {
+            expectSameBits(try #require(arrays.results(batch)[name]), expected, name)
+        }
+        #expect(
+            try batch.decoder.value(
+                batch.arrays, targets: batch.targets, parameters: batch.parameters, workspace: workspace)
+                == losses)
+        var predictions = [Float](repeating: .nan, count: batch.cells * batch.tokens)
+        var nonzero: [Float]? = batch.decoder.hasExplicitZeros ? predictions : nil
+        try batch.decoder.predict(
+            batch.arrays, parameters: batch.parameters, predictions: &predictions, nonzero: &nonzero,
+            workspace: workspace)
+        let spans = try batch.predictions(workers: 2)
+        expectSameBits(predictions, try #require(spans["predictions"]))
+        if let nonzero { expectSameBits(nonzero, try #require(spans["nonzeroProbabilities"])) }
+    }
+
     /// One list of genes for all cells gives the same as the list repeated for each.
     @Test func oneListOfGenesStandsForAllCells() throws {
         var batch = try MaskedValueBatch(MaskedValueShape(cells: 3, tokens: 20, width: 16, genes: 20))
@@ -249,6 +280,15 @@ struct MaskedValueBatch: Sendable {
         labels = (0..<Int32(cells)).map { $0 }
     }
 
+    /// The inputs as arrays.
+    var arrays: MaskedValueArrays {
+        MaskedValueArrays(
+            shape: MatrixShape(rows: cells, columns: tokens), cellEmbeddings: cellEmbeddings,
+            genes: GeneEmbeddingArrays(embeddings: geneTable, indices: genes), mask: mask,
+            batches: embeddings.isEmpty
+                ? nil : BatchEmbeddingArrays(embeddings: embeddings, labels: labels))
+    }
+
     /// Calls `body` with the inputs as spans.
     func withInputs<Result>(
         _ body: (MaskedValueInputs) throws(LossError) -> Result
@@ -324,33 +364,30 @@ struct MaskedValueBatch: Sendable {
     }
 }
 
-/// A decoder's gradients as arrays.
-struct MaskedValueGradientArrays {
-    var parameters: [Float]
-    var cellEmbeddings: [Float]
-    var geneTable: [Float]
-    var embeddings: [Float]
-
+extension MaskedValueGradientArrays {
+    /// Gradients of a batch's inputs, with this value everywhere.
     init(_ batch: MaskedValueBatch, value: Float) {
-        parameters = [Float](repeating: value, count: batch.decoder.layout.count)
-        cellEmbeddings = [Float](repeating: value, count: batch.cells * batch.decoder.width)
-        geneTable = [Float](repeating: value, count: batch.geneTable.count)
-        embeddings = [Float](repeating: value, count: batch.embeddings.count)
+        func array(_ count: Int) -> [Float] { [Float](repeating: value, count: count) }
+        self.init(
+            parameters: array(batch.decoder.layout.count),
+            cellEmbeddings: array(batch.cells * batch.decoder.width), genes: array(batch.geneTable.count),
+            batchEmbeddings: batch.embeddings.isEmpty ? nil : array(batch.embeddings.count))
     }
 
+    /// Calls `body` with the same memory as spans.
     mutating func withSpans<Result>(
         _ body: (inout MaskedValueGradients) throws(LossError) -> Result
     ) throws(LossError) -> Result {
         // Spans of properties of one variable would be overlapping accesses to it.
-        var parameters = self.parameters
-        var cells = cellEmbeddings
-        var genes = geneTable
-        var batches = embeddings
+        var (parameters, cells, genes) = (self.parameters, cellEmbeddings ?? [], self.genes ?? [])
+        var batches = batchEmbeddings ?? []
+        let hasBatches = batchEmbeddings != nil
         defer {
-            self.parameters = parameters
-            (cellEmbeddings, geneTable, embeddings) = (cells, genes, batches)
+            self = MaskedValueGradientArrays(
+                parameters: parameters, cellEmbeddings: cells, genes: genes,
+                batchEmbeddings: hasBatches ? batches : nil)
         }
-        guard !batches.isEmpty else {
+        guard hasBatches else {
             var gradients = MaskedValueGradients(
                 parameters: parameters.mutableSpan, cellEmbeddings: cells.mutableSpan,
                 genes: genes.mutableSpan)
@@ -364,8 +401,8 @@ struct MaskedValueGradientArrays {
 
     /// Every gradient under its name in a golden.
     func results(_ batch: MaskedValueBatch) -> [String: [Float]] {
-        var results = ["gradient.cellEmbeddings": cellEmbeddings, "gradient.geneTable": geneTable]
-        if batch.decoder.hasBatchEmbeddings { results["gradient.batchEmbeddings"] = embeddings }
+        var results = ["gradient.cellEmbeddings": cellEmbeddings ?? [], "gradient.geneTable": genes ?? []]
+        results["gradient.batchEmbeddings"] = batchEmbeddings
         for parameter in batch.decoder.layout.parameters {
             results["gradient.\(parameter.name)"] = Array(parameters[parameter.range])
         }
