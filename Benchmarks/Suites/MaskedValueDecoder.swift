@@ -18,23 +18,12 @@ extension Suites {
             naiveTimedAt: shape.rows > 2 ? ProblemShape(2, 101, 64) : nil, isQuick: shape.depth < 512
         ) { context in
             let step = try MaskedValueStep(HeadBatch(shape, context), context, sharesGenes: sharesGenes)
-            let (genes, masked) = (step.geneCount, step.batch.mask.count { $0 })
-            let (cells, width) = (shape.rows, shape.depth)
-            // Queries, and products of queries with two vectors for each cell, each forward and with two
-            // gradients; the cells' products with W and W₀ (of cells and batches) likewise. A product and a sum
-            // each. Embeddings and parameters are read and their gradients written.
-            let work = Work(
-                flops: 3 * 2
-                    * (genes * width * width + 2 * masked * width
-                        + 2 * (cells + HeadBatch.batchCount) * width * width),
-                bytes: 2 * 4 * (genes * width + cells * width + step.decoder.layout.count),
-                limitedBy: .arithmetic)
             return Prepared(
-                work: work,
+                work: step.work,
                 maxRelativeError: { workspace in
                     let value = try step.run(workspace)
-                    if shape.rows == 2 { return step.errorAgainstReference(value) }
-                    return try step.errorAgainstUpstream(value, workspace)
+                    return shape.rows == 2
+                        ? step.errorAgainstReference(value) : try step.errorAgainstUpstream(value, workspace)
                 },
                 fastloss: step.run,
                 naive: shape.rows > 2 ? nil : { Float(step.reference(of: Float.self).value) },
@@ -76,6 +65,20 @@ final class MaskedValueStep {
             genes: zeros(geneTable.count), batchEmbeddings: zeros(batch.batchEmbeddings.count))
     }
 
+    var work: Work {
+        let (cells, width, masked) = (batch.shape.rows, batch.shape.depth, batch.mask.count { $0 })
+        // Queries, products of queries with two vectors for each cell, and the cells' and batches' products
+        // with W and W₀: each forward and with two gradients, a product and a sum each. Embeddings and
+        // parameters are read and their gradients written.
+        let products =
+            geneCount * width * width + 2 * masked * width
+            + 2 * (cells + HeadBatch.batchCount) * width * width
+        return Work(
+            flops: 3 * 2 * products,
+            bytes: 2 * 4 * (geneCount * width + cells * width + decoder.layout.count),
+            limitedBy: .arithmetic)
+    }
+
     func run(_ workspace: Workspace) throws -> Float {
         let losses = try decoder.valueAndGradient(
             inputs, targets: batch.targets, parameters: parameters, gradients: &gradients,
@@ -95,23 +98,28 @@ final class MaskedValueStep {
     func errorAgainstUpstream(_ value: Float, _ workspace: Workspace) throws -> Double {
         let other = try runUpstream(workspace)
         let expected = upstream!.inputGradients(genes: geneCount)
-        return max(
-            relativeError(of: value, to: Double(other)),
-            normwiseRelativeError(of: gradients.parameters, to: upstream!.parameterGradient),
-            normwiseRelativeError(of: gradients.cellEmbeddings ?? [], to: expected.cells),
-            normwiseRelativeError(of: gradients.batchEmbeddings ?? [], to: expected.batches),
-            normwiseRelativeError(of: gradients.genes ?? [], to: expected.genes))
+        return error(
+            value, Double(other), upstream!.parameterGradient, expected.cells, expected.batches,
+            expected.genes)
     }
 
     /// The largest error against the loops in Double.
     func errorAgainstReference(_ value: Float) -> Double {
         let truth = reference(of: Double.self)
-        return max(
-            relativeError(of: value, to: truth.value),
-            normwiseRelativeError(of: gradients.parameters, to: truth.parameters),
-            normwiseRelativeError(of: gradients.cellEmbeddings ?? [], to: truth.cells),
-            normwiseRelativeError(of: gradients.batchEmbeddings ?? [], to: truth.batches),
-            normwiseRelativeError(of: gradients.genes ?? [], to: truth.genes))
+        return error(
+            value, truth.value, truth.parameters, truth.cells, truth.batches, truth.genes)
+    }
+
+    private func error(
+        _ value: Float, _ expected: Double, _ parameters: [Double], _ cells: [Double], _ batches: [Double],
+        _ genes: [Double]
+    ) -> Double {
+        max(
+            relativeError(of: value, to: expected),
+            normwiseRelativeError(of: gradients.parameters, to: parameters),
+            normwiseRelativeError(of: gradients.cellEmbeddings ?? [], to: cells),
+            normwiseRelativeError(of: gradients.batchEmbeddings ?? [], to: batches),
+            normwiseRelativeError(of: gradients.genes ?? [], to: genes))
     }
 
     /// The decoder and its losses as plain loops over every token.

@@ -7,6 +7,6 @@ package enum Suites {
         maskedMSE + bernoulliNLL + maskedRelativeError + crossEntropy + gradientReversal
             + elasticCellSimilarity + cosineSimilarity + contrastiveCellEmbedding + maskedReductions
             + tokenPooling
-            + totalObjective + expressionDecoder + maskedValueDecoder
+            + totalObjective + expressionDecoder + maskedValueDecoder + integrationHeads
     }
 }

@@ -5,7 +5,7 @@ import FastLoss
 
 extension PublicCall {
     static let all: [PublicCall] = [
-        maskedLosses, classification, similarities, reductions, pooling, weightedPooling, objectives,
+        maskedLosses, classification, similarities, reductions, pooling, weightedPooling, objectives, heads,
     ].flatMap(\.self)
 
     private static let updates = [GradientUpdate.overwrite, .accumulate]
