@@ -26,7 +26,7 @@ public struct BatchLabelEncoder: Sendable {
 
     /// An encoder of labels in 0..<`labels`.
     ///
-    /// - Throws: ``LossError``: a size that is negative.
+    /// - Throws: `LossError`: a size that is negative.
     public init(labels: Int, width: Int) throws(LossError) {
         _ = try MatrixShape(rows: labels, columns: width).checkedCount()
         self.labels = labels
@@ -44,7 +44,7 @@ public struct BatchLabelEncoder: Sendable {
     ///   - parameters: as many elements as ``layout`` has.
     ///   - embeddings: receives R·D values.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; overlap.
+    /// - Throws: `LossError`: counts that disagree; a label out of range; overlap.
     public func embed(
         labels: Span<Int32>, parameters: Span<Float>, embeddings: inout MutableSpan<Float>,
         workspace: Workspace
@@ -65,7 +65,7 @@ public struct BatchLabelEncoder: Sendable {
     ///   - gradientScale: a finite factor of the gradient.
     ///   - update: whether the gradient replaces the contents of its buffer or is added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; a factor that is not finite;
+    /// - Throws: `LossError`: counts that disagree; a label out of range; a factor that is not finite;
     ///   overlap.
     public func gradient(
         labels: Span<Int32>, embeddingsGradient: Span<Float>, parameters: Span<Float>,

@@ -29,7 +29,7 @@ public struct CellTypeDecoder: Sendable {
 
     /// A classifier with this number of blocks before its last layer.
     ///
-    /// - Throws: ``LossError``: a size that is negative.
+    /// - Throws: `LossError`: a size that is negative.
     public init(width: Int, classes: Int, blocks: Int = 2) throws(LossError) {
         classifier = try NormalizedClassifier(
             width: width, classes: classes, blocks: blocks, activation: .relu)
@@ -70,7 +70,7 @@ extension CellTypeDecoder {
     ///   - labels: B cell types, each in 0..<C or the ignored label.
     ///   - parameters: as many elements as ``layout`` has.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; only ignored labels, if the rule of
+    /// - Throws: `LossError`: counts that disagree; a label out of range; only ignored labels, if the rule of
     ///   ``crossEntropy`` is `.error`.
     public func value(
         cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
@@ -116,7 +116,7 @@ extension CellTypeDecoder {
     ///   - parameters: as many elements as ``layout`` has.
     ///   - logits: receives B·C values.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; overlap.
+    /// - Throws: `LossError`: counts that disagree; overlap.
     public func predict(
         cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
         workspace: Workspace
@@ -139,7 +139,7 @@ extension CellTypeDecoder {
     ///   - gradientScale: a finite factor of all gradients.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a factor that is not finite; overlap.
+    /// - Throws: `LossError`: counts that disagree; a factor that is not finite; overlap.
     public func gradient(
         cellEmbeddings: Span<Float>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
         gradients: inout ClassifierGradients, gradientScale: Float = 1,

@@ -4,12 +4,12 @@ import FastLoss
 
 /// The losses of a decoder's outputs over the masked tokens.
 public struct DecoderLosses: Equatable, Sendable {
-    /// The mean squared error of the predictions, as ``MaskedMSE`` computes it.
+    /// The mean squared error of the predictions, as `MaskedMSE` computes it.
     public var squaredError: Double
-    /// The negative log-likelihood of "this gene is expressed", as ``BernoulliNLL`` computes it; nil in a
+    /// The negative log-likelihood of "this gene is expressed", as `BernoulliNLL` computes it; nil in a
     /// decoder without explicit zeros.
     public var nonzero: Double?
-    /// The mean relative error of the predictions, a metric: see ``MaskedRelativeError``.
+    /// The mean relative error of the predictions, a metric: see `MaskedRelativeError`.
     public var relativeError: Double
     /// The number of masked tokens, M.
     public var selectedCount: Int

@@ -34,7 +34,7 @@ public struct ExpressionDecoder: Sendable {
     /// Whether the first layers read the embedding of the cell's batch, too.
     public let hasBatchEmbeddings: Bool
     /// Whether the loss of explicit zeros is computed from the logits, or from probabilities with scGPT's
-    /// clamp: see ``BernoulliNLL``.
+    /// clamp: see `BernoulliNLL`.
     public var nonzeroForm: BernoulliNLL.Form = .logits
     /// The result if no token is masked.
     public var whenEmpty: EmptySelectionRule = .error
@@ -45,7 +45,7 @@ public struct ExpressionDecoder: Sendable {
 
     /// A decoder for states of `width` elements.
     ///
-    /// - Throws: ``LossError``: a width that is negative.
+    /// - Throws: `LossError`: a width that is negative.
     public init(width: Int, explicitZeros: Bool = false, batchEmbeddings: Bool = false) throws(LossError) {
         try checkWidth(width)
         self.width = width
@@ -188,7 +188,7 @@ extension ExpressionDecoder {
     ///   - targets: B·L values.
     ///   - parameters: as many elements as ``layout`` has.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; an empty mask, if ``whenEmpty`` is
+    /// - Throws: `LossError`: counts that disagree; a label out of range; an empty mask, if ``whenEmpty`` is
     ///   `.error`; a probability that is NaN, if ``nonzeroForm`` is `.probabilities`.
     public func value(
         _ inputs: ExpressionDecoderInputs, targets: Span<Float>, parameters: Span<Float>,
@@ -215,7 +215,7 @@ extension ExpressionDecoder {
     ///   - gradientScale: a finite factor of all gradients, but not of the losses.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: the errors of ``value(_:targets:parameters:workspace:)``; a factor that is not finite;
+    /// - Throws: the errors of `value`; a factor that is not finite;
     ///   overlap.
     public func valueAndGradient(
         _ inputs: ExpressionDecoderInputs, targets: Span<Float>, parameters: Span<Float>,
@@ -229,8 +229,7 @@ extension ExpressionDecoder {
 
     /// The gradients of a loss that the caller computes from the outputs.
     ///
-    /// It runs the forward pass again; for mean squared error and explicit zeros use
-    /// ``valueAndGradient(_:targets:parameters:weights:gradients:gradientScale:update:workspace:)``.
+    /// It runs the forward pass again. For mean squared error and explicit zeros use `valueAndGradient`.
     ///
     /// - Parameters:
     ///   - inputs: states, mask and batch embeddings.
@@ -242,7 +241,7 @@ extension ExpressionDecoder {
     ///   - gradientScale: a finite factor of all gradients.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; a factor that is not finite;
+    /// - Throws: `LossError`: counts that disagree; a label out of range; a factor that is not finite;
     ///   overlap.
     public func gradient(
         _ inputs: ExpressionDecoderInputs, predictionsGradient: Span<Float>,
@@ -266,7 +265,7 @@ extension ExpressionDecoder {
     ///   - predictions: receives B·L values.
     ///   - nonzero: receives B·L logits or probabilities, as ``nonzeroForm`` says; nil if they are not wanted.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label out of range; overlap.
+    /// - Throws: `LossError`: counts that disagree; a label out of range; overlap.
     public func predict(
         _ inputs: ExpressionDecoderInputs, parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
@@ -293,7 +292,7 @@ extension ExpressionDecoder {
 // MARK: - From arrays
 
 extension ExpressionDecoder {
-    /// ``value(_:targets:parameters:workspace:)`` from arrays.
+    /// The losses over the masked tokens, from arrays.
     public func value(
         _ inputs: ExpressionDecoderArrays, targets: [Float], parameters: [Float], workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
@@ -302,8 +301,7 @@ extension ExpressionDecoder {
             loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
     }
 
-    /// ``valueAndGradient(_:targets:parameters:weights:gradients:gradientScale:update:workspace:)`` from and
-    /// into arrays.
+    /// The losses over the masked tokens from arrays, and their gradients into arrays.
     public func valueAndGradient(
         _ inputs: ExpressionDecoderArrays, targets: [Float], parameters: [Float],
         weights: DecoderWeights = DecoderWeights(), gradients: inout ExpressionDecoderGradientArrays,
@@ -314,7 +312,7 @@ extension ExpressionDecoder {
             gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
-    /// ``predict(_:parameters:predictions:nonzero:workspace:)`` from and into arrays.
+    /// The outputs for the masked tokens, from and into arrays.
     public func predict(
         _ inputs: ExpressionDecoderArrays, parameters: [Float], predictions: inout [Float],
         nonzero: inout [Float]?,

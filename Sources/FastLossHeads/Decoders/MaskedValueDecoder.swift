@@ -59,7 +59,7 @@ public struct MaskedValueDecoder: Sendable {
     /// Whether the cell embedding is continued by the embedding of the cell's batch.
     public let hasBatchEmbeddings: Bool
     /// Whether the loss of explicit zeros is computed from the logits, or from probabilities with scGPT's
-    /// clamp: see ``BernoulliNLL``.
+    /// clamp: see `BernoulliNLL`.
     public var nonzeroForm: BernoulliNLL.Form = .logits
     /// The result if no token is masked.
     public var whenEmpty: EmptySelectionRule = .error
@@ -72,7 +72,7 @@ public struct MaskedValueDecoder: Sendable {
 
     /// A decoder for embeddings of `width` elements.
     ///
-    /// - Throws: ``LossError``: a width that is negative; explicit zeros or batch embeddings with a hidden
+    /// - Throws: `LossError`: a width that is negative; explicit zeros or batch embeddings with a hidden
     ///   layer.
     public init(
         style: Style = .innerProduct, width: Int, hiddenWidth: Int = 64, explicitZeros: Bool = false,
@@ -234,7 +234,7 @@ extension MaskedValueDecoder {
     ///   - targets: B·L values.
     ///   - parameters: as many elements as ``layout`` has.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; an empty mask, if
+    /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; an empty mask, if
     ///   ``whenEmpty`` is `.error`; a probability that is NaN, if ``nonzeroForm`` is `.probabilities`.
     public func value(
         _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
@@ -258,7 +258,7 @@ extension MaskedValueDecoder {
     ///   - gradientScale: a finite factor of all gradients, but not of the losses.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: the errors of ``value(_:targets:parameters:workspace:)``; a factor that is not finite;
+    /// - Throws: the errors of `value`; a factor that is not finite;
     ///   overlap.
     public func valueAndGradient(
         _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
@@ -282,7 +282,7 @@ extension MaskedValueDecoder {
     ///   - gradientScale: a finite factor of all gradients.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; a factor that is not
+    /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; a factor that is not
     ///   finite; overlap.
     public func gradient(
         _ inputs: MaskedValueInputs, predictionsGradient: Span<Float>,
@@ -306,7 +306,7 @@ extension MaskedValueDecoder {
     ///   - predictions: receives B·L values.
     ///   - nonzero: receives B·L logits or probabilities, as ``nonzeroForm`` says; nil if they are not wanted.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: ``LossError``: counts that disagree; a label or a gene out of range; overlap.
+    /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; overlap.
     public func predict(
         _ inputs: MaskedValueInputs, parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
@@ -338,7 +338,7 @@ extension MaskedValueDecoder {
 // MARK: - From arrays
 
 extension MaskedValueDecoder {
-    /// ``value(_:targets:parameters:workspace:)`` from arrays.
+    /// The losses over the masked tokens, from arrays.
     public func value(
         _ inputs: MaskedValueArrays, targets: [Float], parameters: [Float], workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
@@ -347,8 +347,7 @@ extension MaskedValueDecoder {
             loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
     }
 
-    /// ``valueAndGradient(_:targets:parameters:weights:gradients:gradientScale:update:workspace:)`` from and
-    /// into arrays.
+    /// The losses over the masked tokens from arrays, and their gradients into arrays.
     public func valueAndGradient(
         _ inputs: MaskedValueArrays, targets: [Float], parameters: [Float],
         weights: DecoderWeights = DecoderWeights(), gradients: inout MaskedValueGradientArrays,
@@ -359,7 +358,7 @@ extension MaskedValueDecoder {
             gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
-    /// ``predict(_:parameters:predictions:nonzero:workspace:)`` from and into arrays.
+    /// The outputs for the masked tokens, from and into arrays.
     public func predict(
         _ inputs: MaskedValueArrays, parameters: [Float], predictions: inout [Float], nonzero: inout [Float]?,
         workspace: Workspace
