@@ -92,6 +92,7 @@ struct ClassifierPlan: Plan {
     private let lower: ScratchMatrix
     private let weightSums: ScratchArray<Double>
     private let biasSums: ScratchArray<Double>
+    private let columnProducts: ColumnProducts
     /// Memory for one packed weight of each kind, used by one block after the other.
     private let forwardWeight: PackedOperand
     private let backwardWeight: PackedOperand
@@ -160,6 +161,7 @@ struct ClassifierPlan: Plan {
         lower = try ScratchMatrix(rows: cells, columns: width, in: &layout)
         weightSums = try layout.add(max(width, classifier.classes), of: Double.self)
         biasSums = try layout.add(width, of: Double.self)
+        columnProducts = try ColumnProducts(in: &layout)
         let output = LinearParameters(classifier.output, in: parameters.pointer).weight
         let block = classifier.blocks.first.map { LinearParameters($0.linear, in: parameters.pointer).weight }
         forwardWeight = try PackedOperand(block ?? output, transposed: true, in: &layout)
@@ -298,7 +300,7 @@ extension ClassifierPlan {
         _ gradients: LinearGradients, _ outputs: MatrixPointer, _ inputs: MatrixPointer,
         _ writer: GradientWriter, on execution: Execution
     ) {
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             outputs, inputs, into: gradients.weight, stride: width, accumulates: writer.accumulates,
             on: execution)
         guard let bias = gradients.bias else { return }

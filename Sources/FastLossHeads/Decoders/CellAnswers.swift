@@ -134,6 +134,7 @@ struct CellAnswersBackward {
     private let batchVectors: ScratchMatrix
     private let batchShifts: ScratchArray<Double>
     private let biasSums: ScratchArray<Double>
+    private let columnProducts: ColumnProducts
 
     init(
         _ answers: CellAnswers, gradients: InlineArray<2, LinearGradients?>,
@@ -151,6 +152,7 @@ struct CellAnswersBackward {
         batchVectors = try ScratchMatrix(rows: answers.batchCount, columns: answers.width, in: &layout)
         batchShifts = try layout.add(answers.batchCount, of: Double.self)
         biasSums = try layout.add(answers.width, of: Double.self)
+        columnProducts = try ColumnProducts(in: &layout)
         for index in 0..<answers.outputs {
             if cells != nil {
                 cellWeights[index] = try PackedOperand(
@@ -208,7 +210,7 @@ struct CellAnswersBackward {
         let width = answers.width
         let inputs = answers.inputs(ofBatch: ofBatch)
         guard let gradient = gradients[index] else { return }
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             inputs, dVectors, into: gradient.weight + (ofBatch ? width * width : 0), stride: width,
             accumulates: writer.accumulates, on: execution)
         if let bias = gradient.bias {

@@ -37,6 +37,7 @@ struct HiddenQueryBackward {
     private let queryGradients: ScratchMatrix
     private let cellCopy: ScratchMatrix
     private let biasSums: ScratchArray<Double>
+    private let columnProducts: ColumnProducts
 
     init(
         _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
@@ -79,6 +80,7 @@ struct HiddenQueryBackward {
         queryGradients = try ScratchMatrix(rows: genes, columns: queryWidth, in: &layout)
         cellCopy = try ScratchMatrix(rows: cells, columns: width, in: &layout)
         biasSums = try layout.add(max(hiddenWidth, queryWidth), of: Double.self)
+        columnProducts = try ColumnProducts(in: &layout)
     }
 
     /// Packs the right operands and clears the sums.
@@ -118,15 +120,15 @@ struct HiddenQueryBackward {
         let geneGradient = geneGradients.matrix(rows: allGenes, on: execution)
         let queryGradient = queryGradients.matrix(rows: allGenes, on: execution)
         // With one matrix for both parts, the cells' share is added to the genes'.
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             geneGradient, genes.queries, into: first.weight + (addsQuery ? 0 : width), stride: firstStride,
             accumulates: writer.accumulates, on: execution)
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             cellGradients.matrix(rows: allCells, on: execution),
             cellCopy.matrix(rows: allCells, on: execution),
             into: first.weight, stride: firstStride, accumulates: writer.accumulates || addsQuery,
             on: execution)
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             queryGradient, genes.embeddings, into: query.weight, stride: width,
             accumulates: writer.accumulates, on: execution)
         writeBias(first.bias, sumsOf: geneGradient, on: execution)

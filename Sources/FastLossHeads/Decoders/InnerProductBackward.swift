@@ -22,6 +22,7 @@ struct InnerProductBackward {
     private let products: ScratchMatrix
     private let queryGradients: ScratchMatrix
     private let querySums: ScratchArray<Double>
+    private let columnProducts: ColumnProducts
 
     init(
         _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
@@ -49,6 +50,7 @@ struct InnerProductBackward {
         products = try ScratchMatrix(rows: genesPerGroup, columns: answerRows, in: &layout)
         queryGradients = try ScratchMatrix(rows: genesPerGroup, columns: width, in: &layout)
         querySums = try layout.add(width, of: Double.self)
+        columnProducts = try ColumnProducts(in: &layout)
     }
 
     /// Packs the right operands and clears the sums, after the cells' answers are computed.
@@ -99,10 +101,10 @@ struct InnerProductBackward {
         let rows = 0..<embeddings.rows
         let queryGradient = queryGradients.matrix(rows: rows, on: execution)
         let productGradient = products.matrix(rows: rows, on: execution)
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             queryGradient, embeddings, into: query.weight, stride: width,
             accumulates: writer.accumulates || !isFirst, on: execution)
-        multiplyTransposedColumns(
+        columnProducts.multiplyAll(
             productGradient, queries, into: answers.vectors.row(0, on: execution),
             stride: answers.vectors.stride, accumulates: !isFirst, on: execution)
         kernels.add_rows(

@@ -182,6 +182,7 @@ struct PerceptronsBackward {
     private let outputSums: ScratchArray<Double>
     private let batchSums: ScratchMatrix
     private let embeddingsCopy: ScratchMatrix
+    private let columnProducts: ColumnProducts
 
     init(
         _ perceptrons: Perceptrons, gradients: InlineArray<2, PerceptronGradients?>,
@@ -213,6 +214,7 @@ struct PerceptronsBackward {
         let embeddingRows = embeddings?.rows ?? 0
         batchSums = try ScratchMatrix(rows: embeddingRows, columns: perceptrons.hiddenWidth, in: &layout)
         embeddingsCopy = try ScratchMatrix(rows: embeddingRows, columns: width, in: &layout)
+        columnProducts = try ColumnProducts(in: &layout)
     }
 
     /// Packs the weights and clears the sums. To run once before the first block.
@@ -279,12 +281,7 @@ struct PerceptronsBackward {
 // MARK: - Weights
 
 extension PerceptronsBackward {
-    /// The columns of dz that make one task, a multiple of the rows of every tile.
-    private static let columnsPerTask = 48
-
-    private var tasksPerLayer: Int {
-        (perceptrons.width + Self.columnsPerTask - 1) / Self.columnsPerTask
-    }
+    private var tasksPerLayer: Int { ColumnProducts.tasks(columns: perceptrons.width) }
 
     /// Adds the gradients of the weights of layers 1 and 2 over a group of rows.
     ///
@@ -302,11 +299,11 @@ extension PerceptronsBackward {
             2 * perceptrons.count * tasksPerLayer,
             estimatedNanoseconds: 2 * Double(perceptrons.count)
                 * TileProducts.nanoseconds(rows: width, columns: width, depth: rows)
-        ) { task, _ in
+        ) { task, worker in
             let layer = task / tasksPerLayer
             let index = layer / 2
-            let start = task % tasksPerLayer * Self.columnsPerTask
-            let columns = min(Self.columnsPerTask, width - start)
+            let start = task % tasksPerLayer * ColumnProducts.columnsPerTask
+            let columns = min(ColumnProducts.columnsPerTask, width - start)
             guard let gradient = gradients[index] else { return }
             let isFirstLayer = layer % 2 == 0
             let source = isFirstLayer ? firstGradient : second
@@ -319,8 +316,9 @@ extension PerceptronsBackward {
                     first.base + index * width, rows: rows, columns: width, stride: first.stride)
             let stride = isFirstLayer ? perceptrons[index].first.weight.columns : width
             let target = isFirstLayer ? gradient.first.weight : gradient.second.weight
-            TileProducts.multiplyTransposedLeft(
-                dz, inputs, into: target + start * stride, stride: stride, accumulates: accumulates)
+            columnProducts.multiply(
+                dz, inputs, into: target + start * stride, stride: stride, accumulates: accumulates,
+                worker: worker, on: execution)
             let sums = execution.pointer(isFirstLayer ? firstSums : secondSums) + index * width + start
             guard isFirstLayer, embeddings != nil else {
                 return kernels.add_rows(dz.base, rows, columns, dz.stride, sums)
@@ -363,9 +361,10 @@ extension PerceptronsBackward {
             }
             guard embeddings != nil else { continue }
             let sumsOfBatches = batchSums.matrix(rows: rows, column: column, columns: width, on: execution)
-            TileProducts.multiplyTransposedLeft(
+            columnProducts.multiplyAll(
                 sumsOfBatches, embeddingsCopy.matrix(rows: rows, on: execution),
-                into: gradient.first.weight + width, stride: 2 * width, accumulates: writer.accumulates)
+                into: gradient.first.weight + width, stride: 2 * width, accumulates: writer.accumulates,
+                on: execution)
             if let embeddingsGradient {
                 embeddingWeights[index]?.multiply(
                     sumsOfBatches, into: embeddingsGradient, stride: width,

@@ -25,22 +25,3 @@ func multiplyRows(
             into: c + start * stride, stride: stride, accumulates: accumulates, on: execution)
     }
 }
-
-/// C = Aᵀ·B or C += Aᵀ·B, with the columns of A shared among workers. B is a scratch matrix.
-func multiplyTransposedColumns(
-    _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
-    accumulates: Bool, on execution: Execution
-) {
-    let columnsPerTask = 48
-    execution.forEachTask(
-        (a.columns + columnsPerTask - 1) / columnsPerTask,
-        estimatedNanoseconds: TileProducts.nanoseconds(rows: a.columns, columns: b.columns, depth: a.rows)
-    ) { task, _ in
-        let start = task * columnsPerTask
-        TileProducts.multiplyTransposedLeft(
-            MatrixPointer(
-                a.base + start, rows: a.rows, columns: min(columnsPerTask, a.columns - start),
-                stride: a.stride),
-            b, into: c + start * stride, stride: stride, accumulates: accumulates)
-    }
-}
