@@ -34,7 +34,8 @@ package struct ColumnProducts {
         accumulates: Bool, worker: Int, on execution: Execution
     ) {
         guard TileProducts.packs, a.rows > 0 else {
-            return TileProducts.multiplyTransposedLeft(a, b, into: c, stride: stride, accumulates: accumulates)
+            return TileProducts.multiplyTransposedLeft(
+                a, b, into: c, stride: stride, accumulates: accumulates)
         }
         let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * Self.columnsPerTask
         for start in Swift.stride(from: 0, to: a.rows, by: Self.rowsPerCopy) {

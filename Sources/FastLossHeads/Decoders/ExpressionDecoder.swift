@@ -93,7 +93,9 @@ public typealias ExpressionDecoderInputs = ExpressionDecoderInputFields<
 /// What an ``ExpressionDecoder`` reads, as arrays, which may be stored anywhere.
 public typealias ExpressionDecoderArrays = ExpressionDecoderInputFields<[Float], [Bool], [Int32]>
 
-/// What an ``ExpressionDecoder`` reads. Its forms are ``ExpressionDecoderInputs`` and ``ExpressionDecoderArrays``.
+/// What an ``ExpressionDecoder`` reads.
+///
+/// Its forms are ``ExpressionDecoderInputs`` and ``ExpressionDecoderArrays``.
 public struct ExpressionDecoderInputFields<
     Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
 >: ~Escapable {
@@ -155,7 +157,9 @@ public typealias ExpressionDecoderGradients = ExpressionDecoderGradientFields<Mu
 /// Where the gradients of an ``ExpressionDecoder`` go, as arrays, which may be stored anywhere.
 public typealias ExpressionDecoderGradientArrays = ExpressionDecoderGradientFields<[Float]>
 
-/// Where the gradients of an ``ExpressionDecoder`` go. Its forms are ``ExpressionDecoderGradients`` and ``ExpressionDecoderGradientArrays``.
+/// Where the gradients of an ``ExpressionDecoder`` go.
+///
+/// Its forms are ``ExpressionDecoderGradients`` and ``ExpressionDecoderGradientArrays``.
 public struct ExpressionDecoderGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
     public var parameters: Buffer

@@ -59,7 +59,7 @@ struct InnerProductBackward {
         answerVectors.pack(on: execution)
         queryWeight?.pack(on: execution)
         execution.pointer(querySums).update(repeating: 0, count: width)
-        if writesZeroGenes, writer.accumulates == false, let genes { genes.update(repeating: 0) }
+        if writesZeroGenes, !writer.accumulates, let genes { genes.update(repeating: 0) }
     }
 
     /// The rows of dp of a block, set to zero.

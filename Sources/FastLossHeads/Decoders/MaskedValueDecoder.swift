@@ -198,7 +198,9 @@ public typealias MaskedValueGradients = MaskedValueGradientFields<MutableSpan<Fl
 /// Where the gradients of a ``MaskedValueDecoder`` go, as arrays, which may be stored anywhere.
 public typealias MaskedValueGradientArrays = MaskedValueGradientFields<[Float]>
 
-/// Where the gradients of a ``MaskedValueDecoder`` go. Its forms are ``MaskedValueGradients`` and ``MaskedValueGradientArrays``.
+/// Where the gradients of a ``MaskedValueDecoder`` go.
+///
+/// Its forms are ``MaskedValueGradients`` and ``MaskedValueGradientArrays``.
 public struct MaskedValueGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
     public var parameters: Buffer

@@ -1,5 +1,13 @@
 // How the parameters of a head lie in one array, and what they are called in PyTorch's state dict.
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// The parameters of a head or of a whole model, one after the other in one array of floats.
 ///
 /// Each parameter is row-major, as PyTorch stores it. One array for all of them keeps the rest of a training
@@ -106,11 +114,3 @@ private func normal(using generator: inout some RandomNumberGenerator) -> Float 
         .squareRoot()
     return Float(radius * cos(2 * Double.pi * Double.random(in: 0..<1, using: &generator)))
 }
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif

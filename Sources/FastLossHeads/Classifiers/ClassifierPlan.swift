@@ -1,0 +1,270 @@
+// One batch through a classifier: forward, through the cross-entropy, and back.
+
+import CFastLossKernels
+import FastLoss
+
+/// What a classifier's logits are for.
+enum ClassifierLoss {
+    /// Cross-entropy against B labels.
+    case labels(UnsafePointer<Int32>, CrossEntropy)
+    /// A loss of the caller's, by the B·C gradients of the logits.
+    case given(UnsafeBufferPointer<Float>)
+}
+
+/// Where a classifier's gradients go.
+struct ClassifierBuffers {
+    let parameters: UnsafeMutableBufferPointer<Float>
+    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
+    /// The factor of the gradient of the cell embeddings: −λ behind a gradient reversal, else 1.
+    let cellFactor: Double
+    let update: GradientUpdate
+}
+
+/// One batch through a classifier.
+///
+///     z = W x + b        a = f(z)        y = LayerNorm(a)        logits = W_out y + b_out
+struct ClassifierPlan: Plan {
+    let name: String
+    private let classifier: NormalizedClassifier
+    private let parameters: UnsafePointer<Float>
+    private let cellEmbeddings: MatrixPointer
+    private let loss: ClassifierLoss?
+    private let logits: UnsafeMutablePointer<Float>?
+    private let gradients: ClassifierBuffers?
+    private let scale: Float
+    /// The number of cells whose label is not ignored.
+    private var selectedCount = 0
+    /// The loss if all labels are ignored.
+    private var emptyValue = 0.0
+
+    /// Of each block: its input (of the first one, a copy of the embeddings), a, and n of its LayerNorm; and
+    /// the inputs of the last layer.
+    private let inputs: ScratchMatrix
+    private let activated: ScratchMatrix
+    private let normalised: ScratchMatrix
+    private let inverses: ScratchArray<Float>
+    private let outputs: ScratchMatrix
+    private let outputGradient: ScratchMatrix
+    /// The gradients of a layer's output and input, by turns.
+    private let upper: ScratchMatrix
+    private let lower: ScratchMatrix
+    private let weightSums: ScratchArray<Double>
+    private let biasSums: ScratchArray<Double>
+    private let columnProducts: ColumnProducts
+    /// Memory for one packed weight of each kind, used by one block after the other.
+    private let forwardWeight: PackedOperand
+    private let backwardWeight: PackedOperand
+    private let forwardOutput: PackedOperand
+    private let backwardOutput: PackedOperand
+
+    init(
+        _ classifier: NormalizedClassifier, named name: String, cellEmbeddings: Span<Float>, cells: Int,
+        parameters: Span<Float>, labels: Span<Int32>? = nil, crossEntropy: CrossEntropy = CrossEntropy(),
+        logitsGradient: UnsafeBufferPointer<Float>? = nil,
+        logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierBuffers? = nil,
+        gradientScale: Float = 1, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        self.name = name
+        self.classifier = classifier
+        self.gradients = gradients
+        scale = gradientScale
+        let width = classifier.width
+        let count = try MatrixShape(rows: cells, columns: width).checkedCount()
+        let logitCount = try MatrixShape(rows: cells, columns: classifier.classes).checkedCount()
+        try checkCount("cellEmbeddings", cellEmbeddings.count, is: count)
+        try checkCount("parameters", parameters.count, is: classifier.layout.count)
+        try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
+        self.parameters = parameters.pointer
+        self.cellEmbeddings = MatrixPointer(cellEmbeddings.pointer, rows: cells, columns: width)
+
+        var overlap = OverlapCheck()
+        overlap.add(input: "parameters", parameters.memory)
+        overlap.add(input: "cellEmbeddings", cellEmbeddings.memory)
+        if let labels { overlap.add(input: "labels", labels.memory) }
+        if let logitsGradient {
+            try checkCount("logitsGradient", logitsGradient.count, is: logitCount)
+            overlap.add(input: "logitsGradient", logitsGradient)
+        }
+        if let logits {
+            try checkCount("logits", logits.count, is: logitCount)
+            try overlap.add(output: "logits", logits)
+        }
+        self.logits = logits.map(pointer)
+        if let gradients {
+            try checkCount("gradients.parameters", gradients.parameters.count, is: classifier.layout.count)
+            try overlap.add(output: "gradients.parameters", gradients.parameters)
+            if let cells = gradients.cellEmbeddings {
+                try checkCount("gradients.cellEmbeddings", cells.count, is: count)
+                try overlap.add(output: "gradients.cellEmbeddings", cells)
+            }
+        }
+        if let labels {
+            try checkCount("labels", labels.count, is: cells)
+            selectedCount = try crossEntropy.countLabels(labels, named: "labels", classes: classifier.classes)
+            if selectedCount == 0 { emptyValue = try crossEntropy.whenEmpty.value(loss: name, row: nil) }
+            loss = .labels(labels.pointer, crossEntropy)
+        } else {
+            loss = logitsGradient.map { .given($0) }
+        }
+
+        TileProducts.prepare()
+        let blocks = classifier.blocks.count
+        inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
+        activated = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
+        normalised = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
+        inverses = try layout.add(blocks * cells, of: Float.self)
+        outputs = try ScratchMatrix(rows: cells, columns: classifier.classes, in: &layout)
+        outputGradient = try ScratchMatrix(rows: cells, columns: classifier.classes, in: &layout)
+        upper = try ScratchMatrix(rows: cells, columns: width, in: &layout)
+        lower = try ScratchMatrix(rows: cells, columns: width, in: &layout)
+        weightSums = try layout.add(max(width, classifier.classes), of: Double.self)
+        biasSums = try layout.add(width, of: Double.self)
+        columnProducts = try ColumnProducts(in: &layout)
+        let output = LinearParameters(classifier.output, in: parameters.pointer).weight
+        let block = classifier.blocks.first.map { LinearParameters($0.linear, in: parameters.pointer).weight }
+        forwardWeight = try PackedOperand(block ?? output, transposed: true, in: &layout)
+        backwardWeight = try PackedOperand(block ?? output, transposed: false, in: &layout)
+        forwardOutput = try PackedOperand(output, transposed: true, in: &layout)
+        backwardOutput = try PackedOperand(output, transposed: false, in: &layout)
+    }
+
+    func run(on execution: Execution) -> LossValue {
+        forward(on: execution)
+        guard let loss else { return LossValue(value: 0, selectedCount: 0) }
+        let value: LossValue
+        switch loss {
+        case .given(let gradient):
+            for cell in 0..<cellEmbeddings.rows {
+                for index in 0..<classifier.classes {
+                    outputGradient.row(cell, on: execution)[index] =
+                        scale * gradient[cell * classifier.classes + index]
+                }
+            }
+            value = LossValue(value: 0, selectedCount: 0)
+        case .labels(let labels, let crossEntropy):
+            let divisor = crossEntropy.reduction == .mean ? Double(selectedCount) : 1
+            var sum = 0.0
+            for cell in 0..<cellEmbeddings.rows {
+                sum += kernels.softmax_cross_entropy_rows(
+                    outputs.row(cell, on: execution), labels + cell, 1, classifier.classes,
+                    crossEntropy.ignoredLabel, selectedCount == 0 ? 0 : Float(Double(scale) / divisor),
+                    outputGradient.row(cell, on: execution), FASTLOSS_OVERWRITE)
+            }
+            value = LossValue(
+                value: selectedCount == 0 ? emptyValue : sum / divisor, selectedCount: selectedCount)
+        }
+        if let gradients { backward(gradients, on: execution) }
+        return value
+    }
+}
+
+// MARK: - Forward
+
+extension ClassifierPlan {
+    private var cells: Int { cellEmbeddings.rows }
+    private var width: Int { classifier.width }
+
+    /// The rows of one block in a matrix of all blocks.
+    private func rows(ofBlock block: Int) -> Range<Int> { block * cells..<(block + 1) * cells }
+
+    private func forward(on execution: Execution) {
+        for cell in 0..<cells {
+            inputs.row(cell, on: execution).update(from: cellEmbeddings.base + cell * width, count: width)
+        }
+        for (index, block) in classifier.blocks.enumerated() {
+            let linear = LinearParameters(block.linear, in: parameters)
+            let weight = forwardWeight.replaced(by: linear.weight)
+            weight.pack(on: execution)
+            let rows = rows(ofBlock: index)
+            multiplyRows(
+                inputs.matrix(rows: rows, on: execution), weight,
+                into: activated.row(rows.lowerBound, on: execution), stride: activated.stride, on: execution)
+            for row in rows {
+                let output = activated.row(row, on: execution)
+                kernels.activate(output, linear.bias, width, classifier.activation.kernelValue)
+                guard width > 0 else { continue }
+                execution.pointer(inverses)[row] = kernels.layer_norm(
+                    output, width, parameters + block.norm.weight.lowerBound,
+                    parameters + block.norm.bias.lowerBound, normalised.row(row, on: execution),
+                    inputs.row(row + cells, on: execution))
+            }
+        }
+        forwardOutput.pack(on: execution)
+        let output = LinearParameters(classifier.output, in: parameters)
+        multiplyRows(
+            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution), forwardOutput,
+            into: outputs.row(0, on: execution), stride: outputs.stride, on: execution)
+        for cell in 0..<cells {
+            let row = outputs.row(cell, on: execution)
+            kernels.activate(row, output.bias, classifier.classes, FASTLOSS_IDENTITY)
+            (logits.map { $0 + cell * classifier.classes })?.update(from: row, count: classifier.classes)
+        }
+    }
+}
+
+// MARK: - Backward
+
+extension ClassifierPlan {
+    private func backward(_ gradients: ClassifierBuffers, on execution: Execution) {
+        let writer = GradientWriter(update: gradients.update)
+        let memory = pointer(gradients.parameters)
+        backwardOutput.pack(on: execution)
+        writeLayer(
+            LinearGradients(classifier.output, in: memory),
+            outputGradient.matrix(rows: 0..<cells, on: execution),
+            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution), writer, on: execution)
+        multiplyRows(
+            outputGradient.matrix(rows: 0..<cells, on: execution), backwardOutput,
+            into: upper.row(0, on: execution), stride: upper.stride, on: execution)
+        for (index, block) in classifier.blocks.enumerated().reversed() {
+            let rows = rows(ofBlock: index)
+            let weights = execution.pointer(weightSums)
+            let biases = execution.pointer(biasSums)
+            weights.update(repeating: 0, count: width)
+            biases.update(repeating: 0, count: width)
+            for row in 0..<cells {
+                let gradient = lower.row(row, on: execution)
+                guard width > 0 else { continue }
+                kernels.layer_norm_gradient(
+                    upper.row(row, on: execution), normalised.row(rows.lowerBound + row, on: execution),
+                    width, execution.pointer(inverses)[rows.lowerBound + row],
+                    parameters + block.norm.weight.lowerBound, weights, biases, gradient)
+                kernels.activation_gradient(
+                    gradient, activated.row(rows.lowerBound + row, on: execution), width,
+                    classifier.activation.kernelValue)
+            }
+            writer.write(weights, count: width, to: memory + block.norm.weight.lowerBound)
+            writer.write(biases, count: width, to: memory + block.norm.bias.lowerBound)
+            writeLayer(
+                LinearGradients(block.linear, in: memory), lower.matrix(rows: 0..<cells, on: execution),
+                inputs.matrix(rows: rows, on: execution), writer, on: execution)
+            guard index > 0 || gradients.cellEmbeddings != nil else { continue }
+            let weight = backwardWeight.replaced(by: LinearParameters(block.linear, in: parameters).weight)
+            weight.pack(on: execution)
+            multiplyRows(
+                lower.matrix(rows: 0..<cells, on: execution), weight, into: upper.row(0, on: execution),
+                stride: upper.stride, on: execution)
+        }
+        guard let target = gradients.cellEmbeddings?.baseAddress else { return }
+        let mode = writer.accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE
+        for cell in 0..<cells {
+            kernels.scale(
+                upper.row(cell, on: execution), width, gradients.cellFactor, target + cell * width, mode)
+        }
+    }
+
+    /// The gradients of one linear layer, from those of its outputs.
+    private func writeLayer(
+        _ gradients: LinearGradients, _ outputs: MatrixPointer, _ inputs: MatrixPointer,
+        _ writer: GradientWriter, on execution: Execution
+    ) {
+        columnProducts.multiplyAll(
+            outputs, inputs, into: gradients.weight, stride: width, accumulates: writer.accumulates,
+            on: execution)
+        guard let bias = gradients.bias else { return }
+        let sums = execution.pointer(weightSums)
+        sums.update(repeating: 0, count: outputs.columns)
+        kernels.add_rows(outputs.base, outputs.rows, outputs.columns, outputs.stride, sums)
+        writer.write(sums, count: outputs.columns, to: bias)
+    }
+}
