@@ -7,6 +7,6 @@ package enum Suites {
         maskedMSE + bernoulliNLL + maskedRelativeError + crossEntropy + gradientReversal
             + elasticCellSimilarity + cosineSimilarity + contrastiveCellEmbedding + maskedReductions
             + tokenPooling
-            + totalObjective + expressionDecoder + maskedValueDecoder + integrationHeads
+            + totalObjective + layerProducts + expressionDecoder + maskedValueDecoder + integrationHeads
     }
 }

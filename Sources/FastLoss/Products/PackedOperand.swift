@@ -1,4 +1,4 @@
-// The right operand of many products, such as a layer's weight: packed once, then used by every block of rows.
+// The right operand of products, such as a layer's weight: packed once, then used by every block of rows.
 
 /// The right operand B of products A·B, in panels of ``TileProducts/panelRows`` columns.
 ///
@@ -122,5 +122,55 @@ extension PackedOperand {
                 a, panel: panels + first * depth, count: min(TileProducts.panelRows, columns - first),
                 into: c + first, stride: stride, accumulates: accumulates)
         }
+    }
+}
+
+// MARK: - One product
+
+extension PackedOperand {
+    /// C = A·B or C += A·B, for an operand of which a call forms this product alone.
+    ///
+    /// Workers share the panels: a task packs one and multiplies all rows by it while it is in cache. So the
+    /// operand need not be packed before. For up to some hundred rows.
+    package func multiplyOnce(
+        _ a: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int, accumulates: Bool = false,
+        on execution: Execution
+    ) {
+        let original = original(on: execution)
+        execution.forEachTask(
+            (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
+            estimatedNanoseconds: TileProducts.nanoseconds(rows: a.rows, columns: columns, depth: depth)
+        ) { panel, _ in
+            let first = panel * TileProducts.panelRows
+            let count = min(TileProducts.panelRows, columns - first)
+            guard TileProducts.packs else {
+                return multiplyPlainly(
+                    a, original, columns: first..<first + count, into: c, stride: stride,
+                    accumulates: accumulates)
+            }
+            pack(panel: panel, of: original, on: execution)
+            TileProducts.multiply(
+                a, panel: execution.pointer(panelMemory) + first * depth, count: count, into: c + first,
+                stride: stride, accumulates: accumulates)
+        }
+    }
+
+    /// Some columns of the product, by sgemm.
+    private func multiplyPlainly(
+        _ a: MatrixPointer, _ original: MatrixPointer, columns: Range<Int>,
+        into c: UnsafeMutablePointer<Float>, stride: Int, accumulates: Bool
+    ) {
+        guard isTransposed else {
+            let part = MatrixPointer(
+                original.base + columns.lowerBound, rows: original.rows, columns: columns.count,
+                stride: original.stride)
+            return TileProducts.multiply(
+                a, part, into: c + columns.lowerBound, stride: stride, accumulates: accumulates)
+        }
+        let part = MatrixPointer(
+            original.base + columns.lowerBound * original.stride, rows: columns.count,
+            columns: original.columns, stride: original.stride)
+        BLAS.multiplyTransposedRight(
+            a, part, beta: accumulates ? 1 : 0, into: c + columns.lowerBound, stride: stride)
     }
 }

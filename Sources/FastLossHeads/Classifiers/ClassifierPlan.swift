@@ -174,10 +174,9 @@ extension ClassifierPlan {
         for (index, block) in classifier.blocks.enumerated() {
             let linear = LinearParameters(block.linear, in: parameters)
             let weight = forwardWeight.replaced(by: linear.weight)
-            weight.pack(on: execution)
             let rows = rows(ofBlock: index)
-            multiplyRows(
-                inputs.matrix(rows: rows, on: execution), weight,
+            weight.multiplyOnce(
+                inputs.matrix(rows: rows, on: execution),
                 into: activated.row(rows.lowerBound, on: execution), stride: activated.stride, on: execution)
             for row in rows {
                 let output = activated.row(row, on: execution)
@@ -189,10 +188,9 @@ extension ClassifierPlan {
                     inputs.row(row + cells, on: execution))
             }
         }
-        forwardOutput.pack(on: execution)
         let output = LinearParameters(classifier.output, in: parameters)
-        multiplyRows(
-            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution), forwardOutput,
+        forwardOutput.multiplyOnce(
+            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution),
             into: outputs.row(0, on: execution), stride: outputs.stride, on: execution)
         for cell in 0..<cells {
             let row = outputs.row(cell, on: execution)
@@ -208,13 +206,12 @@ extension ClassifierPlan {
     private func backward(_ gradients: ClassifierBuffers, on execution: Execution) {
         let writer = GradientWriter(update: gradients.update)
         let memory = pointer(gradients.parameters)
-        backwardOutput.pack(on: execution)
         writeLayer(
             LinearGradients(classifier.output, in: memory),
             outputGradient.matrix(rows: 0..<cells, on: execution),
             inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution), writer, on: execution)
-        multiplyRows(
-            outputGradient.matrix(rows: 0..<cells, on: execution), backwardOutput,
+        backwardOutput.multiplyOnce(
+            outputGradient.matrix(rows: 0..<cells, on: execution),
             into: upper.row(0, on: execution), stride: upper.stride, on: execution)
         for (index, block) in classifier.blocks.enumerated().reversed() {
             let rows = rows(ofBlock: index)
@@ -240,9 +237,8 @@ extension ClassifierPlan {
                 inputs.matrix(rows: rows, on: execution), writer, on: execution)
             guard index > 0 || gradients.cellEmbeddings != nil else { continue }
             let weight = backwardWeight.replaced(by: LinearParameters(block.linear, in: parameters).weight)
-            weight.pack(on: execution)
-            multiplyRows(
-                lower.matrix(rows: 0..<cells, on: execution), weight, into: upper.row(0, on: execution),
+            weight.multiplyOnce(
+                lower.matrix(rows: 0..<cells, on: execution), into: upper.row(0, on: execution),
                 stride: upper.stride, on: execution)
         }
         guard let target = gradients.cellEmbeddings?.baseAddress else { return }

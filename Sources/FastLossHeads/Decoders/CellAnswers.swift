@@ -82,14 +82,11 @@ struct CellAnswers {
 
     /// Computes ``vectors`` and the shifts.
     func prepare(on execution: Execution) {
-        packAll(cellWeights, on: execution)
-        packAll(batchWeights, on: execution)
         let shifts = execution.pointer(shifts)
         for index in 0..<outputs {
             let target = vectors.row(index * cells, on: execution)
-            if let weight = cellWeights[index] {
-                multiplyRows(embeddings, weight, into: target, stride: vectors.stride, on: execution)
-            }
+            cellWeights[index]?.multiplyOnce(
+                embeddings, into: target, stride: vectors.stride, on: execution)
             for cell in 0..<cells {
                 shifts[index * cells + cell] =
                     bias(index, ofBatch: false).map {
@@ -97,9 +94,9 @@ struct CellAnswers {
                     } ?? 0
             }
             guard let batches, let weight = batchWeights[index] else { continue }
-            multiplyRows(
-                batches.embeddings, weight, into: batchVectors.row(0, on: execution),
-                stride: batchVectors.stride, on: execution)
+            weight.multiplyOnce(
+                batches.embeddings, into: batchVectors.row(0, on: execution), stride: batchVectors.stride,
+                on: execution)
             for cell in 0..<cells {
                 let batch = batch(of: cell)
                 kernels.scale(
@@ -168,10 +165,8 @@ struct CellAnswersBackward {
     /// The sums of dshift, to which the caller adds.
     func shifts(on execution: Execution) -> UnsafeMutablePointer<Double> { execution.pointer(shifts) }
 
-    /// Packs the weights and clears the sums.
+    /// Clears the sums.
     func prepare(on execution: Execution) {
-        packAll(cellWeights, on: execution)
-        packAll(batchWeights, on: execution)
         execution.pointer(shifts).update(repeating: 0, count: answers.outputs * answers.cells)
     }
 
@@ -222,9 +217,9 @@ struct CellAnswersBackward {
             writer.write(sums, count: width, to: bias + (ofBatch ? width : 0))
         }
         guard let inputGradient, let weight else { return }
-        multiplyRows(
-            dVectors, weight, into: inputGradient, stride: width,
-            accumulates: writer.accumulates || index > 0, on: execution)
+        weight.multiplyOnce(
+            dVectors, into: inputGradient, stride: width, accumulates: writer.accumulates || index > 0,
+            on: execution)
         guard let bias = answers.bias(index, ofBatch: ofBatch) else { return }
         for row in 0..<inputs.rows {
             kernels.scale(bias, width, dShifts[row], inputGradient + row * width, FASTLOSS_ACCUMULATE)

@@ -86,7 +86,6 @@ struct HiddenQueryBackward {
     /// Packs the right operands and clears the sums.
     func prepare(on execution: Execution) {
         queryWeight?.pack(on: execution)
-        cellWeight?.pack(on: execution)
         geneWeight.pack(on: execution)
         let count = arguments.cells * hiddenWidth
         execution.pointer(cellSums).update(repeating: 0, count: count)
@@ -195,9 +194,9 @@ struct HiddenQueryBackward {
         writer.write(scalars, count: 1, to: slopeGradient)
         second.bias.map { writer.write(scalars + 1, count: 1, to: $0) }
         guard let cellWeight, let target = gradients.cellEmbeddings?.baseAddress else { return }
-        multiplyRows(
-            cellGradients.matrix(rows: 0..<arguments.cells, on: execution), cellWeight, into: target,
-            stride: width, accumulates: writer.accumulates, on: execution)
+        cellWeight.multiplyOnce(
+            cellGradients.matrix(rows: 0..<arguments.cells, on: execution), into: target, stride: width,
+            accumulates: writer.accumulates, on: execution)
     }
 
     private func writeBias(

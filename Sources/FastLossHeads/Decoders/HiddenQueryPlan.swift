@@ -110,11 +110,10 @@ struct HiddenQueryPlan: Plan {
         rows.list(on: execution)
         tokens.sort(on: execution)
         queryWeight.pack(on: execution)
-        cellWeight.pack(on: execution)
         geneWeight.pack(on: execution)
-        multiplyRows(
-            arguments.cellEmbeddings, cellWeight, into: cellParts.row(0, on: execution),
-            stride: cellParts.stride, on: execution)
+        cellWeight.multiplyOnce(
+            arguments.cellEmbeddings, into: cellParts.row(0, on: execution), stride: cellParts.stride,
+            on: execution)
         computeGeneParts(on: execution)
         backward?.prepare(on: execution)
         execution.forEachTask(

@@ -161,3 +161,8 @@ extension Perceptrons {
         }
     }
 }
+
+/// Packs one or two operands.
+func packAll(_ operands: InlineArray<2, PackedOperand?>, on execution: Execution) {
+    for index in operands.indices { operands[index]?.pack(on: execution) }
+}
