@@ -12,6 +12,9 @@ public struct RuntimeDescription: Equatable, Sendable {
     public var blasConfiguration: String
     /// The processor core whose kernels OpenBLAS uses.
     public var blasCore: String
+    /// The value of `OPENBLAS_CORETYPE`, if it is set. OpenBLAS then uses that core's kernels, which may be
+    /// slower than those of the processor.
+    public var requestedBLASCore: String?
     /// Threads that OpenBLAS uses per call: 1, unless FASTLOSS_KEEP_BLAS_THREADS=1.
     public var blasThreads: Int
     /// The file of the shared library that BLAS was loaded from.
@@ -32,6 +35,7 @@ public struct RuntimeDescription: Equatable, Sendable {
             version: FastLossVersion.current,
             blasConfiguration: String(cString: BLAS.configurationText),
             blasCore: String(cString: BLAS.coreNameText),
+            requestedBLASCore: BLAS.requestedCore,
             blasThreads: BLAS.threads,
             blasLibrary: BLAS.libraryPathText.map { String(cString: $0) } ?? BLAS.staticLibrary,
             instructionSet: .active,
@@ -49,9 +53,10 @@ extension RuntimeDescription: CustomStringConvertible {
             case instructionSet.rawValue?: " (forced by FASTLOSS_ISA)"
             case let name?: " (FASTLOSS_ISA=\(name) is not available)"
             }
+        let forcedCore = requestedBLASCore == nil ? "" : " (forced by OPENBLAS_CORETYPE)"
         return """
             FastLoss \(version), kernels \(instructionSet.rawValue)\(forced), \(workers) workers
-            \(blasConfiguration), core \(blasCore), \(blasThreads) thread per call, from \(blasLibrary)
+            \(blasConfiguration), core \(blasCore)\(forcedCore), \(blasThreads) thread per call, from \(blasLibrary)
             """
     }
 }

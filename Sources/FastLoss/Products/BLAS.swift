@@ -135,6 +135,9 @@ extension BLAS {
     /// The processor core whose kernels OpenBLAS uses.
     package static var coreNameText: UnsafePointer<CChar> { UnsafePointer(openblas_get_corename()) }
 
+    /// The value of `OPENBLAS_CORETYPE`, by which the environment chooses the kernels; nil if it is not set.
+    package static var requestedCore: String? { getenv("OPENBLAS_CORETYPE").map { String(cString: $0) } }
+
     /// The threads that OpenBLAS uses per call, after FastLoss's setting.
     package static var threads: Int {
         prepare()

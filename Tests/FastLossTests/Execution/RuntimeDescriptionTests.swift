@@ -57,5 +57,9 @@ import Testing
                 #expect(words.contains(part))
             }
         }
+        for (requested, text) in [(nil, ", "), ("Haswell", " (forced by OPENBLAS_CORETYPE), ")] {
+            shown.requestedBLASCore = requested
+            #expect("\(shown)".contains("core \(shown.blasCore)\(text)"))
+        }
     }
 }
