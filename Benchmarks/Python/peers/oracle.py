@@ -1,9 +1,13 @@
-"""The truth: every loss in float64, written independently of the providers."""
+"""The truth: every loss in float64, written independently of the providers.
+
+The task heads are scGPT's modules in float64: what PyTorch as written computes in float32.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .head_modules import batch_logits, expression_outputs, masked_value_outputs
 from .problems import CLAMP, ECS_WEIGHT, TEMPERATURE, THRESHOLD, Array, Problem
 from .providers import Result
 
@@ -12,16 +16,19 @@ def masked_mean(elements: Tensor, mask: Tensor) -> Tensor:
     return elements[mask].sum() / mask.sum()
 
 
+def squares_and_likelihood(predictions: Tensor, probabilities: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """The squared error of the predictions plus the Bernoulli loss of the probabilities."""
+    targets, mask = inputs["targets"], inputs["mask"]
+    # The clamp is part of the loss, so it is float32's in float64, too.
+    probabilities = probabilities.clamp(CLAMP, 1 - CLAMP)
+    logarithms = torch.where(targets > 0, probabilities.log(), torch.log1p(-probabilities))
+    return masked_mean((predictions - targets) ** 2, mask) - masked_mean(logarithms, mask)
+
+
 def value_terms(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     targets, mask = inputs["targets"], inputs["mask"]
-    total = torch.zeros((), dtype=torch.float64)
-    for name in ("gene", "cell"):
-        total = total + masked_mean((inputs[name] - targets) ** 2, mask)
-    for name in ("gene_nonzero", "cell_nonzero"):
-        # The clamp is part of the loss, so it is float32's in float64, too.
-        probabilities = inputs[name].clamp(CLAMP, 1 - CLAMP)
-        logarithms = torch.where(targets > 0, probabilities.log(), torch.log1p(-probabilities))
-        total = total - masked_mean(logarithms, mask)
+    total = squares_and_likelihood(inputs["gene"], inputs["gene_nonzero"], inputs)
+    total = total + squares_and_likelihood(inputs["cell"], inputs["cell_nonzero"], inputs)
     # Upstream's 1e-6 is added in float32's precision or better; the targets are whole numbers.
     metric = masked_mean((inputs["gene"].detach() - targets).abs() / (targets + 1e-6), mask)
     return total, metric
@@ -51,6 +58,24 @@ def cross_entropy(inputs: dict[str, Tensor]) -> Tensor:
 def integration(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     total, metric = value_terms(inputs)
     return total + ECS_WEIGHT * elastic(inputs) + cross_entropy(inputs), metric
+
+
+def expression_decoder(inputs: dict[str, Tensor]) -> Tensor:
+    outputs = expression_outputs(inputs)
+    return squares_and_likelihood(outputs["predictions"], outputs["nonzeroProbabilities"], inputs)
+
+
+def masked_value_shared(inputs: dict[str, Tensor]) -> Tensor:
+    outputs = masked_value_outputs(inputs)
+    return squares_and_likelihood(outputs["predictions"], outputs["nonzeroProbabilities"], inputs)
+
+
+masked_value_lists = masked_value_shared
+
+
+def integration_heads(inputs: dict[str, Tensor]) -> Tensor:
+    total = expression_decoder(inputs) + masked_value_shared(inputs) + ECS_WEIGHT * elastic(inputs)
+    return total + cross_entropy({"logits": batch_logits(inputs), "labels": inputs["labels"]})
 
 
 def truth(problem: Problem, inputs: dict[str, Array]) -> Result:

@@ -1,30 +1,20 @@
-"""The problems of the comparison: losses of real cells, at the sizes that scGPT trains at and at large ones.
+"""The problems of the comparison: losses of real cells, at the sizes that scGPT trains at and at large ones."""
 
-The inputs are made from the 700 cells of Benchmarks/Data/pbmc68k in the way that the Swift benchmarks make
-theirs: values of real cells, predictions of a half-trained model, embeddings in which similar cells are
-similar.
-"""
+from dataclasses import dataclass, replace
 
-import functools
-import pathlib
-import string
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.generic]
-
-DATA = pathlib.Path(__file__).resolve().parents[2] / "Data" / "pbmc68k"
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+from . import head_inputs, inputs
+from .inputs import Array
 
 THRESHOLD = 0.8
 TEMPERATURE = 0.5
 ECS_WEIGHT = 10.0
-MASK_RATIO = 0.4
 #: The value that the Bernoulli loss keeps its probabilities from 0 and 1: float32's epsilon, part of the
 #: loss.
 CLAMP = 2.0**-23
+#: B × L × D of the heads that are compared with float64.
+CHECKED_HEAD = (3, 40, 16)
+#: As written, a call takes seconds.
+HEAD_ROUNDS = 3
 
 VALUE_INPUTS = ("gene", "gene_nonzero", "cell", "cell_nonzero")
 
@@ -43,6 +33,8 @@ class Problem:
     swift: str | None = None
     #: Left out with --quick.
     large: bool = False
+    #: The least number of rounds that are timed.
+    rounds: int = 5
 
     @property
     def title(self) -> str:
@@ -66,6 +58,16 @@ class Problem:
         """The inputs by name: float32 arrays, a bool mask, int64 labels. The same ones in every call."""
         return MAKERS[self.loss](*self.shape)
 
+    @property
+    def is_head(self) -> bool:
+        """Whether this is a task head, forward and backward with its losses."""
+        return self.loss in head_inputs.MAKERS
+
+    @property
+    def checked(self) -> "Problem":
+        """The problem that is compared with float64: a small one for a head, which would take minutes."""
+        return replace(self, shape=CHECKED_HEAD) if self.is_head else self
+
 
 TITLES = {
     "value_terms": "four value terms, relative error",
@@ -73,18 +75,39 @@ TITLES = {
     "contrastive": "CCE",
     "cross_entropy": "cross-entropy",
     "integration": "integration objective",
+    "expression_decoder": "heads: expression decoder",
+    "masked_value_shared": "heads: masked values, shared genes",
+    "masked_value_lists": "heads: masked values, gene lists",
+    "integration_heads": "heads: integration",
 }
+MAKERS = inputs.MAKERS | head_inputs.MAKERS
 DIFFERENTIATED = {
     "value_terms": VALUE_INPUTS,
     "elastic": ("embedding",),
     "contrastive": ("embedding", "second"),
     "cross_entropy": ("logits",),
     "integration": (*VALUE_INPUTS, "embedding", "logits"),
+    **head_inputs.DIFFERENTIATED,
 }
 
 
 def swift_name(kernel: str, mode: str, *shape: int) -> str:
     return f"{kernel}/{mode}/{'x'.join(map(str, shape))}"
+
+
+def heads(width: int) -> list[Problem]:
+    """The task heads at scGPT's B and L: the pretrained model's width is 512."""
+    kernels = {
+        "expression_decoder": "ExpressionDecoder",
+        "masked_value_shared": "MaskedValueDecoder(shared-genes)",
+        "masked_value_lists": "MaskedValueDecoder(gene-lists)",
+        "integration_heads": "IntegrationHeads",
+    }
+    shape = (64, 1201, width)
+    return [
+        Problem(loss, shape, swift=swift_name(kernel, "valueAndGradient", *shape), rounds=HEAD_ROUNDS)
+        for loss, kernel in kernels.items()
+    ]
 
 
 def problems(quick: bool = False) -> list[Problem]:
@@ -112,86 +135,6 @@ def problems(quick: bool = False) -> list[Problem]:
         Problem(
             "cross_entropy", (4096, 1000), swift=swift_name("CrossEntropy", both, 4096, 1000), large=True
         ),
+        *heads(64 if quick else 512),
     ]
     return [row for row in rows if not (quick and row.large)]
-
-
-# --- Inputs -------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def cells() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The bins of the real cells, cells × genes, and the GEM well of each from 0."""
-    lines = (DATA / "expression.txt").read_text(encoding="utf-8").splitlines()
-    bins = np.array([[ALPHABET.index(symbol) for symbol in line] for line in lines[1:]], dtype=np.float32)
-    annotations = (DATA / "cells.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    wells = np.array([line.split("\t")[2] for line in annotations])
-    return bins, np.unique(wells, return_inverse=True)[1].astype(np.int64)
-
-
-def value_inputs(rows: int, tokens: int) -> dict[str, Array]:
-    """Targets, a mask of 40 % of each row, and predictions as of a half-trained model."""
-    bins, _ = cells()
-    random = np.random.default_rng(1)
-    targets = np.ascontiguousarray(
-        bins[np.resize(np.arange(len(bins)), rows)][:, np.arange(tokens) % bins.shape[1]]
-    )
-    ranks = random.random((rows, tokens)).argsort(axis=1)
-    mask = ranks < int(MASK_RATIO * tokens)
-
-    def predictions() -> Array:
-        return (targets + 8 * random.standard_normal(targets.shape)).astype(np.float32)
-
-    def probabilities() -> Array:
-        logits = np.where(targets > 0, 1.5, -1.5) + 1.5 * random.standard_normal(targets.shape)
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
-
-    return {
-        "gene": predictions(),
-        "gene_nonzero": probabilities(),
-        "cell": predictions(),
-        "cell_nonzero": probabilities(),
-        "targets": targets,
-        "mask": mask,
-    }
-
-
-def embeddings(rows: int, width: int, noise_seed: int = 7, noise: float = 0.2) -> Array:
-    """A random projection of the centred expression, with noise that differs from one encoding to the
-    next."""
-    bins, _ = cells()
-    projection = np.random.default_rng(6).standard_normal((bins.shape[1], width)) / np.sqrt(bins.shape[1])
-    exact = ((bins - bins.mean(axis=0)) @ projection)[np.resize(np.arange(len(bins)), rows)]
-    deviation = noise * np.sqrt((exact**2).mean(axis=1, keepdims=True))
-    noisy = exact + deviation * np.random.default_rng(noise_seed).standard_normal(exact.shape)
-    return noisy.astype(np.float32)
-
-
-def class_inputs(rows: int, classes: int) -> dict[str, Array]:
-    """Logits that favour the right class by 2, plus noise of standard deviation 2."""
-    random = np.random.default_rng(4)
-    labels = random.integers(0, classes, rows)
-    logits = 2 * random.standard_normal((rows, classes))
-    logits[np.arange(rows), labels] += 2
-    return {"logits": logits.astype(np.float32), "labels": labels}
-
-
-def integration_inputs(rows: int, tokens: int, width: int) -> dict[str, Array]:
-    classes = int(cells()[1].max()) + 1
-    return {
-        **value_inputs(rows, tokens),
-        "embedding": embeddings(rows, width),
-        **class_inputs(rows, classes),
-    }
-
-
-MAKERS = {
-    "value_terms": value_inputs,
-    "elastic": lambda rows, width: {"embedding": embeddings(rows, width)},
-    "contrastive": lambda rows, width: {
-        "embedding": embeddings(rows, width),
-        "second": embeddings(rows, width, noise_seed=8),
-    },
-    "cross_entropy": class_inputs,
-    "integration": integration_inputs,
-}

@@ -5,6 +5,8 @@ Of several ways to write each loss these were the fastest on two cores:
 - ECS: the gradient by hand, because autograd would multiply the matrix of pairs twice where once will do, and
   in place, because the matrix of pairs is far larger than any cache.
 - CCE: normalised, then multiplied.
+- Task heads: the masked tokens alone are decoded; the embedding of a batch is multiplied once, and a query
+  computed once per gene; the products of MVC are reassociated; the Bernoulli loss is that of logits.
 
 `torch.compile` is given the `compiled_` variants: no shapes that depend on data, no operations in place.
 """
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .head_inputs import DECODER, DISCRIMINATOR, MVC_DECODER
+from .inputs import MASK_RATIO
 from .problems import CLAMP, ECS_WEIGHT, TEMPERATURE, THRESHOLD
 
 Inputs = dict[str, Tensor]
@@ -131,3 +135,89 @@ def compiled_elastic(inputs: Inputs) -> Tensor:
 def compiled_integration(inputs: Inputs) -> tuple[Tensor, Tensor]:
     total, metric = compiled_value_terms(inputs)
     return total + ECS_WEIGHT * compiled_elastic(inputs) + cross_entropy(inputs), metric
+
+
+# --- The task heads, for torch.compile too ------------------------------------------------------------------
+
+
+def masked_rows(mask: Tensor) -> Tensor:
+    """The masked tokens of each cell, as indices of B·L tokens: as many in every cell."""
+    cells, tokens = mask.shape
+    count = cells * int(MASK_RATIO * tokens)
+    return torch.nonzero_static(mask.flatten(), size=count).view(cells, -1)
+
+
+def masked_losses(predictions: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Both losses of a decoder's outputs under the mask."""
+    nonzero = F.binary_cross_entropy_with_logits(logits, (targets > 0).float())
+    return F.mse_loss(predictions, targets) + nonzero
+
+
+def masked_targets(inputs: Inputs, rows: Tensor) -> Tensor:
+    return inputs["targets"].flatten()[rows]
+
+
+def expression_decoder(inputs: Inputs) -> Tensor:
+    rows = masked_rows(inputs["mask"])
+    states = inputs["states"]
+    cells, _, width = states.shape
+    states = states.view(-1, width).index_select(0, rows.flatten())
+    # Both perceptrons read the states, so that their first layers are one product. The half of its weights
+    # that reads the batch's embedding is multiplied once per batch.
+    perceptrons = [DECODER + name for name in ("fc", "zero_logit")]
+    weights = torch.cat([inputs[f"{name}.0.weight"] for name in perceptrons])
+    biases = torch.cat([inputs[f"{name}.0.bias"] for name in perceptrons])
+    batches = F.linear(inputs["batch_embedding"], weights[:, width:], biases)[inputs["labels"]]
+    first = F.linear(states, weights[:, :width]).view(cells, -1, 2 * width)
+    first = F.leaky_relu_(first.add_(batches.unsqueeze(1))).view(-1, 2 * width)
+    outputs = []
+    for name, hidden in zip(perceptrons, first.split(width, dim=1), strict=True):
+        hidden = F.linear(hidden, inputs[f"{name}.2.weight"], inputs[f"{name}.2.bias"])
+        output = F.linear(F.leaky_relu_(hidden), inputs[f"{name}.4.weight"], inputs[f"{name}.4.bias"])
+        outputs.append(output.view(cells, -1))
+    return masked_losses(*outputs, masked_targets(inputs, rows))
+
+
+def masked_value_shared(inputs: Inputs) -> Tensor:
+    """(W·q)·c = q·(Wᵀ·c): queries per gene, and one product of all cells with all genes of the vocabulary."""
+    rows = masked_rows(inputs["mask"])
+    cells, tokens = inputs["mask"].shape
+    queries = F.linear(
+        inputs["gene_embedding"],
+        inputs[f"{MVC_DECODER}gene2query.weight"],
+        inputs[f"{MVC_DECODER}gene2query.bias"],
+    ).sigmoid()
+    embeddings = torch.cat([inputs["embedding"], inputs["batch_embedding"][inputs["labels"]]], dim=1)
+    answers = [embeddings @ inputs[MVC_DECODER + name] for name in ("W.weight", "W_zero_logit.weight")]
+    products = (torch.cat(answers) @ queries.t()).view(2, cells, -1)
+    # With lists of genes, a vector of a query's length per token would be far more than a number.
+    genes = inputs["genes"].expand(cells, tokens).flatten()[rows]
+    predictions, logits = products.gather(2, genes.expand(2, -1, -1))
+    logits = logits + (embeddings @ inputs[f"{MVC_DECODER}W_zero_logit.bias"]).unsqueeze(1)
+    return masked_losses(predictions, logits, masked_targets(inputs, rows))
+
+
+masked_value_lists = masked_value_shared
+
+
+def discriminator(inputs: Inputs) -> Tensor:
+    embedding = inputs["embedding"]
+    # The embedding, exactly, with the opposite gradient.
+    hidden = 2 * embedding.detach() - embedding
+    for layer in (0, 3):
+        linear, norm = (f"{DISCRIMINATOR}_decoder.{index}" for index in (layer, layer + 2))
+        hidden = F.leaky_relu(F.linear(hidden, inputs[f"{linear}.weight"], inputs[f"{linear}.bias"]))
+        hidden = F.layer_norm(hidden, hidden.shape[1:], inputs[f"{norm}.weight"], inputs[f"{norm}.bias"])
+    name = f"{DISCRIMINATOR}out_layer"
+    logits = F.linear(hidden, inputs[f"{name}.weight"], inputs[f"{name}.bias"])
+    return F.cross_entropy(logits, inputs["labels"])
+
+
+def integration_heads(inputs: Inputs) -> Tensor:
+    total = expression_decoder(inputs) + masked_value_shared(inputs) + discriminator(inputs)
+    return total + ECS_WEIGHT * elastic(inputs)
+
+
+def compiled_integration_heads(inputs: Inputs) -> Tensor:
+    total = expression_decoder(inputs) + masked_value_shared(inputs) + discriminator(inputs)
+    return total + ECS_WEIGHT * compiled_elastic(inputs)

@@ -2,7 +2,7 @@
 
 What makes it slow is kept, because it is what users run: masks that are converted and multiplied into both
 operands of every term, a distribution object per Bernoulli term, an identity matrix per ECS, and a CCE that
-broadcasts all pairs to (B, B, D) before it reduces them.
+broadcasts all pairs to (B, B, D) before it reduces them. The task heads decode every token, and then select.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 from torch.nn import functional as F
 
+from .head_modules import batch_logits, expression_outputs, masked_value_outputs
 from .problems import ECS_WEIGHT, TEMPERATURE, THRESHOLD
 
 Inputs = dict[str, Tensor]
@@ -66,3 +67,29 @@ def integration(inputs: Inputs) -> tuple[Tensor, Tensor]:
     total, metric = value_terms(inputs)
     total = total + ECS_WEIGHT * elastic(inputs)
     return total + cross_entropy(inputs), metric
+
+
+# --- The task heads -----------------------------------------------------------------------------------------
+
+
+def decoder_losses(outputs: Inputs, inputs: Inputs) -> Tensor:
+    """Of every token's outputs, those under the mask count."""
+    targets, mask = inputs["targets"], inputs["mask"]
+    squares = masked_mse(outputs["predictions"], targets, mask)
+    return squares + bernoulli_nll(outputs["nonzeroProbabilities"], targets, mask)
+
+
+def expression_decoder(inputs: Inputs) -> Tensor:
+    return decoder_losses(expression_outputs(inputs), inputs)
+
+
+def masked_value_shared(inputs: Inputs) -> Tensor:
+    return decoder_losses(masked_value_outputs(inputs), inputs)
+
+
+masked_value_lists = masked_value_shared
+
+
+def integration_heads(inputs: Inputs) -> Tensor:
+    total = expression_decoder(inputs) + masked_value_shared(inputs) + ECS_WEIGHT * elastic(inputs)
+    return total + F.cross_entropy(batch_logits(inputs), inputs["labels"])
