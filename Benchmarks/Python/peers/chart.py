@@ -11,6 +11,10 @@ ROWS = [
     ("elastic", "64×512"),
     ("contrastive", "64×512"),
     ("cross_entropy", "32×50"),
+    ("expression_decoder", "64×1201×512"),
+    ("masked_value_shared", "64×1201×512"),
+    ("masked_value_lists", "64×1201×512"),
+    ("integration_heads", "64×1201×512"),
 ]
 WIDTH, LEFT, RIGHT, LINE = 720, 170, 650, 20
 STYLE = """

@@ -16,16 +16,20 @@ from dataclasses import replace
 
 from .problems import Problem
 from .providers import available
-
-STATUS = pathlib.Path("/proc/self/status")
-RESET = pathlib.Path("/proc/self/clear_refs")
+from .swift_process import SwiftProcess
 
 
-def kibibytes(field: str) -> int:
-    for line in STATUS.read_text().splitlines():
+def kibibytes(field: str, process: int | str = "self") -> int:
+    status = pathlib.Path(f"/proc/{process}/status")
+    for line in status.read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no {field}")
+    raise RuntimeError(f"{status} has no {field}")
+
+
+def reset_peak(process: int | str = "self") -> None:
+    """Sets the high-water mark to what is resident now."""
+    pathlib.Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
 def measure(problem: Problem, provider_name: str) -> int:
@@ -39,8 +43,7 @@ def measure(problem: Problem, provider_name: str) -> int:
         call.run()
     # Return free memory to the system: memory left over from the inputs would hide what the call takes.
     ctypes.CDLL(None).malloc_trim(0)
-    # "5" resets the high-water mark to what is resident now.
-    RESET.write_text("5")
+    reset_peak()
     before = kibibytes("VmRSS")
     result = call.run()
     peak = kibibytes("VmHWM")
@@ -60,6 +63,21 @@ def in_child(problem: Problem, provider_name: str) -> int:
         check=True,
     )
     return int(child.stdout.splitlines()[-1])
+
+
+def in_swift(problem: Problem, program: str, threads: int) -> int:
+    """The same of the Swift API. Its gradients' buffers are among the inputs: their bytes are added."""
+    assert problem.swift is not None
+    # With this, memory left over from the inputs goes back to the system.
+    with SwiftProcess(program, threads, MALLOC_MMAP_THRESHOLD_=str(2**17)) as swift:
+        swift.sampler(problem.swift)(0)  # Makes the inputs, and calls nothing.
+        reset_peak(swift.process.pid)
+        before = kibibytes("VmRSS", swift.process.pid)
+        swift.sampler(problem.swift)(1)
+        peak = kibibytes("VmHWM", swift.process.pid)
+    inputs = problem.inputs()
+    gradients = sum(inputs[name].nbytes for name in problem.differentiated)
+    return max(0, peak - before) * 1024 + gradients
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The problems of the comparison: losses of real cells, at the sizes that scGPT trains at and at large ones."""
+"""The problems of the comparison: losses and heads at the sizes that scGPT trains at, and at large ones."""
 
 from dataclasses import dataclass, replace
 

@@ -10,13 +10,17 @@ from .timing import Sampler
 class SwiftProcess:
     """`Benchmarks serve`, with the same number of workers as the others."""
 
-    def __init__(self, program: str, threads: int) -> None:
+    def __init__(self, program: str, threads: int, **environment: str) -> None:
+        #: The names of the rows that the program has.
+        self.rows = frozenset(
+            subprocess.run([program, "--list"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        )
         self.process = subprocess.Popen(
             [program, "serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "FASTLOSS_THREADS": str(threads)},
+            env={**os.environ, "FASTLOSS_THREADS": str(threads), **environment},
         )
 
     def __enter__(self) -> "SwiftProcess":

@@ -8,6 +8,8 @@ from typing import Any
 
 #: A sample is at least this long, in seconds: far above the clock's resolution, and above a scheduler's tick.
 SAMPLE = 0.012
+#: A call of this length, in seconds, wakes its provider's threads in a negligible part of it.
+LONG_CALL = 0.25
 #: Threads of another provider's pool spin for up to some milliseconds after its last call.
 PAUSE = 0.004
 
@@ -37,13 +39,13 @@ def sampler(call: Callable[[], Any]) -> Sampler:
     return sample
 
 
-def repetitions(sample: Sampler) -> int:
-    """How many calls make a sample long enough."""
+def repetitions(sample: Sampler) -> tuple[int, float]:
+    """How many calls make a sample long enough, and the seconds of one."""
     times = 1
     while True:
         seconds = sample(times)
         if seconds >= SAMPLE / 2:
-            return max(1, round(times * SAMPLE / seconds))
+            return max(1, round(times * SAMPLE / seconds)), seconds / times
         times *= 4
 
 
@@ -51,16 +53,23 @@ def interleaved(
     samplers: dict[str, Sampler], seconds: float, minimum: int = 5, maximum: int = 41
 ) -> dict[str, Timing]:
     """Rounds in which every provider is sampled once. The order rotates by one from round to round."""
-    times = {name: repetitions(sample) for name, sample in samplers.items()}
+    times, lengths = {}, {}
+    for name, sample in samplers.items():
+        times[name], lengths[name] = repetitions(sample)
     results: dict[str, list[float]] = {name: [] for name in samplers}
     names = list(samplers)
     start = time.perf_counter()
     rounds = 0
     while rounds < minimum or (rounds < maximum and time.perf_counter() - start < seconds):
         for name in names:
+            if rounds == 0 and lengths[name] >= LONG_CALL:
+                # The call that was timed just before is the sample.
+                results[name].append(lengths[name])
+                continue
             time.sleep(PAUSE)
-            # Wakes the provider's threads and brings its code into the caches. It does not count.
-            samplers[name](1)
+            if lengths[name] < LONG_CALL:
+                # Wakes the provider's threads and brings its code into the caches. It does not count.
+                samplers[name](1)
             results[name].append(samplers[name](times[name]) / times[name])
         names.append(names.pop(0))
         rounds += 1

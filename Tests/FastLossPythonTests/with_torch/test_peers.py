@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from peers import __main__ as command
-from peers import memory, oracle, quiet, report, timing, torch_written
-from peers.problems import Problem, problems
+from peers import head_modules, memory, oracle, providers, quiet, report, timing, torch_written
+from peers.head_inputs import DECODER, DISCRIMINATOR, MVC_DECODER
+from peers.problems import Problem, heads, problems
 from peers.providers import Provider, available
 from peers.swift_process import SwiftProcess
 
@@ -25,14 +26,19 @@ SMALL = [
     Problem("elastic", (9, 16)),
     Problem("contrastive", (9, 16)),
     Problem("cross_entropy", (9, 4)),
+    *(row.checked for row in heads(64)),
 ]
+COMPILED = ("integration", "elastic", "integration_heads")
 
 
 @pytest.mark.parametrize("problem", SMALL, ids=lambda problem: problem.name)
 @pytest.mark.parametrize("provider", available(), ids=lambda provider: provider.name)
 def test_everyone_agrees_with_float64(problem: Problem, provider: Provider) -> None:
-    if provider.name == "torch.compile" and problem.loss not in ("integration", "elastic"):
+    if provider.name == "torch.compile" and problem.loss not in COMPILED:
         pytest.skip("the compiled integration has the others' formulas")
+    if provider.excludes(problem):
+        assert problem.is_head and provider.name.startswith(report.OWN)
+        pytest.skip(provider.excludes(problem))
     inputs = problem.inputs()
     call = provider.prepare(problem, inputs)
     found = call.read(call.run())
@@ -58,6 +64,47 @@ def test_as_written_is_what_scgpt_computes() -> None:
     assert torch_written.relative_error(inputs["gene"], *values) == own
 
 
+@pytest.mark.skipif(importlib.util.find_spec("scgpt") is None, reason="scgpt is not installed")
+def test_heads_are_scgpts() -> None:
+    """Bit by bit what scGPT's own modules compute, forward and backward."""
+    from light_scgpt import light_scgpt
+
+    model = light_scgpt().model.model
+    inputs = {
+        name: torch.from_numpy(value)
+        for name, value in Problem("integration_heads", (5, 40, 16)).inputs().items()
+    }
+    batches = inputs["batch_embedding"][inputs["labels"]]
+    expression = model.ExprDecoder(16, explicit_zero_prob=True, use_batch_labels=True)
+    masked = model.MVCDecoder(16, explicit_zero_prob=True, use_batch_labels=True)
+    discriminator = model.AdversarialDiscriminator(16, n_cls=2, reverse_grad=True)
+    for name, module in ((DECODER, expression), (MVC_DECODER, masked), (DISCRIMINATOR, discriminator)):
+        module.load_state_dict(
+            {key.removeprefix(name): value for key, value in inputs.items() if key.startswith(name)}
+        )
+    wanted = [inputs[name].requires_grad_() for name in ("states", "embedding", "gene_embedding")]
+
+    def gradients(*outputs: torch.Tensor) -> list[torch.Tensor]:
+        factors = [torch.sin(torch.arange(output.numel())).view_as(output) for output in outputs]
+        return list(torch.autograd.grad(outputs, wanted, factors))
+
+    repeated = batches.unsqueeze(1).repeat(1, 40, 1)
+    theirs = [
+        expression(torch.cat([inputs["states"], repeated], dim=2)),
+        masked(torch.cat([inputs["embedding"], batches], dim=1), inputs["gene_embedding"].expand(5, -1, -1)),
+    ]
+    own = [head_modules.expression_outputs(inputs), head_modules.masked_value_outputs(inputs)]
+    their_outputs = [x[key] for x in theirs for key in ("pred", "zero_probs")]
+    their_outputs.append(discriminator(inputs["embedding"]))
+    own_outputs = [x[key] for x in own for key in ("predictions", "nonzeroProbabilities")]
+    own_outputs.append(head_modules.batch_logits(inputs))
+    for a, b in zip(own_outputs, their_outputs, strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(gradients(*own_outputs), gradients(*their_outputs), strict=True):
+        # A sum over cells may have another order.
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_errors_are_found() -> None:
     gradient = np.ones((2, 3))
     truth = (2.0, 4.0, [gradient])
@@ -80,12 +127,16 @@ def test_rounds_take_turns() -> None:
 
         return sample
 
-    timings = timing.interleaved({"a": sampler("a", 1.0), "b": sampler("b", 2.0)}, seconds=0, minimum=4)
-    assert timings["a"].samples == (1.0,) * 4 and timings["b"].median == 2.0
+    timings = timing.interleaved({"a": sampler("a", 0.1), "b": sampler("b", 0.2)}, seconds=0, minimum=4)
+    assert timings["a"].samples == (0.1,) * 4 and timings["b"].median == 0.2
     assert timing.ratio(timings["b"], timings["a"]) == (2.0, 2.0, 2.0)
     rounds = order[2:]
     # Everyone is called once without being counted before each sample.
     assert rounds == ["a", "a", "b", "b", "b", "b", "a", "a"] * 2
+    order.clear()
+    timing.interleaved({"a": sampler("a", 0.1), "b": sampler("b", 2.0)}, seconds=0, minimum=3)
+    # A call of seconds needs none, and the call that finds its length is its first sample.
+    assert order == ["a", "b", "a", "a", "b", "a", "a", "a", "a", "b"]
 
 
 def test_ratio_is_that_of_neighbours() -> None:
@@ -116,18 +167,72 @@ def test_clocks_of_the_machine() -> None:
     assert later[0] - busy > 0.2 and later[1] - total >= later[0] - busy
 
 
-def test_swift_is_asked_line_by_line(tmp_path: pathlib.Path) -> None:
-    program = tmp_path / "Benchmarks"
-    program.write_text(
-        '#!/bin/sh\n[ "$1" = serve ] && [ "$FASTLOSS_THREADS" = 3 ] || exit 1\n'
+@pytest.fixture
+def program(tmp_path: pathlib.Path) -> str:
+    """A program like Benchmarks with the row `known`, whose calls take a quarter of a second each."""
+    path = tmp_path / "Benchmarks"
+    path.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = --list ]; then echo known; exit; fi\n'
+        '[ "$1" = serve ] && [ "$FASTLOSS_THREADS" = 3 ] || exit 1\n'
         'while read -r row calls; do [ "$row" = known ] || exit 1; echo $((calls * 250000000)); done\n'
     )
-    program.chmod(0o755)
-    with SwiftProcess(str(program), 3) as swift:
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_swift_is_asked_line_by_line(program: str) -> None:
+    with SwiftProcess(program, 3) as swift:
+        assert swift.rows == {"known"}
         assert swift.sampler("known")(2) == 0.5
         assert swift.sampler("known")(4) == 1.0
         with pytest.raises(RuntimeError, match="ended when asked for other"):
             swift.sampler("other")(1)
+
+
+def test_heads_are_relative_to_swift(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = [provider for provider in available() if provider.name != "torch.compile"]
+    monkeypatch.setattr(command, "available", lambda: peers)
+    row = replace(heads(64)[2], shape=(4, 50, 8))
+    with SwiftProcess(program, 3) as swift:
+        known = command.measure(replace(row, swift="known"), swift, seconds=0)
+        unknown = command.measure(row, swift, seconds=0)
+    assert known["base"] == report.SWIFT and known["providers"][report.SWIFT]["ratio"] == 1
+    assert known["providers"][report.SWIFT]["median"] == 0.25
+    written = known["providers"]["PyTorch as written"]
+    assert written["rounds"] == 3 and written["error"] < 2e-6
+    assert known["providers"]["PyTorch at its best"]["distance"] < 1e-5
+    assert set(known["skipped"]) == {"FastLoss", "FastLoss, NumPy"}
+    assert unknown["base"] == "PyTorch as written"
+    assert unknown["skipped"][report.SWIFT] == f"Benchmarks has no row '{row.swift}'"
+    known["disturbance"] = unknown["disturbance"] = 0.0
+    found = {**results(), "rows": [known, unknown], "providers": [provider.name for provider in peers]}
+    lines = report.table(found, markdown=True).splitlines()
+    assert f"| {row.title} | 4×50×8 | – | 250 ms | – | " in lines[2]
+    assert f"| {row.title} | 4×50×8 | – | – | – | " in lines[3]
+    missing = f"{report.SWIFT} is left out of {row.title} 4×50×8: Benchmarks has no row"
+    assert missing in report.omissions(found)[2]
+    with pytest.raises(SystemExit, match="has no time of FastLoss"):
+        command.update(found)
+
+
+def test_wrong_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the timed size, too, where there is no oracle."""
+    row = replace(heads(64)[1], shape=(4, 50, 8))
+
+    def worse(problem: Problem, inputs: dict[str, Any]) -> providers.Call:
+        call = providers.best(problem, inputs)
+        factor = 1.0 if problem == row.checked else 1.01
+
+        def read(result: Any) -> providers.Result:
+            loss, metric, gradients = call.read(result)
+            return loss, metric, [*gradients[:-1], gradients[-1] * factor]
+
+        return providers.Call(call.run, read)
+
+    peers = [Provider("as written", providers.written), Provider("worse", worse)]
+    with pytest.raises(SystemExit, match=r"too far from as written: \{'worse': 0\.01"):
+        command.checked_calls(row, peers)
 
 
 def test_memory_of_a_call() -> None:
@@ -201,6 +306,16 @@ def test_readme_shows_losses(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == page
 
 
+def test_committed_results() -> None:
+    """The table in Benchmarks/Results is that of the committed file, whichever version wrote it."""
+    page = (command.RESULTS / "README.md").read_text(encoding="utf-8")
+    tables = [
+        report.markdown(json.loads(path.read_text(encoding="utf-8")), path.name)
+        for path in command.RESULTS.glob("peers.*.json")
+    ]
+    assert not tables or any(table in page for table in tables)
+
+
 def test_readme_takes_no_part_and_no_disturbed_run() -> None:
     with pytest.raises(SystemExit, match="a part of the rows"):
         command.update({**results(), "quick": True})
@@ -218,3 +333,16 @@ def test_rows() -> None:
     # More tokens than genes repeat them; each row has exactly its share of masked tokens.
     assert (small["targets"][:, :135] == small["targets"][:, 765:]).all()
     assert (small["mask"].sum(axis=1) == int(0.4 * 900)).all()
+
+
+def test_inputs_of_heads() -> None:
+    for row in heads(8):
+        inputs = row.checked.inputs()
+        assert set(row.differentiated) <= set(inputs)
+        floats = {name for name, value in inputs.items() if value.dtype == np.float32}
+        assert floats - set(row.differentiated) == {"targets"}
+        assert set(inputs["labels"]) == {0, 1}
+    genes = heads(8)[2].checked.inputs()["genes"]
+    # Each cell has its own genes, once each, of a vocabulary that is larger than a list.
+    assert genes.shape == (3, 40) and genes.max() < 100
+    assert all(len(set(row)) == 40 for row in genes) and len(np.unique(genes, axis=0)) == 3
