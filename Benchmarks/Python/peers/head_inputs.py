@@ -9,9 +9,6 @@ from .inputs import Array, embeddings, value_inputs
 
 #: The batches of cells, as in an integration of two samples.
 BATCHES = 2
-#: Genes of the vocabulary for each token of a cell, where every cell has a list of its own. scGPT annotates
-#: with a vocabulary of 3,000 genes and trains with lists of 1,200.
-VOCABULARY_RATIO = 2.5
 #: One more than the largest bin of 51.
 BINS = 51
 
@@ -99,16 +96,13 @@ def states(rows: int, tokens: int, width: int) -> Array:
 
 
 def gene_inputs(rows: int, tokens: int, width: int, lists: bool) -> dict[str, Array]:
-    """The embeddings of the distinct genes, and the genes of all cells or, with `lists`, of each cell."""
+    """The embeddings of L distinct genes, and one list of them or, with `lists`, each cell's own order."""
     random = np.random.default_rng(10)
-    vocabulary = int(VOCABULARY_RATIO * tokens) if lists else tokens
-    genes = np.arange(tokens)
-    if lists:
-        genes = random.random((rows, vocabulary)).argsort(axis=1)[:, :tokens]
+    genes = random.random((rows, tokens)).argsort(axis=1) if lists else np.arange(tokens)
     return {
         "embedding": scaled(embeddings(rows, width)),
-        "gene_embedding": random.standard_normal((vocabulary, width), dtype=np.float32),
-        "genes": np.ascontiguousarray(genes),
+        "gene_embedding": random.standard_normal((tokens, width), dtype=np.float32),
+        "genes": genes,
     }
 
 

@@ -115,7 +115,7 @@ def expression_decoder(inputs: Inputs) -> jax.Array:
 
 
 def masked_value_shared(inputs: Inputs) -> jax.Array:
-    """(W·q)·c = q·(Wᵀ·c): queries per gene, and one product of all cells with all genes of the vocabulary."""
+    """(W·q)·c = q·(Wᵀ·c): queries per gene, and one product of all cells with all genes."""
     mask = inputs["mask"]
     rows = masked_rows(mask)
     queries = jax.nn.sigmoid(linear(inputs, f"{MVC_DECODER}gene2query", inputs["gene_embedding"]))

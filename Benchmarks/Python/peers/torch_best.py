@@ -179,7 +179,7 @@ def expression_decoder(inputs: Inputs) -> Tensor:
 
 
 def masked_value_shared(inputs: Inputs) -> Tensor:
-    """(W·q)·c = q·(Wᵀ·c): queries per gene, and one product of all cells with all genes of the vocabulary."""
+    """(W·q)·c = q·(Wᵀ·c): queries per gene, and one product of all cells with all genes."""
     rows = masked_rows(inputs["mask"])
     cells, tokens = inputs["mask"].shape
     queries = F.linear(
