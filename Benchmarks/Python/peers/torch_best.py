@@ -169,7 +169,8 @@ def expression_decoder(inputs: Inputs) -> Tensor:
     biases = torch.cat([inputs[f"{name}.0.bias"] for name in perceptrons])
     batches = F.linear(inputs["batch_embedding"], weights[:, width:], biases)[inputs["labels"]]
     first = F.linear(states, weights[:, :width]).view(cells, -1, 2 * width)
-    first = F.leaky_relu_(first.add_(batches.unsqueeze(1))).view(-1, 2 * width)
+    # In place, autograd would copy the view.
+    first = F.leaky_relu(first + batches.unsqueeze(1)).view(-1, 2 * width)
     outputs = []
     for name, hidden in zip(perceptrons, first.split(width, dim=1), strict=True):
         hidden = F.linear(hidden, inputs[f"{name}.2.weight"], inputs[f"{name}.2.bias"])
