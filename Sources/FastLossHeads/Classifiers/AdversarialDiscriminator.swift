@@ -28,7 +28,7 @@ public struct AdversarialDiscriminator: Sendable {
 
     /// A classifier with this number of blocks before its last layer.
     ///
-    /// - Throws: `LossError`: a size that is negative.
+    /// - Throws: `LossError`: a size that is negative or above 2²⁸.
     public init(
         width: Int, batches: Int, blocks: Int = 2, reversalStrength: Float = 1
     ) throws(LossError) {

@@ -26,9 +26,10 @@ public struct BatchLabelEncoder: Sendable {
 
     /// An encoder of labels in 0..<`labels`.
     ///
-    /// - Throws: `LossError`: a size that is negative.
+    /// - Throws: `LossError`: a size that is negative or above 2²⁸.
     public init(labels: Int, width: Int) throws(LossError) {
-        _ = try MatrixShape(rows: labels, columns: width).checkedCount()
+        try checkSize("labels", labels)
+        try checkSize("width", width)
         self.labels = labels
         self.width = width
         var layout = ParameterLayout()

@@ -29,7 +29,7 @@ public struct CellTypeDecoder: Sendable {
 
     /// A classifier with this number of blocks before its last layer.
     ///
-    /// - Throws: `LossError`: a size that is negative.
+    /// - Throws: `LossError`: a size that is negative or above 2²⁸.
     public init(width: Int, classes: Int, blocks: Int = 2) throws(LossError) {
         classifier = try NormalizedClassifier(
             width: width, classes: classes, blocks: blocks, activation: .relu)

@@ -27,9 +27,9 @@ struct NormalizedClassifier: Equatable, Sendable {
     }
 
     init(width: Int, classes: Int, blocks count: Int, activation: Activation) throws(LossError) {
-        try checkWidth(width)
-        try checkWidth(classes)
-        try checkWidth(count)
+        try checkSize("width", width)
+        try checkSize(activation == .relu ? "classes" : "batches", classes)
+        try checkSize("blocks", count)
         self.width = width
         self.classes = classes
         self.activation = activation

@@ -50,11 +50,6 @@ extension BatchEmbeddingFields<[Float], [Int32]> {
     }
 }
 
-/// Throws if the width of a layer is negative.
-func checkWidth(_ width: Int) throws(LossError) {
-    guard width >= 0 else { throw .invalidShape(rows: 1, columns: width) }
-}
-
 /// The memory of batch embeddings, checked.
 struct CheckedBatches {
     /// K × D.

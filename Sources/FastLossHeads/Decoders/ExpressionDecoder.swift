@@ -45,9 +45,9 @@ public struct ExpressionDecoder: Sendable {
 
     /// A decoder for states of `width` elements.
     ///
-    /// - Throws: `LossError`: a width that is negative.
+    /// - Throws: `LossError`: a width that is negative or above 2²⁸.
     public init(width: Int, explicitZeros: Bool = false, batchEmbeddings: Bool = false) throws(LossError) {
-        try checkWidth(width)
+        try checkSize("width", width)
         self.width = width
         hasExplicitZeros = explicitZeros
         hasBatchEmbeddings = batchEmbeddings

@@ -72,14 +72,14 @@ public struct MaskedValueDecoder: Sendable {
 
     /// A decoder for embeddings of `width` elements.
     ///
-    /// - Throws: `LossError`: a width that is negative; explicit zeros or batch embeddings with a hidden
+    /// - Throws: `LossError`: a width that is negative or above 2²⁸; explicit zeros or batch embeddings with a hidden
     ///   layer.
     public init(
         style: Style = .innerProduct, width: Int, hiddenWidth: Int = 64, explicitZeros: Bool = false,
         batchEmbeddings: Bool = false
     ) throws(LossError) {
-        try checkWidth(width)
-        try checkWidth(hiddenWidth)
+        try checkSize("width", width)
+        try checkSize("hiddenWidth", hiddenWidth)
         if !style.isInnerProduct, explicitZeros || batchEmbeddings {
             throw .invalidInput(
                 argument: explicitZeros ? "explicitZeros" : "batchEmbeddings",

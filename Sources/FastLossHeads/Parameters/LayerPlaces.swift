@@ -2,6 +2,13 @@
 
 import FastLoss
 
+/// Throws unless the size of a layer is in a range in which the parameters of all layers have a count.
+func checkSize(_ name: String, _ size: Int) throws(LossError) {
+    guard (0...1 << 28).contains(size) else {
+        throw .invalidParameter(name: name, value: Double(size), requirement: "between 0 and 2²⁸")
+    }
+}
+
 /// The place of a fully connected layer's parameters: y = W·x + b, with W of `outputs` × `inputs`.
 struct LinearPlace: Equatable, Sendable {
     let inputs: Int

@@ -142,6 +142,25 @@ import Testing
         }
     }
 
+    /// Sizes of 0 are empty selections; states without columns are decoded to the last bias.
+    @Test func emptyShapes() throws {
+        for (cells, tokens, width) in [(0, 5, 4), (2, 0, 4), (0, 0, 0)] {
+            var batch = DecoderBatch(
+                decoder: try ExpressionDecoder(width: width, explicitZeros: true), cells: cells,
+                tokens: tokens)
+            batch.parameters = [Float](repeating: 1, count: batch.decoder.layout.count)
+            let empty = batch
+            expectError(LossError.emptySelection(loss: "ExpressionDecoder", row: nil).description) {
+                () throws(LossError) in _ = try empty.valueAndGradients(workers: 2)
+            }
+        }
+        var batch = DecoderBatch(decoder: try ExpressionDecoder(width: 0), cells: 2, tokens: 3)
+        batch.parameters = [0.5]
+        batch.targets = [Float](repeating: 1, count: 6)
+        let (losses, gradients) = try batch.valueAndGradients(workers: 2)
+        #expect(losses.squaredError == 0.25 && gradients.parameters == [-1])
+    }
+
     /// Wrong inputs are named, and nothing is written.
     @Test func errorsNameTheArgument() throws {
         let batch = try DecoderBatch(DecoderShape(cells: 2, tokens: 5, width: 4, batches: 2))

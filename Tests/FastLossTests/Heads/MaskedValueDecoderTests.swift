@@ -105,6 +105,27 @@ import Testing
         }
     }
 
+    /// Sizes of 0 give outputs and gradients of nothing, and no trap.
+    @Test(arguments: MaskedValueDecoder.Style.allCases)
+    func emptyShapesAreEmptySelections(_ style: MaskedValueDecoder.Style) throws {
+        for (cells, tokens, width) in [(0, 5, 4), (2, 0, 4), (0, 0, 0), (2, 3, 0)] {
+            var batch = try MaskedValueBatch(
+                MaskedValueShape(cells: 1, tokens: 1, width: width, genes: 3, style: style))
+            (batch.cells, batch.tokens) = (cells, tokens)
+            batch.cellEmbeddings = [Float](repeating: 1, count: cells * width)
+            // Without columns, the number of genes is not known: no token may name one.
+            batch.genes = [Int32](repeating: 0, count: width == 0 ? 0 : cells * tokens)
+            batch.targets = [Float](repeating: 1, count: cells * tokens)
+            batch.mask = [Bool](repeating: true, count: cells * tokens)
+            let empty = batch
+            let message =
+                width == 0 && cells > 0
+                ? "genes.indices has 0 elements, but the other arguments ask for 6"
+                : LossError.emptySelection(loss: "MaskedValueDecoder", row: nil).description
+            expectError(message) { () throws(LossError) in _ = try empty.valueAndGradients(workers: 2) }
+        }
+    }
+
     /// Targets outside the mask have no effect, NaN included.
     @Test(arguments: MaskedValueDecoder.Style.allCases)
     func targetsOutsideTheMaskAreNotRead(_ style: MaskedValueDecoder.Style) throws {
@@ -187,8 +208,10 @@ import Testing
         expectError("explicitZeros must be false for the style \"sum query\"") { () throws(LossError) in
             _ = try MaskedValueDecoder(style: .sumQuery, width: 4, explicitZeros: true)
         }
-        expectError(LossError.invalidShape(rows: 1, columns: -1).description) { () throws(LossError) in
-            _ = try MaskedValueDecoder(width: -1)
+        for width in [-1, 1 << 28 + 1, .min, .max] {
+            expectError("width is \(Double(width)), but it must be between 0 and 2²⁸") {
+                () throws(LossError) in _ = try MaskedValueDecoder(width: width)
+            }
         }
     }
 }
