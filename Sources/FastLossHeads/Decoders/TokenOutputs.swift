@@ -8,20 +8,21 @@ struct BlockSums {
     var squaredError = 0.0
     var nonzero = 0.0
     var relativeError = 0.0
-    /// The number of probabilities that are NaN.
-    var invalid = 0
+    /// The first token whose probability is NaN; `Int.max` if there is none.
+    var firstInvalid = Int.max
 
     static func += (sums: inout BlockSums, block: BlockSums) {
         sums.squaredError += block.squaredError
         sums.nonzero += block.nonzero
         sums.relativeError += block.relativeError
-        sums.invalid += block.invalid
+        sums.firstInvalid = min(sums.firstInvalid, block.firstInvalid)
     }
 
     /// The means over `count` tokens. Throws if a probability was NaN.
     func losses(count: Int, explicitZeros: Bool) throws(LossError) -> DecoderLosses {
-        if invalid > 0 {
-            throw .probabilityOutOfRange(argument: "nonzero", probability: .nan, index: 0)
+        if firstInvalid < .max {
+            throw .probabilityOutOfRange(
+                argument: "nonzero", probability: .nan, index: firstInvalid)
         }
         let divisor = Double(count)
         return DecoderLosses(
@@ -167,7 +168,11 @@ struct TokenOutputs {
                 inputs, targets, everythingSelected, count, nonzeroScale, logits, FASTLOSS_OVERWRITE, false)
             if !isLogit { kernels.activation_gradient(logits, inputs, count, FASTLOSS_SIGMOID) }
             sums.nonzero = partial.sum
-            sums.invalid = partial.invalid
+            if partial.invalid > 0 {
+                for token in 0..<count where inputs[token].isNaN {
+                    sums.firstInvalid = min(sums.firstInvalid, rows[token])
+                }
+            }
             return sums
         }
     }

@@ -161,6 +161,17 @@ import Testing
         #expect(losses.squaredError == 0.25 && gradients.parameters == [-1])
     }
 
+    /// A NaN under the mask propagates through logits, and has no probability.
+    @Test func notANumberIsNoProbability() throws {
+        var batch = try DecoderBatch(DecoderShape(cells: 3, tokens: 40, width: 9, ratio: 1))
+        for row in [77, 101] { batch.states[row * 9] = .nan }
+        #expect(try batch.value().squaredError.isNaN)
+        batch.decoder.nonzeroForm = .probabilities
+        let subject = batch
+        let error = LossError.probabilityOutOfRange(argument: "nonzero", probability: .nan, index: 77)
+        expectError(error.description) { () throws(LossError) in _ = try subject.value() }
+    }
+
     /// Wrong inputs are named, and nothing is written.
     @Test func errorsNameTheArgument() throws {
         let batch = try DecoderBatch(DecoderShape(cells: 2, tokens: 5, width: 4, batches: 2))
