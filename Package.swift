@@ -76,9 +76,14 @@ if !isFetched {
     package.targets += [
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
         .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
+        // The real cells. Apart from the benchmarks, because no program can import an executable.
+        .target(
+            name: "BenchmarkData", path: "Benchmarks/Data", resources: [.copy("pbmc68k")],
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
+                "BenchmarkData",
                 "CMachineCeilings",
                 "COpenBLAS",
                 "FastLoss",
@@ -87,8 +92,7 @@ if !isFetched {
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Benchmarks",
-            exclude: ["Baselines", "CMachineCeilings", "Python", "Results"],
-            resources: [.copy("Data/pbmc68k")],
+            exclude: ["Baselines", "CMachineCeilings", "Data", "Python", "Results"],
             swiftSettings: swiftSettings
         ),
         // Only linked into the tests: it stands in for malloc.
@@ -96,8 +100,8 @@ if !isFetched {
         .testTarget(
             name: "FastLossTests",
             dependencies: [
-                "FastLoss", "FastLossHeads", "FastLossDiagnostics", "FastLossReference", "Benchmarks",
-                "CAllocationCounter",
+                "FastLoss", "FastLossHeads", "FastLossDiagnostics", "FastLossReference", "BenchmarkData",
+                "Benchmarks", "CAllocationCounter",
             ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings

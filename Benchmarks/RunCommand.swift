@@ -1,6 +1,7 @@
 // `Benchmarks run`, the default: checks every result, times it, prints the table.
 
 import ArgumentParser
+import BenchmarkData
 import FastLoss
 import Foundation
 

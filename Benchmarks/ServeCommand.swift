@@ -2,6 +2,7 @@
 // turns.
 
 import ArgumentParser
+import BenchmarkData
 import FastLoss
 
 struct ServeCommand: ParsableCommand {

@@ -1,6 +1,7 @@
 // `Benchmarks workload`: fixed work for scripts/count-instructions.
 
 import ArgumentParser
+import BenchmarkData
 
 struct WorkloadCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

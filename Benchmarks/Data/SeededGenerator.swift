@@ -7,7 +7,8 @@ import Foundation
 /// Source: G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom number generators",
 /// OOPSLA 2014.
 package struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
+    /// A generator with this seed continues the sequence.
+    package private(set) var state: UInt64
 
     package init(seed: UInt64) {
         state = seed

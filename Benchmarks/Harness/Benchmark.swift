@@ -44,6 +44,7 @@
 //         }
 //     }
 
+import BenchmarkData
 import FastLoss
 
 /// One row of the table: a kernel in one mode at one shape.

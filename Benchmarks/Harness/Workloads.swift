@@ -1,5 +1,6 @@
 // Fixed work for counting instructions: equal calls on equal inputs, independent of clocks and cores.
 
+import BenchmarkData
 import FastLoss
 import Foundation
 

@@ -1,5 +1,6 @@
 // Contrastive cell embedding against nested loops.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

@@ -1,5 +1,6 @@
 // The cosine-similarity matrix against two nested loops of dot products.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

@@ -1,5 +1,6 @@
 // Cross-entropy: the real cell types, annotation with many types, and a large vocabulary.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

@@ -1,5 +1,6 @@
 // Elastic cell similarity against three nested loops.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

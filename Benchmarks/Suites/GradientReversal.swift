@@ -1,5 +1,6 @@
 // Gradient reversal of a cell embedding's gradient: a pass over memory, which limits any implementation.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

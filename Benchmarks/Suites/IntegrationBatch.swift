@@ -1,6 +1,7 @@
 // A model's outputs for a batch of integration, with a buffer for every gradient, and the objective on them
 // as a whole and in parts.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

@@ -1,5 +1,6 @@
 // The rows of an elementwise masked loss: real cells, scGPT's shapes, and one that is larger than any cache.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

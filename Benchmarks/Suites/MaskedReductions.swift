@@ -1,5 +1,6 @@
 // Means of every cell under many masks at once: gene programmes of the real cells, against nested loops.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

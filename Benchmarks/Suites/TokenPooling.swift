@@ -1,5 +1,6 @@
 // Pooling token states into cell embeddings, average and weighted, against nested loops.
 
+import BenchmarkData
 import FastLoss
 import FastLossReference
 

@@ -1,5 +1,6 @@
 // The committed cells, and the errors of their loader.
 
+import BenchmarkData
 import Benchmarks
 import Foundation
 import Testing

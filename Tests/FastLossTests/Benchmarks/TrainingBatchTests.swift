@@ -1,5 +1,6 @@
 // Batches, masks and synthetic model outputs made from the real cells.
 
+import BenchmarkData
 import Benchmarks
 import Testing
 

@@ -1,5 +1,6 @@
 // Verdicts on synthetic samples.
 
+import BenchmarkData
 import Benchmarks
 import Testing
 
