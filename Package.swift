@@ -72,7 +72,10 @@ if !isFetched {
     package.dependencies += [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
     ]
-    package.products += [.executable(name: "Benchmarks", targets: ["Benchmarks"])]
+    package.products += [
+        .executable(name: "Benchmarks", targets: ["Benchmarks"]),
+        .executable(name: "TrainIntegration", targets: ["TrainIntegration"]),
+    ]
     package.targets += [
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
         .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
@@ -95,13 +98,25 @@ if !isFetched {
             exclude: ["Baselines", "CMachineCeilings", "Data", "Python", "Results"],
             swiftSettings: swiftSettings
         ),
+        // The example: scGPT's integration objective trained on the real cells.
+        .executableTarget(
+            name: "TrainIntegration",
+            dependencies: [
+                "BenchmarkData",
+                "FastLoss",
+                "FastLossHeads",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            resources: [.copy("Report/report.html")],
+            swiftSettings: swiftSettings
+        ),
         // Only linked into the tests: it stands in for malloc.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(
             name: "FastLossTests",
             dependencies: [
                 "FastLoss", "FastLossHeads", "FastLossDiagnostics", "FastLossReference", "BenchmarkData",
-                "Benchmarks", "CAllocationCounter",
+                "Benchmarks", "TrainIntegration", "CAllocationCounter",
             ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings

@@ -100,6 +100,13 @@ enum Tolerances {
     /// jumps at 0, where Float may see the other sign than Double; the test's inputs stay clear of it.
     static let headNormwise = 1e-5
 
+    /// A gradient along a direction, against a central difference of Float results with a step of 2⁻⁸: the
+    /// rounding is 2⁻²⁴/2⁻⁸ times sums of the size of 100, the truncation of the order of 2⁻¹⁶.
+    static let directionalDifferences = Tolerance(relative: 2e-3, absolute: 2e-2)
+
+    /// Results of power iterations in double precision, whose directions' shares fall by 100 in each.
+    static let principalComponents = Tolerance(relative: 1e-12, absolute: 1e-12)
+
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
     /// naive result happens to be exact.
