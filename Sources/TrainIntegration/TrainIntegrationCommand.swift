@@ -79,7 +79,7 @@ struct TrainIntegrationCommand: ParsableCommand {
     /// A bar with every term on standard error, if that is a terminal; a line for each epoch on standard output.
     private func show(_ run: TrainingRun, secondsPerStep: Double) {
         func list(_ terms: [Float]) -> String {
-            zip(Terms.names, terms).map { "\($0) \(text($1, $1 < 1000 ? 2 : 0))" }.joined(separator: "  ")
+            zip(Terms.names, terms).map { "\($0) \(text($1))" }.joined(separator: "  ")
         }
         if isatty(STDERR_FILENO) == 1 {
             let (done, all) = (run.adam.step, epochs * run.stepsPerEpoch)
@@ -92,5 +92,7 @@ struct TrainIntegrationCommand: ParsableCommand {
         }
         guard run.stepInEpoch == 0 else { return }
         print("epoch \(run.epoch)/\(epochs), validation: \(list(run.validationCurve.last ?? []))")
+        // A pipe or a file shows each epoch at once, too.
+        fflush(nil)
     }
 }

@@ -117,7 +117,7 @@ package struct TrainingReport {
     }
 }
 
-/// A number with this many digits after the point.
-func text(_ number: some BinaryFloatingPoint, _ digits: Int = 2) -> String {
-    String(format: "%.\(digits)f", Double(number))
+/// A number with this many digits after the point: by default two, or none from 1,000 on.
+func text(_ number: some BinaryFloatingPoint, _ digits: Int? = nil) -> String {
+    String(format: "%.\(digits ?? (number < 1000 ? 2 : 0))f", Double(number))
 }
