@@ -1,5 +1,6 @@
 // What the task heads read in one step of scGPT's integration: states, embeddings, genes, batches, parameters.
 
+import BenchmarkData
 import FastLoss
 import FastLossHeads
 

@@ -1,5 +1,6 @@
 // The products of a square layer at the size of a task head: forward, input gradient and weight gradient.
 
+import BenchmarkData
 import FastLoss
 
 extension Suites {

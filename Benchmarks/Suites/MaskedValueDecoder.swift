@@ -1,5 +1,6 @@
 // The inner-product decoder with its losses, against loops over every token and against upstream's order.
 
+import BenchmarkData
 import FastLoss
 import FastLossHeads
 import FastLossReference
