@@ -36,7 +36,9 @@ struct TrainIntegrationCommand: ParsableCommand {
         guard epochs >= 1, width >= 1, batchSize >= 1, (1...765).contains(genes), workers >= 1 else {
             throw ValidationError("Epochs, width, batch size and workers are at least 1, genes 1 to 765.")
         }
-        guard (0...1).contains(maskRatio), maskRatio * Double(genes) >= 1, learningRate > 0, decay > 0 else {
+        guard (0...1).contains(maskRatio), maskRatio * Double(genes) >= 1,
+            learningRate > 0, learningRate.isFinite, decay > 0, decay.isFinite
+        else {
             throw ValidationError("The mask ratio selects a gene; learning rate and decay are positive.")
         }
     }
