@@ -13,7 +13,7 @@ struct HeadBatch {
 
     let shape: ProblemShape
     let targets: [Float]
-    let mask: [Bool]
+    var mask: [Bool]
     let states: [Float]
     let cellEmbeddings: [Float]
     let batchLabels: [Int32]
@@ -71,13 +71,6 @@ struct HeadBatch {
         }
         return joined
     }
-
-    /// The largest error of an expression decoder's results.
-    ///
-    /// At the sizes that are compared with upstream's order in single precision, about a millionth of the
-    /// hidden units lie within rounding of the rectifier's kink. There the two orders see different slopes, so
-    /// that a few tokens' gradients differ: 10⁻³ of the norm of all.
-    static func decoderTolerance(_ shape: ProblemShape) -> Double { shape.rows == 2 ? 1e-5 : 5e-3 }
 
     /// Parameters of a head, drawn as PyTorch draws them.
     static func parameters(_ layout: ParameterLayout, seed: UInt64 = 12) -> [Float] {

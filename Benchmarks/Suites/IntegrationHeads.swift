@@ -8,8 +8,7 @@ extension Suites {
     static var integrationHeads: [Benchmark] {
         [ProblemShape(2, 101, 64), ProblemShape(64, 1201, 64), ProblemShape(64, 1201, 512)].map { shape in
             Benchmark(
-                kernel: "IntegrationHeads", mode: .valueAndGradient, shape: shape,
-                tolerance: HeadBatch.decoderTolerance(shape),
+                kernel: "IntegrationHeads", mode: .valueAndGradient, shape: shape, tolerance: 1e-5,
                 naiveTimedAt: shape.rows > 2 ? ProblemShape(2, 101, 64) : nil, isQuick: shape.depth < 512
             ) { context in
                 let step = try IntegrationHeadsStep(HeadBatch(shape, context), context)
