@@ -1,4 +1,4 @@
-// `Benchmarks run`, the default: checks every result, times it, prints the table.
+// `Benchmarks run`, the default: checks every result, times it unless told not to, prints the table.
 
 import ArgumentParser
 import BenchmarkData
@@ -23,11 +23,20 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Omit the large shapes, and time each row for a fraction of a second.")
     var quick = false
 
+    @Flag(help: "Check the result of each row, and time nothing.")
+    var checkOnly = false
+
     @Option(help: ArgumentHelp("Write the results to this file as JSON.", valueName: "file"))
     var json: String?
 
     @Flag(help: "List the names of the benchmarks and exit.")
     var list = false
+
+    func validate() throws {
+        if checkOnly, json != nil {
+            throw ValidationError("--check-only has no results for --json.")
+        }
+    }
 
     func run() throws {
         let benchmarks = try Suites.all.selected(by: filter, quick: quick)
@@ -37,7 +46,52 @@ struct RunCommand: ParsableCommand {
         }
         let reportFile = try json.map { try ReportFile(path: $0) }
         try ReleaseBuild.handOverIfDebug()
-        try measure(benchmarks, reportFile: reportFile)
+        if checkOnly {
+            try check(benchmarks)
+        } else {
+            try measure(benchmarks, reportFile: reportFile)
+        }
+    }
+
+    /// Checks every row without timing it.
+    private func check(_ benchmarks: [Benchmark]) throws {
+        let runtime = RuntimeDescription.current
+        let context = BenchmarkContext(cells: try RealCells.bundled(), workers: runtime.workers)
+        let progress = ProgressLine()
+        let (errors, failures) = attempt(benchmarks, progress) { try $0.check(in: context, stage: $1) }
+        progress.clear()
+        print(
+            """
+            \(runtime)
+            \(errors.count) of \(benchmarks.count) rows agree with the reference, on one worker and on all.
+            """)
+        try report(failures)
+    }
+
+    /// Calls `body` for every benchmark, and goes on where it throws.
+    private func attempt<Result>(
+        _ benchmarks: [Benchmark], _ progress: ProgressLine,
+        body: (Benchmark, _ stage: (String) -> Void) throws -> Result
+    ) -> (results: [Result], failures: [Failure]) {
+        var results: [Result] = []
+        var failures: [Failure] = []
+        for (index, benchmark) in benchmarks.enumerated() {
+            do {
+                results.append(
+                    try body(benchmark) { stage in
+                        progress.show("[\(index + 1)/\(benchmarks.count)] \(benchmark.name): \(stage)")
+                    })
+            } catch {
+                failures.append(Failure(benchmark: benchmark.name, message: "\(error)"))
+            }
+        }
+        return (results, failures)
+    }
+
+    /// Prints the failures and ends the program with an error if there are any.
+    private func report(_ failures: [Failure]) throws {
+        for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
+        if !failures.isEmpty { throw ExitCode.failure }
     }
 
     private func measure(_ benchmarks: [Benchmark], reportFile: ReportFile?) throws {
@@ -50,19 +104,9 @@ struct RunCommand: ParsableCommand {
         progress.show("measuring the machine's ceilings")
         func ceilingsNow() -> Ceilings { .measured(workers: runtime.workers, plan: quick ? .quick : .full) }
         var ceilings = ceilingsNow()
-        var measurements: [Measurement] = []
-        var failures: [Failure] = []
-        for (index, benchmark) in benchmarks.enumerated() {
-            do {
-                let measurement = try benchmark.run(
-                    in: context, plan: quick ? .quick : .full, clock: ContinuousClock()
-                ) { stage in
-                    progress.show("[\(index + 1)/\(benchmarks.count)] \(benchmark.name): \(stage)")
-                }
-                measurements.append(measurement)
-            } catch {
-                failures.append(Failure(benchmark: benchmark.name, message: "\(error)"))
-            }
+        let (measurements, failures) = attempt(benchmarks, progress) { benchmark, stage in
+            try benchmark.run(
+                in: context, plan: quick ? .quick : .full, clock: ContinuousClock(), stage: stage)
         }
         // Measured again: other load at the beginning would lower the ceilings and raise every share.
         if !quick {
@@ -86,8 +130,7 @@ struct RunCommand: ParsableCommand {
 
             \(ReportRow.legend.wrapped(to: 110))
             """)
-        for failure in failures { Terminal.warn("FAILED \(failure.benchmark): \(failure.message)") }
         try reportFile?.write(report)
-        if !failures.isEmpty { throw ExitCode.failure }
+        try self.report(failures)
     }
 }

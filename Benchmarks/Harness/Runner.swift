@@ -1,4 +1,4 @@
-// Runs one row: prepare, check, time.
+// Runs one row: prepare, check, and time unless only the check is wanted.
 
 import FastLoss
 
@@ -91,12 +91,6 @@ extension Benchmark {
         let call = { try prepared.fastloss(workspace) }
         let alone = Workspace(workers: 1)
         let oneWorker = context.workers == 1 ? nil : { try prepared.fastloss(alone) }
-        if let oneWorker {
-            let (one, all) = (try oneWorker(), try call())
-            guard one.bitPattern == all.bitPattern else {
-                throw TimingError.workersDisagree(one: one, all: all)
-            }
-        }
 
         var naive: PairedSamples?
         if prepared.naive != nil || oneWorker == nil {
@@ -161,9 +155,21 @@ extension Benchmark {
             allWorkers: all, oneWorker: context.workers == 1 ? all : try ratio(workers: 1))
     }
 
+    /// Prepares and checks the row, and calls the naive loop and the rival once. Times nothing.
+    ///
+    /// - Parameter stage: is told what happens, for a progress display.
+    /// - Returns: The largest relative error against the reference in Double.
+    /// - Throws: ``BenchmarkError``, ``TimingError``, or what the row's closures throw.
+    package func check(in context: BenchmarkContext, stage: (String) -> Void) throws -> Double {
+        let (prepared, workspace, error) = try prepareAndCheck(in: context, stage: stage)
+        _ = try prepared.naive?()
+        _ = try prepared.rival?.call(workspace)
+        return error
+    }
+
     /// Prepares the row and checks its result. A wrong result is not timed.
     ///
-    /// - Throws: ``BenchmarkError``, or what the row's closures throw.
+    /// - Throws: ``BenchmarkError``, ``TimingError``, or what the row's closures throw.
     private func prepareAndCheck(
         in context: BenchmarkContext, stage: (String) -> Void
     ) throws -> (prepared: Prepared, workspace: Workspace, maxRelativeError: Double) {
@@ -178,6 +184,12 @@ extension Benchmark {
         guard error <= tolerance else { throw BenchmarkError.inaccurate(error: error, tolerance: tolerance) }
         if let mostScratch, workspace.byteCount > mostScratch {
             throw BenchmarkError.tooMuchScratch(bytes: workspace.byteCount, most: mostScratch)
+        }
+        let (one, all) = (
+            try prepared.fastloss(Workspace(workers: 1)), try prepared.fastloss(workspace)
+        )
+        guard one.bitPattern == all.bitPattern else {
+            throw TimingError.workersDisagree(one: one, all: all)
         }
         return (prepared, workspace, error)
     }

@@ -16,6 +16,18 @@ import Testing
         #expect(measurement.note == nil)
     }
 
+    @Test func `a row can be checked alone`() throws {
+        var events: [String] = []
+        let error = try sampleBenchmark(relativeError: 1e-7, clock: ManualClock()).check(in: .test) {
+            events.append($0)
+        }
+        #expect(error == 1e-7)
+        #expect(events == ["preparing", "checking"])
+        #expect(throws: BenchmarkError.inaccurate(error: 2e-6, tolerance: 1e-6)) {
+            try sampleBenchmark(relativeError: 2e-6).check(in: .test) { _ in }
+        }
+    }
+
     @Test func `a row beyond the caches is timed against a plain stream at the end`() throws {
         var events: [String] = []
         let clock = ManualClock()
