@@ -99,7 +99,8 @@ struct RunCommand: ParsableCommand {
         let runtime = RuntimeDescription.current
         let cells = try RealCells.bundled()
         let context = BenchmarkContext(
-            cells: cells, workers: runtime.workers, streams: .ofThisMachine())
+            cells: cells, workers: runtime.workers, streams: .ofThisMachine(),
+            peakLoop: multiplyAddLoop)
         let progress = ProgressLine()
         progress.show("measuring the machine's ceilings")
         func ceilingsNow() -> Ceilings { .measured(workers: runtime.workers, plan: quick ? .quick : .full) }

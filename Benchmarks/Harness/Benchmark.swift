@@ -129,11 +129,16 @@ package struct BenchmarkContext {
     package let workers: Int
     /// Streams that rows beyond the caches are timed against; nil if only the measured ceilings count.
     package let streams: MemoryStreams?
+    /// Makes the loops that rows of arithmetic are timed against; nil if only the measured ceilings count.
+    package let peakLoop: MakePeakLoop?
 
-    package init(cells: RealCells, workers: Int, streams: MemoryStreams? = nil) {
+    package init(
+        cells: RealCells, workers: Int, streams: MemoryStreams? = nil, peakLoop: MakePeakLoop? = nil
+    ) {
         self.cells = cells
         self.workers = workers
         self.streams = streams
+        self.peakLoop = peakLoop
     }
 }
 

@@ -32,6 +32,7 @@ extension Ceilings {
         workers: Int, plan: CeilingPlan, tileRows: [Int] = [128, 256], depths: [Int] = [128, 512],
         caches: [CacheSize] = CacheSize.all()
     ) -> Ceilings {
+        BLAS.prepare()
         let meter = CeilingMeter(workers: workers, plan: plan)
         let tiles = depths.flatMap { depth in
             tileRows.flatMap { rows in

@@ -18,8 +18,8 @@
 // The first share is of what all workers reach together. A call that is too small to share reaches one
 // worker's part at most, so there is a second share, of the ceiling of one worker.
 //
-// Multiply-adds in registers, with the instruction set that FastLoss uses, are the peak of the processor.
-// OpenBLAS may use narrower vectors than FastLoss (its Haswell kernels on a processor with AVX-512), so a row
+// Multiply-adds in registers, with the instruction set that FastLoss uses, are the peak of the processor. They
+// are timed in pairs with the row (`PeakLoop.swift`). OpenBLAS may use narrower vectors than FastLoss (its Haswell kernels on a processor with AVX-512), so a row
 // of arithmetic can exceed sgemm. Its share of the peak shows what remains.
 
 package struct Ceilings: Codable, Equatable, Sendable {
@@ -135,7 +135,8 @@ extension Ceilings {
         return CeilingShare(
             name: name, rate: rate, ofAllWorkers: reached / rate.allWorkers,
             ofOneWorker: reached / rate.oneWorker,
-            ofPeak: work.limit == .arithmetic ? reached / multiplyAdd.allWorkers : nil)
+            ofPeak: work.limit == .arithmetic
+                ? measurement.ratioToPeak?.median ?? reached / multiplyAdd.allWorkers : nil)
     }
 
     private func sgemm(depth: Int) -> (String, Rate) {

@@ -36,6 +36,8 @@ package struct Measurement: Sendable {
     package let ratioToUpstream: Interval?
     /// Ratios to plain streams of as many bytes; nil if a cache holds them or arithmetic is the limit.
     package let ratioToStreams: StreamRatios?
+    /// The time of as many multiply-adds in registers over FastLoss's; nil if bytes are the limit.
+    package let ratioToPeak: Interval?
     /// The number of samples of each implementation.
     package let pairs: Int
     /// The largest relative error against the reference in Double.
@@ -111,6 +113,13 @@ extension Benchmark {
         }
         let ratioToStreams = try timeAgainstStreams(
             call, work: prepared.work, in: context, plan: plan.brief, clock: clock, stage: stage)
+        var ratioToPeak: Interval?
+        if prepared.work.limit == .arithmetic, let peakLoop = context.peakLoop {
+            stage("timing multiply-adds in registers")
+            let samples = try timeInterleaved(
+                call, against: peakLoop(prepared.work.flops, context.workers), plan: plan.brief, clock: clock)
+            ratioToPeak = Interval(of: samples.baseline, over: samples.candidate)
+        }
         // A row without a naive loop has its time from the pairs with one worker.
         let own = (naive ?? one)?.candidate ?? []
         return Measurement(
@@ -130,6 +139,7 @@ extension Benchmark {
             ratioToParts: prepared.rival?.kind == .parts ? rival : nil,
             ratioToUpstream: prepared.rival?.kind == .upstream ? rival : nil,
             ratioToStreams: ratioToStreams,
+            ratioToPeak: ratioToPeak,
             pairs: own.count,
             maxRelativeError: error,
             workspaceBytes: workspace.byteCount == 0 ? nil : workspace.byteCount,

@@ -101,7 +101,8 @@ package struct Record: Equatable, Sendable {
             "gflops or gb_per_s / ceiling_rate; for a stream the median of stream time / fastloss time",
         "share_of_one_worker": "the same against the ceiling, or the stream, of one worker",
         "share_of_peak":
-            "gflops / multiply-adds of all workers in registers; rows limited by arithmetic only",
+            "time of as many multiply-adds in registers on all workers, timed in pairs with the row / fastloss "
+            + "time; rows limited by arithmetic only",
         "ratio_to_naive, ratio_low, ratio_high":
             "median of naive time / fastloss time over pairs of samples, and its 95 % interval",
         "ratio_to_one_worker, ratio_to_one_worker_low, ratio_to_one_worker_high":

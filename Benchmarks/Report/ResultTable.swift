@@ -60,8 +60,8 @@ extension ReportRow {
     static let legend = """
         FastLoss, naive: median time per call. Ratio: naive time / FastLoss's, the median over interleaved pairs of \
         samples, with its 95 % interval. 1 worker: time on one worker / on all. Of ceiling: the row's rate / what all \
-        workers reach of what limits it, and for arithmetic also of the multiply-adds in registers. A stream moves as \
-        many bytes through memory as the row and is timed in pairs with it. Against: times as fast as one sgemm of the \
+        workers reach of what limits it, and for arithmetic also of the multiply-adds in registers. These, and streams \
+        of as many bytes through memory, are timed in pairs with the row. Against: times as fast as one sgemm of the \
         full similarity matrix on as many workers, as the objective's terms in one call each, or as the head in upstream's \
         order, every token and layer by layer with sgemm. Scratch: memory without \
         inputs and outputs. Error: the largest relative error against the reference in double precision.

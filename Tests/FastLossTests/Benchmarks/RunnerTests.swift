@@ -28,6 +28,34 @@ import Testing
         }
     }
 
+    @Test func `a row of arithmetic is timed against multiply-adds in registers`() throws {
+        let clock = ManualClock()
+        let context = BenchmarkContext(
+            cells: try .bundled(), workers: 2,
+            peakLoop: { flops, workers in
+                #expect(flops == 3_000_000 && workers == 2)
+                return {
+                    clock.advance(by: .milliseconds(1))
+                    return 1
+                }
+            })
+        let measurement = try sampleBenchmark(limit: .arithmetic, clock: clock).run(
+            in: context, plan: .test, clock: clock, stage: { _ in })
+        // The row takes 2 ms.
+        #expect(abs(try #require(measurement.ratioToPeak).median - 0.5) < 1e-9)
+        #expect(abs(try #require(Ceilings.sample.share(of: measurement).ofPeak) - 0.5) < 1e-9)
+        #expect(
+            try sampleBenchmark(clock: clock).run(in: context, plan: .test, clock: clock, stage: { _ in })
+                .ratioToPeak == nil)
+    }
+
+    @Test func `the loop in registers gives the same value in every call`() {
+        let loop = multiplyAddLoop(flops: 1_000_001, workers: 2)
+        let first = loop()
+        #expect(first.isFinite && first > 0)
+        #expect(loop() == first)
+    }
+
     @Test func `a row beyond the caches is timed against a plain stream at the end`() throws {
         var events: [String] = []
         let clock = ManualClock()
