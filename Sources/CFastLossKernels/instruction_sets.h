@@ -51,6 +51,7 @@
     DO(transpose, isa)                    \
     DO(masked_sum, isa)                   \
     DO(mask_indicators, isa)              \
+    DO(transposed_mask_indicators, isa)   \
     DO(weighted_row_sum, isa)             \
     DO(weighted_row_sum_gradient, isa)    \
     DO(activate, isa)                     \

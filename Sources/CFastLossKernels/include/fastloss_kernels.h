@@ -124,6 +124,12 @@ typedef struct {
     /// indicators[i] = mask[i] ? 1 : 0, for products with masks.
     void (*_Nonnull mask_indicators)(const bool *_Nonnull mask, size_t count, float *_Nonnull indicators);
 
+    /// target[l][k] = masks[k][l] ? 1 : 0 for `count` masks of `length` elements each, one after the other.
+    /// A row of `target` holds `target_stride` elements, a multiple of 16; those beyond `count` become 0.
+    void (*_Nonnull transposed_mask_indicators)(
+        const bool *_Nonnull masks, size_t count, size_t length, float *_Nonnull target,
+        size_t target_stride);
+
     /// sums[d] = factor·Σₗ weights[l]·rows[l][d] over `count` rows. Sums are formed in double and rounded
     /// once. Without `weights` every row has weight 1.
     void (*_Nonnull weighted_row_sum)(

@@ -10,6 +10,8 @@ package struct PackedOperand {
     private enum Source {
         case memory(MatrixPointer)
         case scratch(ScratchMatrix, rows: Int)
+        /// Rows of selections.
+        case masks(UnsafePointer<Bool>, rows: Int, columns: Int)
     }
 
     private var source: Source
@@ -40,6 +42,15 @@ package struct PackedOperand {
             in: &layout)
     }
 
+    /// The transpose of a matrix of `rows` × `columns` selections, as zeros and ones.
+    package init(
+        masks: UnsafePointer<Bool>, rows: Int, columns: Int, in layout: inout ScratchLayout
+    ) throws(LossError) {
+        try self.init(
+            .masks(masks, rows: rows, columns: columns), rows: rows, columns: columns, transposed: true,
+            in: &layout)
+    }
+
     private init(
         _ source: Source, rows: Int, columns: Int, transposed: Bool, in layout: inout ScratchLayout
     ) throws(LossError) {
@@ -47,8 +58,12 @@ package struct PackedOperand {
         isTransposed = transposed
         depth = transposed ? columns : rows
         self.columns = transposed ? rows : columns
-        panelMemory = try layout.add(
-            TileProducts.packedCount(rows: self.columns, columns: depth), of: Float.self)
+        var count = try TileProducts.packedCount(rows: self.columns, columns: depth)
+        // sgemm multiplies floats: the masks become numbers, but not panels.
+        if case .masks = source, !TileProducts.packs {
+            count = try MatrixShape(rows: rows, columns: columns).checkedCount()
+        }
+        panelMemory = try layout.add(count, of: Float.self)
     }
 
     /// The same memory for another matrix of the same shape, which replaces this one when it is packed.
@@ -62,6 +77,8 @@ package struct PackedOperand {
         switch source {
         case .memory(let matrix): matrix
         case .scratch(let matrix, let rows): matrix.matrix(rows: 0..<rows, on: execution)
+        case .masks(_, let rows, let columns):
+            MatrixPointer(execution.pointer(panelMemory), rows: rows, columns: columns)
         }
     }
 }
@@ -71,7 +88,12 @@ package struct PackedOperand {
 extension PackedOperand {
     /// Packs B as its original is now.
     package func pack(on execution: Execution) {
-        guard TileProducts.packs else { return }
+        guard TileProducts.packs else {
+            if case .masks(let masks, let rows, let columns) = source {
+                kernels.mask_indicators(masks, rows * columns, execution.pointer(panelMemory))
+            }
+            return
+        }
         let original = original(on: execution)
         execution.forEachTask(
             (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
@@ -85,6 +107,10 @@ extension PackedOperand {
         let first = panel * TileProducts.panelRows
         let count = min(TileProducts.panelRows, columns - first)
         let target = execution.pointer(panelMemory) + first * depth
+        if case .masks(let masks, _, _) = source {
+            return kernels.transposed_mask_indicators(
+                masks + first * depth, count, depth, target, TileProducts.panelRows)
+        }
         guard !isTransposed else {
             let rows = MatrixPointer(
                 original.base + first * original.stride, rows: count, columns: depth,

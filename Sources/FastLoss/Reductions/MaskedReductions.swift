@@ -15,7 +15,7 @@ import CFastLossKernels
 ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
 ///     ∂/∂x_bl = Σ_k m_kl g_bk       with g the outputs' gradient, for the mean divided by Σ_l m_kl
 ///
-/// It is one product (B×L)·(L×K) by `cblas_sgemm`, with the masks as zeros and ones. Typical masks are gene
+/// It is one product (B×L)·(L×K), with the masks as zeros and ones. Typical masks are gene
 /// sets, pathways, or the masked and the unmasked genes of a panel.
 ///
 /// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on
@@ -26,9 +26,9 @@ import CFastLossKernels
 /// With ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and no position
 /// receives a gradient. Without rows (B = 0) or masks (K = 0) there are no outputs and no error.
 ///
-/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes, for the gradient 4·B·K more.
-/// Each output is a sum of L terms in single precision, as PyTorch's product is; results are bitwise the same
-/// for any number of workers.
+/// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes with K rounded up to a multiple
+/// of 32, for the gradient 4·K·L and 4·B·K bytes. Each output is a sum of L terms in single precision, as
+/// PyTorch's product is; results are bitwise the same for any number of workers.
 public struct MaskedReductions: Equatable, Sendable {
     /// Whether outputs are means or sums.
     public var reduction: LossReduction
@@ -134,14 +134,15 @@ extension MaskedReductions {
         private let values: UnsafePointer<Float>
         private let masks: MaskSet
         private let outputs: UnsafeMutableBufferPointer<Float>
-        private let prepared: MaskSet.Scratch
+        private let indicators: PackedOperand
+        private let factors: ScratchArray<Double>
 
         package var name: String { MaskedReductions.name }
 
         package init(
             _ reductions: MaskedReductions, values: Span<Float>, masks selections: Span<Bool>,
-            shape: MatrixShape,
-            maskCount: Int, outputs: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
+            shape: MatrixShape, maskCount: Int, outputs: UnsafeMutableBufferPointer<Float>,
+            in layout: inout ScratchLayout
         ) throws(LossError) {
             masks = try MaskSet(selections, count: maskCount, shape: shape)
             try checkCount("values", values.count, is: shape.checkedCount())
@@ -149,7 +150,12 @@ extension MaskedReductions {
             try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("values", values.memory))
             try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("masks", selections.memory))
             try masks.checkSelections(reductions.whenEmpty)
-            prepared = try MaskSet.Scratch(masks, isNeeded: !outputs.isEmpty, in: &layout)
+            TileProducts.prepare()
+            // Without outputs there is no product.
+            indicators = try PackedOperand(
+                masks: selections.pointer, rows: outputs.isEmpty ? 0 : maskCount, columns: shape.columns,
+                in: &layout)
+            factors = try layout.add(outputs.isEmpty ? 0 : maskCount, of: Double.self)
             self.reductions = reductions
             self.values = values.pointer
             self.outputs = outputs
@@ -157,31 +163,36 @@ extension MaskedReductions {
 
         package func run(on execution: Execution) {
             guard outputs.count > 0, let outputs = outputs.baseAddress else { return }
-            let prepared = masks.prepare(prepared, on: execution)
+            let factors = execution.pointer(factors)
+            masks.writeFactors(
+                of: reductions.reduction, empty: reductions.whenEmpty == .nan ? .nan : 0, to: factors)
+            indicators.pack(on: execution)
             masks.forEachBlockOfRows(on: execution) { rows in
-                BLAS.multiplyTransposedRight(
-                    masks.block(rows, of: values), prepared.matrix,
-                    into: outputs + rows.lowerBound * masks.count,
-                    stride: masks.count)
-                for row in rows {
-                    let rowOutput = outputs + row * masks.count
-                    for mask in 0..<masks.count {
-                        rowOutput[mask] = finish(
-                            product: rowOutput[mask], row: values + row * masks.shape.columns, mask: mask,
-                            selected: prepared.counts[mask])
-                    }
+                let values = values + rows.lowerBound * masks.shape.columns
+                let outputs = outputs + rows.lowerBound * masks.count
+                indicators.multiply(
+                    MatrixPointer(values, rows: rows.count, columns: masks.shape.columns), into: outputs,
+                    stride: masks.count, on: execution)
+                for row in 0..<rows.count {
+                    finish(
+                        outputs + row * masks.count, row: values + row * masks.shape.columns,
+                        factors: factors)
                 }
             }
         }
 
-        /// The output for one element of the product.
+        /// Turns the products of one row into outputs.
         ///
         /// Zero times NaN or infinity is NaN, so an element outside the mask can only turn a product into
         /// NaN. A NaN is therefore computed again by selection. All other products equal the selected sum.
-        private func finish(product: Float, row: UnsafePointer<Float>, mask: Int, selected: Int) -> Float {
-            guard selected > 0 else { return reductions.whenEmpty == .nan ? .nan : 0 }
-            let sum = product.isNaN ? masks.selectingSum(of: row, under: mask) : Double(product)
-            return Float(reductions.reduction == .mean ? sum / Double(selected) : sum)
+        private func finish(
+            _ products: UnsafeMutablePointer<Float>, row: UnsafePointer<Float>,
+            factors: UnsafePointer<Double>
+        ) {
+            for mask in 0..<masks.count { products[mask] = Float(Double(products[mask]) * factors[mask]) }
+            for mask in 0..<masks.count where products[mask].isNaN {
+                products[mask] = Float(masks.selectingSum(of: row, under: mask) * factors[mask])
+            }
         }
     }
 
@@ -191,8 +202,10 @@ extension MaskedReductions {
         private let upstream: UnsafePointer<Float>
         private let masks: MaskSet
         private let output: GradientOutput
-        private let prepared: MaskSet.Scratch
-        private let factors: ScratchArray<Float>
+        private let indicators: ScratchMatrix
+        private let factors: ScratchArray<Double>
+        /// The outputs' gradient times the factor of its mask, B×K.
+        private let scaled: ScratchArray<Float>
 
         package var name: String { MaskedReductions.name }
 
@@ -207,9 +220,13 @@ extension MaskedReductions {
             try checkNoOverlap(output.named, NamedMemory("outputGradient", outputGradient.memory))
             try checkNoOverlap(output.named, NamedMemory("masks", selections.memory))
             try masks.checkSelections(reductions.whenEmpty)
+            TileProducts.prepare()
+            // Without values there is no product.
             let isNeeded = !output.memory.isEmpty
-            prepared = try MaskSet.Scratch(masks, isNeeded: isNeeded, in: &layout)
-            factors = try layout.add(isNeeded ? outputCount : 0, of: Float.self)
+            indicators = try ScratchMatrix(
+                rows: isNeeded ? maskCount : 0, columns: shape.columns, in: &layout)
+            factors = try layout.add(isNeeded ? maskCount : 0, of: Double.self)
+            scaled = try layout.add(isNeeded ? outputCount : 0, of: Float.self)
             self.reductions = reductions
             upstream = outputGradient.pointer
             self.output = output
@@ -217,38 +234,63 @@ extension MaskedReductions {
 
         package func run(on execution: Execution) {
             guard output.memory.count > 0, let gradient = output.memory.baseAddress else { return }
-            let prepared = masks.prepare(prepared, on: execution)
             let factors = execution.pointer(factors)
-            let columns = masks.shape.columns
+            masks.writeFactors(of: reductions.reduction, empty: 0, to: factors)
+            for mask in 0..<masks.count {
+                masks.writeIndicators(of: mask, to: indicators.row(mask, on: execution))
+            }
+            let operand = indicators.matrix(rows: 0..<masks.count, on: execution)
             masks.forEachBlockOfRows(on: execution) { rows in
-                // Factors that are not finite stay out of the product: times the zeros of a mask they are
-                // NaN.
-                let elements = rows.lowerBound * masks.count..<rows.upperBound * masks.count
+                let scaled = execution.pointer(scaled) + rows.lowerBound * masks.count
+                let gradient = gradient + rows.lowerBound * masks.shape.columns
                 var allFinite = true
-                for index in elements {
-                    let factor = factor(upstream[index], selected: prepared.counts[index % masks.count])
-                    allFinite = allFinite && factor.isFinite
-                    factors[index] = factor.isFinite ? factor : 0
+                for row in 0..<rows.count {
+                    allFinite =
+                        scale(
+                            upstream + (rows.lowerBound + row) * masks.count, by: factors,
+                            into: scaled + row * masks.count) && allFinite
                 }
-                BLAS.multiply(
-                    MatrixPointer(factors + elements.lowerBound, rows: rows.count, columns: masks.count),
-                    prepared.matrix, beta: output.mode == FASTLOSS_OVERWRITE ? 0 : 1,
-                    into: gradient + rows.lowerBound * columns, stride: columns)
-                guard !allFinite else { return }
-                for index in elements {
-                    let (row, mask) = index.quotientAndRemainder(dividingBy: masks.count)
-                    let factor = factor(upstream[index], selected: prepared.counts[mask])
-                    guard !factor.isFinite else { continue }
-                    masks.add(factor, under: mask, to: gradient + row * columns)
-                }
+                TileProducts.multiply(
+                    MatrixPointer(scaled, rows: rows.count, columns: masks.count), operand, into: gradient,
+                    stride: masks.shape.columns, accumulates: output.mode == FASTLOSS_ACCUMULATE)
+                if !allFinite { addNonFinite(of: rows, factors: factors, to: gradient) }
             }
         }
 
+        /// Writes the gradient of each element that a mask selects, for the outputs of one row. Values that
+        /// are not finite become 0, as the product would multiply them by the zeros of the mask.
+        ///
+        /// - Returns: Whether all values are finite.
+        private func scale(
+            _ upstream: UnsafePointer<Float>, by factors: UnsafePointer<Double>,
+            into scaled: UnsafeMutablePointer<Float>
+        ) -> Bool {
+            var allFinite = true
+            for mask in 0..<masks.count {
+                let value = elementGradient(upstream[mask], factor: factors[mask])
+                allFinite = allFinite && value.isFinite
+                scaled[mask] = value.isFinite ? value : 0
+            }
+            return allFinite
+        }
+
         /// The gradient of each element that the mask selects, from that of one output; 0 for an empty mask.
-        private func factor(_ outputGradient: Float, selected: Int) -> Float {
-            guard selected > 0 else { return 0 }
-            let product = output.scale * Double(outputGradient)
-            return Float(reductions.reduction == .mean ? product / Double(selected) : product)
+        private func elementGradient(_ outputGradient: Float, factor: Double) -> Float {
+            factor == 0 ? 0 : Float(output.scale * Double(outputGradient) * factor)
+        }
+
+        /// Adds what ``scale(_:by:into:)`` has left out, to the selected elements alone.
+        private func addNonFinite(
+            of rows: Range<Int>, factors: UnsafePointer<Double>, to gradient: UnsafeMutablePointer<Float>
+        ) {
+            for row in rows {
+                for mask in 0..<masks.count {
+                    let value = elementGradient(upstream[row * masks.count + mask], factor: factors[mask])
+                    guard !value.isFinite else { continue }
+                    masks.add(
+                        value, under: mask, to: gradient + (row - rows.lowerBound) * masks.shape.columns)
+                }
+            }
         }
     }
 }
@@ -261,9 +303,9 @@ private struct MaskSet {
     let count: Int
     let shape: MatrixShape
 
-    /// Rows per task. OpenBLAS multiplies up to 32 rows without packing its operands. Measured: the article
-    /// Tuning.
-    private static let rowsPerTask = 32
+    /// Rows per task: whole tiles of 6 and of 8 rows, and two tasks or more for a batch of cells. Measured:
+    /// the article Tuning.
+    private static let rowsPerTask = 24
 
     init(_ masks: Span<Bool>, count: Int, shape: MatrixShape) throws(LossError) {
         _ = try shape.checkedCount()
@@ -290,54 +332,27 @@ private struct MaskSet {
         }
     }
 
-    /// The scratch arrays of the masks.
-    struct Scratch {
-        fileprivate let indicators: ScratchArray<Float>
-        fileprivate let counts: ScratchArray<Int>
-
-        init(_ masks: MaskSet, isNeeded: Bool, in layout: inout ScratchLayout) throws(LossError) {
-            BLAS.prepare()
-            indicators = try layout.add(isNeeded ? masks.selections.count : 0, of: Float.self)
-            counts = try layout.add(isNeeded ? masks.count : 0, of: Int.self)
+    /// Writes the factor of each mask's sum: 1 for a sum, 1/(selected positions) for a mean, and `empty` for
+    /// a mask that selects nothing.
+    func writeFactors(of reduction: LossReduction, empty: Double, to factors: UnsafeMutablePointer<Double>) {
+        for mask in 0..<count {
+            let selected = selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
+            factors[mask] = selected == 0 ? empty : reduction == .mean ? 1 / Double(selected) : 1
         }
     }
 
-    /// The masks as an operand of the product.
-    struct Prepared {
-        /// K×L zeros and ones.
-        let matrix: MatrixPointer
-        /// The number of positions that each mask selects.
-        let counts: UnsafeMutablePointer<Int>
-    }
-
-    func prepare(_ scratch: Scratch, on execution: Execution) -> Prepared {
-        let indicators = execution.pointer(scratch.indicators)
-        let counts = execution.pointer(scratch.counts)
-        for mask in 0..<count { counts[mask] = selectedCount(mask) }
-        if let selections = selections.baseAddress {
-            kernels.mask_indicators(selections, count * shape.columns, indicators)
-        }
-        return Prepared(
-            matrix: MatrixPointer(indicators, rows: count, columns: shape.columns), counts: counts)
-    }
-
-    private func selectedCount(_ mask: Int) -> Int {
-        selection(mask).map { kernels.count_selected($0, shape.columns) } ?? 0
+    /// Writes the selections of one mask as zeros and ones.
+    func writeIndicators(of mask: Int, to row: UnsafeMutablePointer<Float>) {
+        if let selection = selection(mask) { kernels.mask_indicators(selection, shape.columns, row) }
     }
 
     /// Runs `body` for blocks of rows. Their bounds depend on the number of rows alone.
     func forEachBlockOfRows(on execution: Execution, _ body: (Range<Int>) -> Void) {
         let tasks = (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask
-        // 0.05 ns to read a value, and 0.025 ns to multiply it by each mask. Measured: the article Tuning.
-        let estimate = Double(shape.rows) * Double(shape.columns) * (0.05 + 0.025 * Double(count))
+        let estimate = TileProducts.nanoseconds(rows: shape.rows, columns: count, depth: shape.columns)
         execution.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
             body(task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask))
         }
-    }
-
-    /// A block of rows of the B×L matrix at `base`.
-    func block(_ rows: Range<Int>, of base: UnsafePointer<Float>) -> MatrixPointer {
-        MatrixPointer(base + rows.lowerBound * shape.columns, rows: rows.count, columns: shape.columns)
     }
 
     /// The sum of the selected elements of `row`; the others are not read.
