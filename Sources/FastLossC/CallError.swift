@@ -111,7 +111,7 @@ extension LossError {
             case .dimensionTooLarge: FASTLOSS_ERROR_DIMENSION_TOO_LARGE
             case .invalidParameter, .invalidInput: FASTLOSS_ERROR_INVALID_PARAMETER
             case .emptySelection: FASTLOSS_ERROR_EMPTY_SELECTION
-            case .labelOutOfRange: FASTLOSS_ERROR_LABEL_OUT_OF_RANGE
+            case .labelOutOfRange, .indexOutOfRange: FASTLOSS_ERROR_LABEL_OUT_OF_RANGE
             case .probabilityOutOfRange: FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE
             case .overlappingBuffers: FASTLOSS_ERROR_OVERLAPPING_BUFFERS
             case .missingInput: FASTLOSS_ERROR_MISSING_INPUT

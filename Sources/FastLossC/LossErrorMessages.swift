@@ -45,6 +45,8 @@ extension LossError {
             label \(label) in row \(row) of \(argument, names) \
             is neither a class (0 to \(classes - 1)) nor the ignored label
             """
+        case .indexOutOfRange(let argument, let index, let row, let count):
+            "\(index) in row \(row) of \(argument, names) is not in 0..<\(count)"
         case .probabilityOutOfRange(let argument, let probability, let index):
             """
             probability \(probability) at element \(index) of \(argument, names) is not in [0, 1]; \

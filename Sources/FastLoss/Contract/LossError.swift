@@ -26,6 +26,9 @@ public enum LossError: Error, Equatable, Sendable {
     /// A label of `argument` is neither a class nor the ignored label.
     case labelOutOfRange(argument: String, label: Int32, row: Int, classes: Int)
 
+    /// An index of `argument` has no row in a table of `count` rows.
+    case indexOutOfRange(argument: String, index: Int32, row: Int, count: Int)
+
     /// A selected probability is NaN or outside [0, 1].
     ///
     /// The call finds it while it writes the gradient: the gradient and value buffers hold unspecified
@@ -87,6 +90,8 @@ extension LossError {
             """
         case .labelOutOfRange(let argument, let label, let row, let classes):
             "label \(label) in row \(row) of \(argument) is neither a class (0 to \(classes - 1)) nor the ignored label"
+        case .indexOutOfRange(let argument, let index, let row, let count):
+            "\(index) in row \(row) of \(argument) is not in 0..<\(count)"
         case .probabilityOutOfRange(let argument, let probability, let index):
             """
             probability \(probability) at element \(index) of \(argument) is not in [0, 1]; \

@@ -83,10 +83,7 @@ public struct BatchLabelEncoder: Sendable {
     /// Throws unless the counts fit and all labels have a row.
     fileprivate func check(_ labels: Span<Int32>, _ parameters: Span<Float>) throws(LossError) {
         try checkCount("parameters", parameters.count, is: layout.count)
-        for row in labels.indices where labels[row] < 0 || labels[row] >= self.labels {
-            throw .labelOutOfRange(
-                argument: "labels", label: labels[row], row: row, classes: self.labels)
-        }
+        try checkIndices("labels", labels.memory, below: self.labels)
     }
 }
 

@@ -79,12 +79,7 @@ struct CheckedBatches {
         let count = width == 0 ? 0 : batches.embeddings.count / width
         try checkCount("batches.embeddings", batches.embeddings.count, is: count * width)
         try checkCount("batches.labels", batches.labels.count, is: cells)
-        for cell in 0..<cells {
-            let label = batches.labels[cell]
-            guard label >= 0, label < count else {
-                throw .labelOutOfRange(argument: "batches.labels", label: label, row: cell, classes: count)
-            }
-        }
+        try checkIndices("batches.labels", batches.labels, below: count)
         embeddings = MatrixPointer(pointer(batches.embeddings), rows: count, columns: width)
         labels = pointer(batches.labels)
     }

@@ -65,12 +65,7 @@ struct CheckedGenes {
         try checkCount("genes.embeddings", genes.embeddings.count, is: count * width)
         period = genes.indices.count == tokens ? tokens : cells * tokens
         try checkCount("genes.indices", genes.indices.count, is: period)
-        for token in 0..<period {
-            let gene = genes.indices[token]
-            guard gene >= 0, gene < count else {
-                throw .labelOutOfRange(argument: "genes.indices", label: gene, row: token, classes: count)
-            }
-        }
+        try checkIndices("genes.indices", genes.indices, below: count)
         embeddings = MatrixPointer(pointer(genes.embeddings), rows: count, columns: width)
         indices = pointer(genes.indices)
     }

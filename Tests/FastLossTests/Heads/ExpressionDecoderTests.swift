@@ -194,7 +194,7 @@ import Testing
             "parameters has \(batch.parameters.count - 1) elements, but the other arguments ask for \(batch.parameters.count)"
         ) { $0.parameters.removeLast() }
         expectMessage(
-            "label 2 in row 1 of batches.labels is neither a class (0 to 1) nor the ignored label"
+            "2 in row 1 of batches.labels is not in 0..<2"
         ) { $0.labels[1] = 2 }
         expectMessage("batches.labels has 1 elements, but the other arguments ask for 2") {
             $0.labels.removeLast()

@@ -201,7 +201,7 @@ import Testing
         expectMessage("genes.embeddings has 23 elements, but the other arguments ask for 20") {
             $0.geneTable.removeLast()
         }
-        expectMessage("label 6 in row 3 of genes.indices is neither a class (0 to 5) nor the ignored label") {
+        expectMessage("6 in row 3 of genes.indices is not in 0..<6") {
             $0.genes[3] = 6
         }
         expectMessage("batches must be given to a decoder with batch embeddings") { $0.embeddings = [] }
