@@ -30,12 +30,34 @@ package struct NamedMemory {
     package init<Element>(_ name: String, _ buffer: UnsafeMutableBufferPointer<Element>) {
         self.init(name, UnsafeBufferPointer(buffer))
     }
+
+    /// Nil for an argument that is not given.
+    package init?<Element>(_ name: String, ifGiven buffer: UnsafeBufferPointer<Element>?) {
+        guard let buffer else { return nil }
+        self.init(name, buffer)
+    }
+
+    /// Nil for an argument that is not given.
+    package init?<Element>(_ name: String, ifGiven buffer: UnsafeMutableBufferPointer<Element>?) {
+        guard let buffer else { return nil }
+        self.init(name, buffer)
+    }
 }
 
 /// Throws if `output` shares memory with `other`. Empty buffers share none.
 package func checkNoOverlap(_ output: NamedMemory, _ other: NamedMemory?) throws(LossError) {
     guard let other, output.bytes.overlaps(other.bytes) else { return }
     throw .overlappingBuffers(output: output.name, other: other.name)
+}
+
+/// Throws if an output shares memory with an input or with another output; nil is an argument that is not
+/// given.
+package func checkNoOverlap(inputs: Span<NamedMemory?>, outputs: Span<NamedMemory?>) throws(LossError) {
+    for index in outputs.indices {
+        guard let output = outputs[index] else { continue }
+        for input in inputs.indices { try checkNoOverlap(output, inputs[input]) }
+        for earlier in 0..<index { try checkNoOverlap(output, outputs[earlier]) }
+    }
 }
 
 /// The check that no output of a call shares memory with an input or with another output.

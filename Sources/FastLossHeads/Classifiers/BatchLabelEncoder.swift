@@ -106,10 +106,11 @@ private struct LabelEncoderPlan: Plan {
         try checkCount(
             "embeddings", embeddings.count,
             is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
-        var overlap = OverlapCheck()
-        overlap.add(input: "labels", labels.memory)
-        overlap.add(input: "parameters", parameters.memory)
-        try overlap.add(output: "embeddings", embeddings)
+        let inputs: InlineArray<_, NamedMemory?> = [
+            NamedMemory("labels", labels.memory), NamedMemory("parameters", parameters.memory),
+        ]
+        let outputs: InlineArray<_, NamedMemory?> = [NamedMemory("embeddings", embeddings)]
+        try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
         self.labels = labels.memory
         self.parameters = parameters.pointer
@@ -142,7 +143,7 @@ private struct LabelEncoderGradientPlan: Plan {
     let gradient: UnsafeMutableBufferPointer<Float>
     let scale: Float
     let writer: GradientWriter
-    /// n, y and dx of one row.
+    /// n, y, the scaled gradient and dx of one row.
     let rows: ScratchArray<Float>
     let sums: ScratchArray<Double>
 
@@ -155,13 +156,15 @@ private struct LabelEncoderGradientPlan: Plan {
         try checkCount(
             "embeddingsGradient", embeddingsGradient.count,
             is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
-        try checkCount("parametersGradient", gradient.count, is: encoder.layout.count)
+        try checkGradient("parametersGradient", gradient, of: parameters.memory)
         try checkParameter("gradientScale", scale, "finite") { $0.isFinite }
-        var overlap = OverlapCheck()
-        overlap.add(input: "labels", labels.memory)
-        overlap.add(input: "embeddingsGradient", embeddingsGradient.memory)
-        overlap.add(input: "parameters", parameters.memory)
-        try overlap.add(output: "parametersGradient", gradient)
+        let inputs: InlineArray<_, NamedMemory?> = [
+            NamedMemory("labels", labels.memory),
+            NamedMemory("embeddingsGradient", embeddingsGradient.memory),
+            NamedMemory("parameters", parameters.memory),
+        ]
+        let outputs: InlineArray<_, NamedMemory?> = [NamedMemory("parametersGradient", gradient)]
+        try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
         self.labels = labels.memory
         self.parameters = parameters.pointer

@@ -62,12 +62,15 @@ enum DecoderLoss {
         return try rule.value(loss: decoder, row: nil)
     }
 
-    func addInputs(to overlap: inout OverlapCheck) {
+    /// The memory of its inputs, for the overlap check.
+    var inputs: (NamedMemory, NamedMemory?) {
         switch self {
-        case .targets(let targets, _): overlap.add(input: "targets", targets)
+        case .targets(let targets, _): (NamedMemory("targets", targets), nil)
         case .given(let predictions, let nonzero):
-            overlap.add(input: "predictionsGradient", predictions)
-            if let nonzero { overlap.add(input: "nonzeroGradient", nonzero) }
+            (
+                NamedMemory("predictionsGradient", predictions),
+                NamedMemory("nonzeroGradient", ifGiven: nonzero)
+            )
         }
     }
 }

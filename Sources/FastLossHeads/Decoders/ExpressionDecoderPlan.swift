@@ -60,12 +60,27 @@ struct ExpressionDecoderPlan: Plan {
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: shape.cells, width: width)
         self.gradients = gradients
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
-        var overlap = OverlapCheck()
-        overlap.add(input: "parameters", parameters)
-        Self.addInputs(inputs, to: &overlap)
-        loss?.addInputs(to: &overlap)
-        try Self.check(gradients, decoder, inputs, &overlap)
-        try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros, &overlap)
+        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
+        try checkGradient("gradients.states", gradients?.states, of: inputs.states)
+        try checkGradient(
+            "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
+        try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
+        let read: InlineArray<_, NamedMemory?> = [
+            NamedMemory("parameters", parameters),
+            NamedMemory("states", inputs.states),
+            NamedMemory("mask", ifGiven: inputs.mask),
+            NamedMemory("batches.embeddings", ifGiven: inputs.batches?.embeddings),
+            NamedMemory("batches.labels", ifGiven: inputs.batches?.labels),
+            loss?.inputs.0, loss?.inputs.1,
+        ]
+        let written: InlineArray<_, NamedMemory?> = [
+            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            NamedMemory("gradients.states", ifGiven: gradients?.states),
+            NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),
+            NamedMemory("predictions", ifGiven: outputs?.predictions),
+            NamedMemory("nonzero", ifGiven: outputs?.nonzero),
+        ]
+        try checkNoOverlap(inputs: read.span, outputs: written.span)
         TileProducts.prepare()
 
         rows = try SelectedRows(mask: inputs.mask.map(pointer), total: total, in: &layout)
@@ -109,41 +124,6 @@ struct ExpressionDecoderPlan: Plan {
             perceptrons, gradients: places, writer: GradientWriter(update: gradients.update),
             embeddings: batches?.embeddings, embeddingsGradient: gradients.batchEmbeddings?.baseAddress,
             wantsStates: gradients.states != nil, in: &layout)
-    }
-}
-
-// MARK: - Checks
-
-extension ExpressionDecoderPlan {
-    private static func check(
-        _ gradients: ExpressionDecoderBuffers?, _ decoder: ExpressionDecoder,
-        _ inputs: ExpressionDecoderInputBuffers, _ overlap: inout OverlapCheck
-    ) throws(LossError) {
-        guard let gradients else { return }
-        try checkCount("gradients.parameters", gradients.parameters.count, is: decoder.layout.count)
-        try overlap.add(output: "gradients.parameters", gradients.parameters)
-        if let states = gradients.states {
-            try checkCount("gradients.states", states.count, is: inputs.states.count)
-            try overlap.add(output: "gradients.states", states)
-        }
-        if let embeddings = gradients.batchEmbeddings {
-            guard let batches = inputs.batches else {
-                throw .gradientWithoutInput(gradient: "gradients.batchEmbeddings")
-            }
-            try checkCount("gradients.batchEmbeddings", embeddings.count, is: batches.embeddings.count)
-            try overlap.add(output: "gradients.batchEmbeddings", embeddings)
-        }
-    }
-
-    private static func addInputs(
-        _ inputs: ExpressionDecoderInputBuffers, to overlap: inout OverlapCheck
-    ) {
-        overlap.add(input: "states", inputs.states)
-        if let mask = inputs.mask { overlap.add(input: "mask", mask) }
-        if let batches = inputs.batches {
-            overlap.add(input: "batches.embeddings", batches.embeddings)
-            overlap.add(input: "batches.labels", batches.labels)
-        }
     }
 }
 

@@ -44,42 +44,30 @@ struct MaskedValueArguments {
         self.gradientScale = gradientScale
         self.outputs = outputs
 
-        var overlap = OverlapCheck()
-        overlap.add(input: "parameters", parameters)
-        overlap.add(input: "cellEmbeddings", inputs.cellEmbeddings)
-        overlap.add(input: "genes.embeddings", inputs.genes.embeddings)
-        overlap.add(input: "genes.indices", inputs.genes.indices)
-        if let mask = inputs.mask { overlap.add(input: "mask", mask) }
-        if let batches = inputs.batches {
-            overlap.add(input: "batches.embeddings", batches.embeddings)
-            overlap.add(input: "batches.labels", batches.labels)
-        }
-        loss?.addInputs(to: &overlap)
-        try Self.check(gradients, decoder, inputs, &overlap)
-        try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros, &overlap)
-    }
-
-    private static func check(
-        _ gradients: MaskedValueBuffers?, _ decoder: MaskedValueDecoder,
-        _ inputs: MaskedValueInputBuffers, _ overlap: inout OverlapCheck
-    ) throws(LossError) {
-        guard let gradients else { return }
-        try checkCount("gradients.parameters", gradients.parameters.count, is: decoder.layout.count)
-        try overlap.add(output: "gradients.parameters", gradients.parameters)
-        if let cells = gradients.cellEmbeddings {
-            try checkCount("gradients.cellEmbeddings", cells.count, is: inputs.cellEmbeddings.count)
-            try overlap.add(output: "gradients.cellEmbeddings", cells)
-        }
-        if let genes = gradients.genes {
-            try checkCount("gradients.genes", genes.count, is: inputs.genes.embeddings.count)
-            try overlap.add(output: "gradients.genes", genes)
-        }
-        if let embeddings = gradients.batchEmbeddings {
-            guard let batches = inputs.batches else {
-                throw .gradientWithoutInput(gradient: "gradients.batchEmbeddings")
-            }
-            try checkCount("gradients.batchEmbeddings", embeddings.count, is: batches.embeddings.count)
-            try overlap.add(output: "gradients.batchEmbeddings", embeddings)
-        }
+        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
+        try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: inputs.cellEmbeddings)
+        try checkGradient("gradients.genes", gradients?.genes, of: inputs.genes.embeddings)
+        try checkGradient(
+            "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
+        try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
+        let read: InlineArray<_, NamedMemory?> = [
+            NamedMemory("parameters", parameters),
+            NamedMemory("cellEmbeddings", inputs.cellEmbeddings),
+            NamedMemory("genes.embeddings", inputs.genes.embeddings),
+            NamedMemory("genes.indices", inputs.genes.indices),
+            NamedMemory("mask", ifGiven: inputs.mask),
+            NamedMemory("batches.embeddings", ifGiven: inputs.batches?.embeddings),
+            NamedMemory("batches.labels", ifGiven: inputs.batches?.labels),
+            loss?.inputs.0, loss?.inputs.1,
+        ]
+        let written: InlineArray<_, NamedMemory?> = [
+            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
+            NamedMemory("gradients.genes", ifGiven: gradients?.genes),
+            NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),
+            NamedMemory("predictions", ifGiven: outputs?.predictions),
+            NamedMemory("nonzero", ifGiven: outputs?.nonzero),
+        ]
+        try checkNoOverlap(inputs: read.span, outputs: written.span)
     }
 }

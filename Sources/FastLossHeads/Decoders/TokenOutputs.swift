@@ -45,17 +45,15 @@ struct DecoderOutputs {
     let predictions: UnsafeMutableBufferPointer<Float>
     let nonzero: UnsafeMutableBufferPointer<Float>?
 
-    /// Throws unless the counts fit `total` tokens and nothing overlaps.
-    func check(total: Int, explicitZeros: Bool, _ overlap: inout OverlapCheck) throws(LossError) {
+    /// Throws unless the counts fit `total` tokens.
+    func check(total: Int, explicitZeros: Bool) throws(LossError) {
         try checkCount("predictions", predictions.count, is: total)
-        try overlap.add(output: "predictions", predictions)
         guard let nonzero else { return }
         guard explicitZeros else {
             throw .invalidInput(
                 argument: "nonzero", requirement: "nil for a decoder without explicit zeros")
         }
         try checkCount("nonzero", nonzero.count, is: total)
-        try overlap.add(output: "nonzero", nonzero)
     }
 }
 
