@@ -59,30 +59,3 @@ package func checkNoOverlap(inputs: Span<NamedMemory?>, outputs: Span<NamedMemor
         for earlier in 0..<index { try checkNoOverlap(output, outputs[earlier]) }
     }
 }
-
-/// The check that no output of a call shares memory with an input or with another output.
-package struct OverlapCheck {
-    private var memory = InlineArray<16, NamedMemory?>(repeating: nil)
-    private var count = 0
-
-    package init() {}
-
-    /// Adds an input. All inputs come before the first output.
-    package mutating func add<Element>(input name: String, _ buffer: UnsafeBufferPointer<Element>) {
-        add(NamedMemory(name, buffer))
-    }
-
-    /// Adds an output. Throws if it shares memory with anything that was added before.
-    package mutating func add<Element>(
-        output name: String, _ buffer: UnsafeMutableBufferPointer<Element>
-    ) throws(LossError) {
-        let output = NamedMemory(name, buffer)
-        for index in 0..<count { try checkNoOverlap(output, memory[index]) }
-        add(output)
-    }
-
-    private mutating func add(_ buffer: NamedMemory) {
-        memory[count] = buffer
-        count += 1
-    }
-}

@@ -33,7 +33,8 @@ public struct AdversarialDiscriminator: Sendable {
         width: Int, batches: Int, blocks: Int = 2, reversalStrength: Float = 1
     ) throws(LossError) {
         classifier = try NormalizedClassifier(
-            width: width, classes: batches, blocks: blocks, activation: .leakyReLU)
+            "AdversarialDiscriminator", width: width, classes: batches, blocks: blocks, activation: .leakyReLU
+        )
         self.reversalStrength = reversalStrength
     }
 }
@@ -51,12 +52,9 @@ extension AdversarialDiscriminator {
     public func value(
         cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "AdversarialDiscriminator", cellEmbeddings: cellEmbeddings,
-            cells: labels.count,
-            parameters: parameters, labels: labels, crossEntropy: crossEntropy, in: &layout)
-        return try workspace.run(plan, layout)
+        try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            loss: .labels(labels.memory, crossEntropy), workspace: workspace)
     }
 
     /// The cross-entropy of the logits, and its gradients.
@@ -79,16 +77,11 @@ extension AdversarialDiscriminator {
         gradients: inout ClassifierGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try checkParameter("reversalStrength", reversalStrength, "finite") { $0.isFinite }
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "AdversarialDiscriminator", cellEmbeddings: cellEmbeddings,
-            cells: labels.count,
-            parameters: parameters, labels: labels, crossEntropy: crossEntropy,
-            gradients: gradients.buffers(cellFactor: -Double(reversalStrength), update: update),
+        try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            loss: .labels(labels.memory, crossEntropy), gradients: buffers(of: &gradients, update: update),
             gradientScale: gradientScale,
-            in: &layout)
-        return try workspace.run(plan, layout)
+            workspace: workspace)
     }
 
     /// The logits.
@@ -104,11 +97,9 @@ extension AdversarialDiscriminator {
         cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
         workspace: Workspace
     ) throws(LossError) {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "AdversarialDiscriminator", cellEmbeddings: cellEmbeddings, cells: cells,
-            parameters: parameters, logits: logits.memory, in: &layout)
-        _ = try workspace.run(plan, layout)
+        _ = try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters, logits: logits.memory,
+            workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the logits. It runs the forward pass again.
@@ -131,14 +122,18 @@ extension AdversarialDiscriminator {
         gradients: inout ClassifierGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
-        try checkParameter("reversalStrength", reversalStrength, "finite") { $0.isFinite }
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "AdversarialDiscriminator", cellEmbeddings: cellEmbeddings, cells: cells,
-            parameters: parameters, logitsGradient: logitsGradient.memory,
-            gradients: gradients.buffers(cellFactor: -Double(reversalStrength), update: update),
+        _ = try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters,
+            loss: .given(logitsGradient.memory), gradients: buffers(of: &gradients, update: update),
             gradientScale: gradientScale,
-            in: &layout)
-        _ = try workspace.run(plan, layout)
+            workspace: workspace)
+    }
+
+    /// The memory of the gradients, that of the cell embeddings reversed. Throws unless λ is finite.
+    private func buffers(
+        of gradients: inout ClassifierGradients, update: GradientUpdate
+    ) throws(LossError) -> ClassifierBuffers {
+        try checkParameter("reversalStrength", reversalStrength, "finite") { $0.isFinite }
+        return gradients.buffers(cellFactor: -Double(reversalStrength), update: update)
     }
 }

@@ -32,11 +32,13 @@ public struct CellTypeDecoder: Sendable {
     /// - Throws: `LossError`: a size that is negative or above 2²⁸.
     public init(width: Int, classes: Int, blocks: Int = 2) throws(LossError) {
         classifier = try NormalizedClassifier(
-            width: width, classes: classes, blocks: blocks, activation: .relu)
+            "CellTypeDecoder", width: width, classes: classes, blocks: blocks, activation: .relu)
     }
 }
 
 /// Where the gradients of a ``CellTypeDecoder`` or an ``AdversarialDiscriminator`` go.
+///
+/// Classifiers take spans alone: pass `array.span` and `array.mutableSpan`.
 public struct ClassifierGradients: ~Copyable, ~Escapable {
     /// As many elements as the classifier's layout has.
     public var parameters: MutableSpan<Float>
@@ -54,7 +56,7 @@ public struct ClassifierGradients: ~Copyable, ~Escapable {
 
     /// The memory of the spans, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    mutating func buffers(cellFactor: Double, update: GradientUpdate) -> ClassifierBuffers {
+    mutating func buffers(cellFactor: Double = 1, update: GradientUpdate) -> ClassifierBuffers {
         ClassifierBuffers(
             parameters: parameters.memory,
             cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory, cellFactor: cellFactor,
@@ -75,11 +77,9 @@ extension CellTypeDecoder {
     public func value(
         cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: labels.count,
-            parameters: parameters, labels: labels, crossEntropy: crossEntropy, in: &layout)
-        return try workspace.run(plan, layout)
+        try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            loss: .labels(labels.memory, crossEntropy), workspace: workspace)
     }
 
     /// The cross-entropy of the logits, and its gradients.
@@ -99,13 +99,11 @@ extension CellTypeDecoder {
         gradients: inout ClassifierGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: labels.count,
-            parameters: parameters, labels: labels, crossEntropy: crossEntropy,
-            gradients: gradients.buffers(cellFactor: 1, update: update), gradientScale: gradientScale,
-            in: &layout)
-        return try workspace.run(plan, layout)
+        try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            loss: .labels(labels.memory, crossEntropy), gradients: gradients.buffers(update: update),
+            gradientScale: gradientScale,
+            workspace: workspace)
     }
 
     /// The logits.
@@ -121,11 +119,9 @@ extension CellTypeDecoder {
         cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
         workspace: Workspace
     ) throws(LossError) {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: cells,
-            parameters: parameters, logits: logits.memory, in: &layout)
-        _ = try workspace.run(plan, layout)
+        _ = try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters, logits: logits.memory,
+            workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the logits. It runs the forward pass again.
@@ -145,12 +141,10 @@ extension CellTypeDecoder {
         gradients: inout ClassifierGradients, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
-        var layout = workspace.layout
-        let plan = try ClassifierPlan(
-            classifier, named: "CellTypeDecoder", cellEmbeddings: cellEmbeddings, cells: cells,
-            parameters: parameters, logitsGradient: logitsGradient.memory,
-            gradients: gradients.buffers(cellFactor: 1, update: update), gradientScale: gradientScale,
-            in: &layout)
-        _ = try workspace.run(plan, layout)
+        _ = try classifier.run(
+            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters,
+            loss: .given(logitsGradient.memory), gradients: gradients.buffers(update: update),
+            gradientScale: gradientScale,
+            workspace: workspace)
     }
 }

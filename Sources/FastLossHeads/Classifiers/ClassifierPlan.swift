@@ -6,7 +6,7 @@ import FastLoss
 /// What a classifier's logits are for.
 enum ClassifierLoss {
     /// Cross-entropy against B labels.
-    case labels(UnsafePointer<Int32>, CrossEntropy)
+    case labels(UnsafeBufferPointer<Int32>, CrossEntropy)
     /// A loss of the caller's, by the B·C gradients of the logits.
     case given(UnsafeBufferPointer<Float>)
 }
@@ -20,11 +20,32 @@ struct ClassifierBuffers {
     let update: GradientUpdate
 }
 
+extension NormalizedClassifier {
+    /// Plans one call, reserves its scratch memory, and runs it.
+    ///
+    /// - Parameters:
+    ///   - loss: nil if the logits alone are wanted.
+    ///   - logits: receives the logits.
+    func run(
+        cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, loss: ClassifierLoss? = nil,
+        logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierBuffers? = nil,
+        gradientScale: Float = 1, workspace: Workspace
+    ) throws(LossError) -> LossValue {
+        var layout = workspace.layout
+        let plan = try ClassifierPlan(
+            self, cellEmbeddings: cellEmbeddings.memory, cells: cells, parameters: parameters.memory,
+            loss: loss, logits: logits, gradients: gradients,
+            gradientScale: gradientScale, in: &layout)
+        return try workspace.run(plan, layout)
+    }
+}
+
 /// One batch through a classifier.
 ///
 ///     z = W x + b        a = f(z)        y = LayerNorm(a)        logits = W_out y + b_out
 struct ClassifierPlan: Plan {
-    let name: String
+    var name: String { classifier.name }
+
     private let classifier: NormalizedClassifier
     private let parameters: UnsafePointer<Float>
     private let cellEmbeddings: MatrixPointer
@@ -58,14 +79,13 @@ struct ClassifierPlan: Plan {
     private let backwardOutput: PackedOperand
 
     init(
-        _ classifier: NormalizedClassifier, named name: String, cellEmbeddings: Span<Float>, cells: Int,
-        parameters: Span<Float>, labels: Span<Int32>? = nil, crossEntropy: CrossEntropy = CrossEntropy(),
-        logitsGradient: UnsafeBufferPointer<Float>? = nil,
-        logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierBuffers? = nil,
-        gradientScale: Float = 1, in layout: inout ScratchLayout
+        _ classifier: NormalizedClassifier, cellEmbeddings: UnsafeBufferPointer<Float>, cells: Int,
+        parameters: UnsafeBufferPointer<Float>, loss: ClassifierLoss?,
+        logits: UnsafeMutableBufferPointer<Float>?, gradients: ClassifierBuffers?, gradientScale: Float,
+        in layout: inout ScratchLayout
     ) throws(LossError) {
-        self.name = name
         self.classifier = classifier
+        self.loss = loss
         self.gradients = gradients
         scale = gradientScale
         let width = classifier.width
@@ -74,54 +94,53 @@ struct ClassifierPlan: Plan {
         try checkCount("cellEmbeddings", cellEmbeddings.count, is: count)
         try checkCount("parameters", parameters.count, is: classifier.layout.count)
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
-        self.parameters = parameters.pointer
-        self.cellEmbeddings = MatrixPointer(cellEmbeddings.pointer, rows: cells, columns: width)
-
-        var overlap = OverlapCheck()
-        overlap.add(input: "parameters", parameters.memory)
-        overlap.add(input: "cellEmbeddings", cellEmbeddings.memory)
-        if let labels { overlap.add(input: "labels", labels.memory) }
-        if let logitsGradient {
-            try checkCount("logitsGradient", logitsGradient.count, is: logitCount)
-            overlap.add(input: "logitsGradient", logitsGradient)
-        }
-        if let logits {
-            try checkCount("logits", logits.count, is: logitCount)
-            try overlap.add(output: "logits", logits)
-        }
+        if let logits { try checkCount("logits", logits.count, is: logitCount) }
+        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
+        try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: cellEmbeddings)
+        let memory = pointer(parameters)
+        self.parameters = memory
+        self.cellEmbeddings = MatrixPointer(pointer(cellEmbeddings), rows: cells, columns: width)
         self.logits = logits.map(pointer)
-        if let gradients {
-            try checkCount("gradients.parameters", gradients.parameters.count, is: classifier.layout.count)
-            try overlap.add(output: "gradients.parameters", gradients.parameters)
-            if let cells = gradients.cellEmbeddings {
-                try checkCount("gradients.cellEmbeddings", cells.count, is: count)
-                try overlap.add(output: "gradients.cellEmbeddings", cells)
+
+        let lossInput: NamedMemory?
+        switch loss {
+        case .labels(let labels, let crossEntropy):
+            lossInput = NamedMemory("labels", labels)
+            selectedCount = try crossEntropy.countLabels(
+                labels.span, named: "labels", classes: classifier.classes)
+            if selectedCount == 0 {
+                emptyValue = try crossEntropy.whenEmpty.value(loss: classifier.name, row: nil)
             }
+        case .given(let gradient):
+            try checkCount("logitsGradient", gradient.count, is: logitCount)
+            lossInput = NamedMemory("logitsGradient", gradient)
+        case nil: lossInput = nil
         }
-        if let labels {
-            try checkCount("labels", labels.count, is: cells)
-            selectedCount = try crossEntropy.countLabels(labels, named: "labels", classes: classifier.classes)
-            if selectedCount == 0 { emptyValue = try crossEntropy.whenEmpty.value(loss: name, row: nil) }
-            loss = .labels(labels.pointer, crossEntropy)
-        } else {
-            loss = logitsGradient.map { .given($0) }
-        }
+        let inputs: InlineArray<_, NamedMemory?> = [
+            NamedMemory("parameters", parameters), NamedMemory("cellEmbeddings", cellEmbeddings), lossInput,
+        ]
+        let outputs: InlineArray<_, NamedMemory?> = [
+            NamedMemory("logits", ifGiven: logits),
+            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
+        ]
+        try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
 
         TileProducts.prepare()
         let blocks = classifier.blocks.count
-        inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
+        self.inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
         activated = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
         normalised = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
         inverses = try layout.add(blocks * cells, of: Float.self)
-        outputs = try ScratchMatrix(rows: cells, columns: classifier.classes, in: &layout)
+        self.outputs = try ScratchMatrix(rows: cells, columns: classifier.classes, in: &layout)
         outputGradient = try ScratchMatrix(rows: cells, columns: classifier.classes, in: &layout)
         upper = try ScratchMatrix(rows: cells, columns: width, in: &layout)
         lower = try ScratchMatrix(rows: cells, columns: width, in: &layout)
         weightSums = try layout.add(max(width, classifier.classes), of: Double.self)
         biasSums = try layout.add(width, of: Double.self)
         columnProducts = try ColumnProducts(in: &layout)
-        let output = LinearParameters(classifier.output, in: parameters.pointer).weight
-        let block = classifier.blocks.first.map { LinearParameters($0.linear, in: parameters.pointer).weight }
+        let output = LinearParameters(classifier.output, in: memory).weight
+        let block = classifier.blocks.first.map { LinearParameters($0.linear, in: memory).weight }
         forwardWeight = try PackedOperand(block ?? output, transposed: true, in: &layout)
         backwardWeight = try PackedOperand(block ?? output, transposed: false, in: &layout)
         forwardOutput = try PackedOperand(output, transposed: true, in: &layout)
@@ -146,7 +165,7 @@ struct ClassifierPlan: Plan {
             var sum = 0.0
             for cell in 0..<cellEmbeddings.rows {
                 sum += kernels.softmax_cross_entropy_rows(
-                    outputs.row(cell, on: execution), labels + cell, 1, classifier.classes,
+                    outputs.row(cell, on: execution), pointer(labels) + cell, 1, classifier.classes,
                     crossEntropy.ignoredLabel, selectedCount == 0 ? 0 : Float(Double(scale) / divisor),
                     outputGradient.row(cell, on: execution), FASTLOSS_OVERWRITE)
             }

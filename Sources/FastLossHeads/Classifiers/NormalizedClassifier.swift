@@ -11,6 +11,8 @@ struct NormalizedClassifier: Equatable, Sendable {
         let norm: LayerNormPlace
     }
 
+    /// The head's name in messages.
+    let name: String
     let width: Int
     let classes: Int
     let activation: Activation
@@ -26,7 +28,10 @@ struct NormalizedClassifier: Equatable, Sendable {
         var kernelValue: fastloss_activation { self == .relu ? FASTLOSS_RELU : FASTLOSS_LEAKY_RELU }
     }
 
-    init(width: Int, classes: Int, blocks count: Int, activation: Activation) throws(LossError) {
+    init(
+        _ name: String, width: Int, classes: Int, blocks count: Int, activation: Activation
+    ) throws(LossError) {
+        self.name = name
         try checkSize("width", width)
         try checkSize(activation == .relu ? "classes" : "batches", classes)
         try checkSize("blocks", count)
