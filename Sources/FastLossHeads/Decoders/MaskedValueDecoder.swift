@@ -313,10 +313,9 @@ extension MaskedValueDecoder {
         _ inputs: MaskedValueInputs, parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
     ) throws(LossError) {
-        let outputs = DecoderOutputs(
-            predictions: predictions.memory, nonzero: nonzero == nil ? nil : nonzero!.memory)
         _ = try run(
-            inputs.buffers, parameters: parameters.memory, loss: nil, outputs: outputs, workspace: workspace)
+            inputs.buffers, parameters: parameters.memory, loss: nil,
+            outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 
     private func run(
@@ -360,22 +359,27 @@ extension MaskedValueDecoder {
             gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
     }
 
+    /// The gradients of a loss that the caller computes from the outputs, from and into arrays.
+    public func gradient(
+        _ inputs: MaskedValueArrays, predictionsGradient: [Float], nonzeroGradient: [Float]? = nil,
+        parameters: [Float], gradients: inout MaskedValueGradientArrays, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, workspace: Workspace
+    ) throws(LossError) {
+        _ = try run(
+            inputs.buffers, parameters: parameters.span.memory,
+            loss: .given(
+                predictions: predictionsGradient.span.memory, nonzero: nonzeroGradient.map { $0.span.memory }),
+            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+    }
+
     /// The outputs for the masked tokens, from and into arrays.
     public func predict(
         _ inputs: MaskedValueArrays, parameters: [Float], predictions: inout [Float], nonzero: inout [Float]?,
         workspace: Workspace
     ) throws(LossError) {
-        var predictionsSpan = predictions.mutableSpan
-        let predictionsMemory = predictionsSpan.memory
-        var nonzeroMemory: UnsafeMutableBufferPointer<Float>?
-        if nonzero != nil {
-            var span = nonzero!.mutableSpan
-            nonzeroMemory = span.memory
-        }
         _ = try run(
             inputs.buffers, parameters: parameters.span.memory, loss: nil,
-            outputs: DecoderOutputs(predictions: predictionsMemory, nonzero: nonzeroMemory),
-            workspace: workspace)
+            outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 }
 
@@ -426,9 +430,6 @@ extension MaskedValueGradientFields<MutableSpan<Float>> {
 extension MaskedValueGradientFields<[Float]> {
     /// The memory of the arrays, each the only owner of its elements from now on.
     mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
-        buffers(update: update) {
-            var span = $0.mutableSpan
-            return span.memory
-        }
+        buffers(update: update) { $0.uniqueMemory }
     }
 }

@@ -55,6 +55,18 @@ struct DecoderOutputs {
         }
         try checkCount("nonzero", nonzero.count, is: total)
     }
+
+    /// The memory of spans, under the rule of `Span.memory`.
+    init(predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?) {
+        self.predictions = predictions.memory
+        self.nonzero = nonzero == nil ? nil : nonzero!.memory
+    }
+
+    /// The memory of arrays, each the only owner of its elements from now on.
+    init(predictions: inout [Float], nonzero: inout [Float]?) {
+        self.predictions = predictions.uniqueMemory
+        self.nonzero = nonzero?.uniqueMemory
+    }
 }
 
 /// What happens to the outputs of a block of masked tokens.

@@ -79,6 +79,11 @@ import Testing
                 try batch.decoder.value(
                     batch.arrays, targets: batch.targets, parameters: batch.parameters, workspace: workspace)
                     == losses)
+            try batch.decoder.gradient(
+                batch.arrays, predictionsGradient: batch.targets, nonzeroGradient: batch.targets,
+                parameters: batch.parameters, gradients: &arrays, workspace: workspace)
+            expectSameBits(
+                arrays.all, try batch.gradients(predictions: batch.targets, nonzero: batch.targets).all)
             var predictions = [Float](repeating: .nan, count: batch.cells * batch.tokens)
             var nonzero: [Float]? = predictions
             try batch.decoder.predict(

@@ -81,6 +81,14 @@ import Testing
             try batch.decoder.value(
                 batch.arrays, targets: batch.targets, parameters: batch.parameters, workspace: workspace)
                 == losses)
+        let nonzeroGradient = batch.decoder.hasExplicitZeros ? batch.targets : nil
+        try batch.decoder.gradient(
+            batch.arrays, predictionsGradient: batch.targets, nonzeroGradient: nonzeroGradient,
+            parameters: batch.parameters, gradients: &arrays, workspace: workspace)
+        let given = try batch.gradients(predictions: batch.targets, nonzero: nonzeroGradient)
+        for (name, expected) in given.results(batch) {
+            expectSameBits(try #require(arrays.results(batch)[name]), expected, name)
+        }
         var predictions = [Float](repeating: .nan, count: batch.cells * batch.tokens)
         var nonzero: [Float]? = batch.decoder.hasExplicitZeros ? predictions : nil
         try batch.decoder.predict(
