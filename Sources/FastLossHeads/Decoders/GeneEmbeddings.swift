@@ -76,6 +76,9 @@ struct CheckedGenes {
 
 /// The masked tokens, gene by gene.
 struct TokensByGene {
+    /// The genes of a block, the work of one task: whole tiles of 6 and of 8 rows.
+    static let genesPerBlock = 48
+
     private let rows: SelectedRows
     private let genes: CheckedGenes
     private let sorted: ScratchArray<Int>
@@ -103,6 +106,14 @@ struct TokensByGene {
             sorted[place.pointee] = indices[token]
             place.pointee += 1
         }
+    }
+
+    /// The number of blocks.
+    var blocks: Int { (genes.embeddings.rows + Self.genesPerBlock - 1) / Self.genesPerBlock }
+
+    /// The genes of a block.
+    func genes(ofBlock block: Int) -> Range<Int> {
+        block * Self.genesPerBlock..<min(genes.embeddings.rows, (block + 1) * Self.genesPerBlock)
     }
 
     /// The masked tokens of some genes, in the order of the genes.

@@ -5,8 +5,6 @@ import FastLoss
 
 /// From the gradients of the predictions back to cells, genes and layers; see ``HiddenQueryPlan``.
 struct HiddenQueryBackward {
-    private static let genesPerBlock = 48
-
     private let arguments: MaskedValueArguments
     private let width: Int
     private let hiddenWidth: Int
@@ -139,12 +137,11 @@ struct HiddenQueryBackward {
         _ second: LinearParameters, _ slope: Float, on execution: Execution
     ) {
         let count = arguments.genes.embeddings.rows
-        let blocks = (count + Self.genesPerBlock - 1) / Self.genesPerBlock
         execution.forEachTask(
-            blocks,
+            tokens.blocks,
             estimatedNanoseconds: TileProducts.nanoseconds(rows: count, columns: queryWidth, depth: width)
         ) { task, worker in
-            let range = task * Self.genesPerBlock..<min(count, (task + 1) * Self.genesPerBlock)
+            let range = tokens.genes(ofBlock: task)
             let sums = execution.pointer(geneSums) + worker * hiddenWidth
             for gene in range {
                 sums.update(repeating: 0, count: hiddenWidth)

@@ -14,17 +14,10 @@ import FastLoss
 /// Cells run forward and back first, one task for each. Then genes run back, in blocks of 48. Scratch memory
 /// is that of the genes' embeddings, queries and query gradients.
 struct HiddenQueryPlan: Plan {
-    /// The genes of a block: whole tiles of 6 and of 8 rows.
-    private static let genesPerBlock = 48
-
     var name: String { "MaskedValueDecoder" }
 
     private let arguments: MaskedValueArguments
-    private let rows: SelectedRows
-    private let tokens: TokensByGene
-    private let outputs: TokenOutputs
-    /// The losses if no token is masked.
-    private var emptyValue = 0.0
+    private let tokens: MaskedValueTokens
 
     private let decoder: MaskedValueDecoder
     private let query: LinearParameters
@@ -53,15 +46,7 @@ struct HiddenQueryPlan: Plan {
         self.decoder = decoder
         self.arguments = arguments
         TileProducts.prepare()
-        rows = try SelectedRows(
-            mask: arguments.mask, total: arguments.cells * arguments.tokens, in: &layout)
-        if rows.count == 0, let loss = arguments.loss {
-            emptyValue = try loss.emptyValue(decoder.whenEmpty, decoder: "MaskedValueDecoder")
-        }
-        tokens = try TokensByGene(rows, arguments.genes, in: &layout)
-        outputs = TokenOutputs(
-            arguments.loss, into: arguments.outputs, form: decoder.nonzeroForm,
-            scale: arguments.gradientScale, selected: rows.count)
+        tokens = try MaskedValueTokens(decoder, arguments, in: &layout)
         query = LinearParameters(decoder.query, in: arguments.parameters)
         first = LinearParameters(places.first, in: arguments.parameters)
         second = LinearParameters(places.second, in: arguments.parameters)
@@ -85,7 +70,8 @@ struct HiddenQueryPlan: Plan {
             return
         }
         backward = try HiddenQueryBackward(
-            decoder, arguments, gradients, places: places, query: query, first: first, total: rows.total,
+            decoder, arguments, gradients, places: places, query: query, first: first,
+            total: tokens.rows.total,
             in: &layout)
     }
 
@@ -103,12 +89,11 @@ struct HiddenQueryPlan: Plan {
     }
 
     func run(on execution: Execution) throws(LossError) -> DecoderLosses {
-        guard rows.count > 0 else {
-            arguments.gradients?.fill(Float(emptyValue))
-            return DecoderLosses(emptyValue: emptyValue, explicitZeros: false)
+        guard tokens.rows.count > 0 else {
+            arguments.gradients?.fill(Float(tokens.emptyValue))
+            return DecoderLosses(emptyValue: tokens.emptyValue, explicitZeros: false)
         }
-        rows.list(on: execution)
-        tokens.sort(on: execution)
+        tokens.prepare(on: execution)
         queryWeight.pack(on: execution)
         geneWeight.pack(on: execution)
         cellWeight.multiplyOnce(
@@ -117,16 +102,16 @@ struct HiddenQueryPlan: Plan {
         computeGeneParts(on: execution)
         backward?.prepare(on: execution)
         execution.forEachTask(
-            arguments.cells, estimatedNanoseconds: Double(rows.count) * Double(hiddenWidth) / 4
+            arguments.cells, estimatedNanoseconds: Double(tokens.rows.count) * Double(hiddenWidth) / 4
         ) { cell, _ in
             execution.pointer(cellSums)[cell] = visitTokens(ofCell: cell, on: execution)
         }
         var sums = BlockSums()
         for cell in 0..<arguments.cells { sums += execution.pointer(cellSums)[cell] }
         backward?.finish(
-            tokens: tokens, genes: genePointers(on: execution), cellParts: cellParts, second: second,
+            tokens: tokens.byGene, genes: genePointers(on: execution), cellParts: cellParts, second: second,
             slope: slope.pointee, on: execution)
-        return try sums.losses(count: rows.count, explicitZeros: false)
+        return try sums.losses(count: tokens.rows.count, explicitZeros: false)
     }
 
     private func genePointers(on execution: Execution) -> HiddenGenes {
@@ -139,13 +124,12 @@ struct HiddenQueryPlan: Plan {
 
     private func computeGeneParts(on execution: Execution) {
         let genes = arguments.genes.embeddings
-        let blocks = (genes.rows + Self.genesPerBlock - 1) / Self.genesPerBlock
         execution.forEachTask(
-            blocks,
+            tokens.byGene.blocks,
             estimatedNanoseconds: TileProducts.nanoseconds(
                 rows: genes.rows, columns: queryWidth, depth: genes.columns)
         ) { task, _ in
-            let range = task * Self.genesPerBlock..<min(genes.rows, (task + 1) * Self.genesPerBlock)
+            let range = tokens.byGene.genes(ofBlock: task)
             for gene in range {
                 embeddings.row(gene, on: execution).update(
                     from: genes.base + gene * genes.columns, count: genes.columns)
@@ -169,8 +153,8 @@ struct HiddenQueryPlan: Plan {
 
     /// Processes the masked tokens of a cell, and carries their gradients back to the cell's part.
     private func visitTokens(ofCell cell: Int, on execution: Execution) -> BlockSums {
-        let range = rows.positions(ofCell: cell, tokens: arguments.tokens, on: execution)
-        let indices = rows.indices(on: execution)
+        let range = tokens.rows.positions(ofCell: cell, tokens: arguments.tokens, on: execution)
+        let indices = tokens.rows.indices(on: execution)
         let part = cellParts.row(cell, on: execution)
         let bias = second.bias?.pointee ?? 0
         return withFloats(TokenOutputs.mostTokens) { predictions in
@@ -184,7 +168,7 @@ struct HiddenQueryPlan: Plan {
                         kernels.hidden_query(part, gene, second.weight.base, hiddenWidth, slope.pointee)
                             + Double(bias))
                 }
-                sums += outputs.process(count, rows: chunk, predictions: predictions, logits: nil)
+                sums += tokens.outputs.process(count, rows: chunk, predictions: predictions, logits: nil)
                 guard let backward else { continue }
                 for token in 0..<count {
                     backward.addToken(

@@ -10,8 +10,7 @@ import FastLoss
 /// queries and genes. Then the group's share is added to the gradients of `gene2query` and of the cells.
 /// Every sum runs in the order of the genes.
 struct InnerProductPlan: Plan {
-    /// The genes of a block: whole tiles of 6 and of 8 rows.
-    private static let genesPerBlock = 48
+    private static let genesPerBlock = TokensByGene.genesPerBlock
     /// The blocks of a group.
     private static let blocksPerGroup = 32
 
@@ -19,11 +18,7 @@ struct InnerProductPlan: Plan {
 
     private let arguments: MaskedValueArguments
     private let width: Int
-    private let rows: SelectedRows
-    private let tokens: TokensByGene
-    private let outputs: TokenOutputs
-    /// The losses if no token is masked.
-    private var emptyValue = 0.0
+    private let tokens: MaskedValueTokens
 
     private let query: LinearParameters
     private let answers: CellAnswers
@@ -44,15 +39,7 @@ struct InnerProductPlan: Plan {
         self.arguments = arguments
         width = decoder.width
         TileProducts.prepare()
-        rows = try SelectedRows(
-            mask: arguments.mask, total: arguments.cells * arguments.tokens, in: &layout)
-        if rows.count == 0, let loss = arguments.loss {
-            emptyValue = try loss.emptyValue(decoder.whenEmpty, decoder: "MaskedValueDecoder")
-        }
-        tokens = try TokensByGene(rows, arguments.genes, in: &layout)
-        outputs = TokenOutputs(
-            arguments.loss, into: arguments.outputs, form: decoder.nonzeroForm,
-            scale: arguments.gradientScale, selected: rows.count)
+        tokens = try MaskedValueTokens(decoder, arguments, in: &layout)
 
         query = LinearParameters(decoder.query, in: arguments.parameters)
         var layers = InlineArray<2, LinearParameters?>(repeating: nil)
@@ -82,35 +69,29 @@ struct InnerProductPlan: Plan {
 
     func run(on execution: Execution) throws(LossError) -> DecoderLosses {
         let hasZeros = answers.outputs == 2
-        guard rows.count > 0 else {
-            arguments.gradients?.fill(Float(emptyValue))
-            return DecoderLosses(emptyValue: emptyValue, explicitZeros: hasZeros)
+        guard tokens.rows.count > 0 else {
+            arguments.gradients?.fill(Float(tokens.emptyValue))
+            return DecoderLosses(emptyValue: tokens.emptyValue, explicitZeros: hasZeros)
         }
-        rows.list(on: execution)
-        tokens.sort(on: execution)
+        tokens.prepare(on: execution)
         queryWeight.pack(on: execution)
         answers.prepare(on: execution)
         answerColumns.pack(on: execution)
         backward?.prepare(on: execution)
-        let geneCount = arguments.genes.embeddings.rows
-        let blocks = (geneCount + Self.genesPerBlock - 1) / Self.genesPerBlock
+        let blocks = tokens.byGene.blocks
         var sums = BlockSums()
         for start in stride(from: 0, to: blocks, by: Self.blocksPerGroup) {
             let group = start..<min(blocks, start + Self.blocksPerGroup)
             runBlocks(group, on: execution)
             for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
-            let first = genes(of: group.lowerBound).lowerBound
-            let count = genes(of: group.upperBound - 1).upperBound - first
+            let first = tokens.byGene.genes(ofBlock: group.lowerBound).lowerBound
+            let count = tokens.byGene.genes(ofBlock: group.upperBound - 1).upperBound - first
             backward?.addWeights(
                 embeddings: embeddings.matrix(rows: 0..<count, on: execution),
                 queries: queries.matrix(rows: 0..<count, on: execution), isFirst: start == 0, on: execution)
         }
         backward?.finish(on: execution)
-        return try sums.losses(count: rows.count, explicitZeros: hasZeros)
-    }
-
-    private func genes(of block: Int) -> Range<Int> {
-        block * Self.genesPerBlock..<min(arguments.genes.embeddings.rows, (block + 1) * Self.genesPerBlock)
+        return try sums.losses(count: tokens.rows.count, explicitZeros: hasZeros)
     }
 
     private func runBlocks(_ group: Range<Int>, on execution: Execution) {
@@ -122,7 +103,7 @@ struct InnerProductPlan: Plan {
                 * TileProducts.nanoseconds(
                     rows: group.count * Self.genesPerBlock, columns: width + answerRows, depth: width)
         ) { task, worker in
-            let range = self.genes(of: group.lowerBound + task)
+            let range = tokens.byGene.genes(ofBlock: group.lowerBound + task)
             // A block keeps its queries for the weights, or uses its worker's memory.
             let place = (backward == nil ? worker : task) * Self.genesPerBlock
             let embedding = embeddings.row(place, on: execution)
@@ -152,7 +133,7 @@ struct InnerProductPlan: Plan {
         _ genes: Range<Int>, _ product: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?,
         on execution: Execution
     ) -> BlockSums {
-        let rows = tokens.rows(ofGenes: genes, on: execution)
+        let rows = tokens.byGene.rows(ofGenes: genes, on: execution)
         let shifts = answers.shifts(on: execution)
         let cells = answers.cells
         return withFloats(2 * TokenOutputs.mostTokens) { predictions in
@@ -171,7 +152,7 @@ struct InnerProductPlan: Plan {
                     predictions[token] = product[place]
                     logits?[token] = product[place + cells] + shifts[cells + chunk[token] / arguments.tokens]
                 }
-                sums += outputs.process(count, rows: chunk, predictions: predictions, logits: logits)
+                sums += tokens.outputs.process(count, rows: chunk, predictions: predictions, logits: logits)
                 guard let gradient else { continue }
                 for token in 0..<count {
                     let place = place(token)
