@@ -88,7 +88,8 @@ struct ExpressionDecoderPlan: Plan {
             emptyValue = try loss.emptyValue(decoder.whenEmpty, decoder: "ExpressionDecoder")
         }
         self.outputs = TokenOutputs(
-            loss, into: outputs, form: decoder.nonzeroForm, scale: gradientScale, selected: rows.count)
+            loss, into: outputs, form: decoder.nonzeroForm, scale: gradientScale, selected: rows.count,
+            wantsGradients: gradients != nil)
 
         var pointers = InlineArray<2, PerceptronParameters?>(repeating: nil)
         for (index, place) in decoder.perceptrons.enumerated() {

@@ -21,7 +21,8 @@ struct MaskedValueTokens {
         byGene = try TokensByGene(rows, arguments.genes, in: &layout)
         outputs = TokenOutputs(
             arguments.loss, into: arguments.outputs, form: decoder.nonzeroForm,
-            scale: arguments.gradientScale, selected: rows.count)
+            scale: arguments.gradientScale, selected: rows.count,
+            wantsGradients: arguments.gradients != nil)
     }
 
     /// Lists the tokens, and sorts them by gene.

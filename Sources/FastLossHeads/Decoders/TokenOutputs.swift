@@ -86,13 +86,17 @@ struct TokenOutputs {
     private let gradients: Gradients
     private let outputs: DecoderOutputs?
     private let form: BernoulliNLL.Form
+    /// Whether the losses write the gradients of the outputs.
+    private let mode: fastloss_write_mode
 
     /// - Parameters:
+    ///   - wantsGradients: whether the outputs are replaced by their gradients.
     ///   - selected: the number of masked tokens, which the means are divided by.
     init(
         _ loss: DecoderLoss?, into outputs: DecoderOutputs?, form: BernoulliNLL.Form, scale: Float,
-        selected: Int
+        selected: Int, wantsGradients: Bool
     ) {
+        mode = wantsGradients ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT
         self.outputs = outputs
         self.form = form
         switch loss {
@@ -108,7 +112,8 @@ struct TokenOutputs {
         }
     }
 
-    /// Writes the outputs of `count` tokens where they are wanted, and replaces them by their gradients.
+    /// Writes the outputs of `count` tokens where they are wanted, computes their losses, and replaces them by
+    /// their gradients if those are wanted.
     ///
     /// - Parameters:
     ///   - rows: the place of each token among all tokens.
@@ -167,16 +172,17 @@ struct TokenOutputs {
                 ).sum
             sums.squaredError =
                 kernels.masked_mse(
-                    inputs, targets, everythingSelected, count, squaredErrorScale, predictions,
-                    FASTLOSS_OVERWRITE, false
+                    inputs, targets, everythingSelected, count, squaredErrorScale, predictions, mode, false
                 ).sum
             guard let logits else { return sums }
             inputs.update(from: logits, count: count)
             let isLogit = form == .logits
             if !isLogit { kernels.activate(inputs, nil, count, FASTLOSS_SIGMOID) }
             let partial = (isLogit ? kernels.bernoulli_nll_logits : kernels.bernoulli_nll)(
-                inputs, targets, everythingSelected, count, nonzeroScale, logits, FASTLOSS_OVERWRITE, false)
-            if !isLogit { kernels.activation_gradient(logits, inputs, count, FASTLOSS_SIGMOID) }
+                inputs, targets, everythingSelected, count, nonzeroScale, logits, mode, false)
+            if !isLogit, mode == FASTLOSS_OVERWRITE {
+                kernels.activation_gradient(logits, inputs, count, FASTLOSS_SIGMOID)
+            }
             sums.nonzero = partial.sum
             if partial.invalid > 0 {
                 for token in 0..<count where inputs[token].isNaN {
