@@ -7,29 +7,17 @@ import CFastLossKernels
 import FastLoss
 
 /// The parameters of one perceptron in memory: Linear → LeakyReLU → Linear → LeakyReLU → Linear.
-package struct PerceptronParameters {
-    package let first: LinearParameters
-    package let second: LinearParameters
-    package let third: LinearParameters
-
-    package init(first: LinearParameters, second: LinearParameters, third: LinearParameters) {
-        self.first = first
-        self.second = second
-        self.third = third
-    }
+struct PerceptronParameters {
+    let first: LinearParameters
+    let second: LinearParameters
+    let third: LinearParameters
 }
 
 /// Where the gradients of one perceptron go.
-package struct PerceptronGradients {
-    package let first: LinearGradients
-    package let second: LinearGradients
-    package let third: LinearGradients
-
-    package init(first: LinearGradients, second: LinearGradients, third: LinearGradients) {
-        self.first = first
-        self.second = second
-        self.third = third
-    }
+struct PerceptronGradients {
+    let first: LinearGradients
+    let second: LinearGradients
+    let third: LinearGradients
 }
 
 /// One or two perceptrons over the same rows of D states, with D hidden units in each of two layers.

@@ -45,14 +45,9 @@ extension ParameterLayout {
 }
 
 /// The parameters of a fully connected layer in memory.
-package struct LinearParameters {
-    package let weight: MatrixPointer
-    package let bias: UnsafePointer<Float>?
-
-    package init(weight: MatrixPointer, bias: UnsafePointer<Float>?) {
-        self.weight = weight
-        self.bias = bias
-    }
+struct LinearParameters {
+    let weight: MatrixPointer
+    let bias: UnsafePointer<Float>?
 
     init(_ place: LinearPlace, in parameters: UnsafePointer<Float>) {
         weight = MatrixPointer(
@@ -62,14 +57,9 @@ package struct LinearParameters {
 }
 
 /// Where the gradients of a fully connected layer go.
-package struct LinearGradients {
-    package let weight: UnsafeMutablePointer<Float>
-    package let bias: UnsafeMutablePointer<Float>?
-
-    package init(weight: UnsafeMutablePointer<Float>, bias: UnsafeMutablePointer<Float>?) {
-        self.weight = weight
-        self.bias = bias
-    }
+struct LinearGradients {
+    let weight: UnsafeMutablePointer<Float>
+    let bias: UnsafeMutablePointer<Float>?
 
     init(_ place: LinearPlace, in gradients: UnsafeMutablePointer<Float>) {
         weight = gradients + place.weight.lowerBound
