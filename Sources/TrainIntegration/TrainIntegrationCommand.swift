@@ -30,6 +30,8 @@ struct TrainIntegrationCommand: ParsableCommand {
     @Option(help: "The factor of the learning rate after each epoch.") var decay = 0.95
     @Option(help: "The largest number of workers.") var workers = Workspace.defaultWorkers
     @Option(help: "The folder of checkpoint.safetensors and report.html.") var output = ".build/training"
+    @Option(help: "Write first values, cells, masks, terms and times of all steps to this file.")
+    var record: String?
     @Flag(help: "Go on from the checkpoint in the output folder.") var resume = false
 
     func validate() throws {
@@ -61,8 +63,10 @@ struct TrainIntegrationCommand: ParsableCommand {
             signal(SIGINT, SIG_DFL)
         }
         let (start, firstStep) = (ContinuousClock.now, run.adam.step)
+        var recording = record == nil ? nil : StepRecording(of: run)
         while run.epoch < epochs {
-            try run.step()
+            let step = try run.step()
+            recording?.append(step)
             let isStopping = isInterrupted.load(ordering: .relaxed)
             let seconds = (ContinuousClock.now - start) / .seconds(1)
             show(run, secondsPerStep: seconds / Double(run.adam.step - firstStep))
@@ -73,6 +77,7 @@ struct TrainIntegrationCommand: ParsableCommand {
                 throw ExitCode(130)
             }
         }
+        if let record { try recording?.file().write(to: record) }
         let report = try TrainingReport(run, untrained: untrained)
         try report.html().write(toFile: "\(output)/report.html", atomically: true, encoding: .utf8)
         print("\(report.summary)\nreport: \(output)/report.html")

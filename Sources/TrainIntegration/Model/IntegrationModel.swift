@@ -27,8 +27,11 @@ struct IntegrationModel: Sendable {
     init(genes: Int, bins: Int, wells count: Int, width: Int) throws {
         encoder = try CellEncoder(tokens: genes + 1, bins: bins, width: width)
         wells = try BatchLabelEncoder(labels: count, width: width)
-        decoder = try ExpressionDecoder(width: width, explicitZeros: true, batchEmbeddings: true)
-        mvc = try MaskedValueDecoder(width: width, explicitZeros: true, batchEmbeddings: true)
+        var decoder = try ExpressionDecoder(width: width, explicitZeros: true, batchEmbeddings: true)
+        var mvc = try MaskedValueDecoder(width: width, explicitZeros: true, batchEmbeddings: true)
+        // As scGPT trains: a sure prediction of a zero costs no more than the clamp allows.
+        (decoder.nonzeroForm, mvc.nonzeroForm) = (.probabilities, .probabilities)
+        (self.decoder, self.mvc) = (decoder, mvc)
         discriminator = try AdversarialDiscriminator(width: width, batches: count)
         var layout = encoder.layout
         wellRange = layout.append(wells.layout.prefixed("batch_encoder."))
@@ -46,10 +49,11 @@ struct IntegrationModel: Sendable {
 
     /// The terms of a batch, and the gradient of the objective.
     func evaluate(
-        _ batch: TokenBatch, _ parameters: [Float], _ workspace: Workspace
+        _ batch: TokenBatch, _ parameters: [Float], _ workspace: Workspace, _ clock: inout StepClock
     ) throws -> (terms: Terms, gradient: [Float]) {
         let (width, shape) = (encoder.width, MatrixShape(rows: batch.cells, columns: batch.tokens))
         let forward = try encoder.forward(batch, parameters, workspace)
+        clock.lap(.encoder)
         let wellEmbeddings = try wells.embeddings(wellRange, parameters, workspace)
         let indices = Array(0..<Int32(batch.tokens))
         var gradient = zeros(parameters.count)
@@ -81,10 +85,12 @@ struct IntegrationModel: Sendable {
                     mask: batch.mask.span, batches: batches),
                 targets: batch.targets.span, parameters: parameters.span.extracting(mvcRange),
                 gradients: &mvcGradients, update: .accumulate, workspace: workspace)
+            clock.lap(.heads)
             var cellSpan = cells.mutableSpan
             let elastic = try ElasticCellSimilarity(threshold: 0.8).valueAndGradient(
                 embeddings: forward.cells.span, shape: MatrixShape(rows: batch.cells, columns: width),
                 gradient: &cellSpan, gradientScale: 10, update: .accumulate, workspace: workspace)
+            clock.lap(.losses)
             var discriminatorGradients = ClassifierGradients(
                 parameters: all._mutatingExtracting(discriminatorRange),
                 cellEmbeddings: cells.mutableSpan)
@@ -98,8 +104,10 @@ struct IntegrationModel: Sendable {
             ]
         }
         try wells.writeGradient(wellGradient, wellRange, parameters, to: &gradient, workspace)
+        clock.lap(.heads)
         try encoder.backward(
             batch, forward, genes: genes, cells: cells, states: states, parameters, to: &gradient, workspace)
+        clock.lap(.encoder)
         return (Terms(values: terms.map(Float.init)), gradient)
     }
 }

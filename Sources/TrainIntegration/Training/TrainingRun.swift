@@ -57,24 +57,32 @@ package struct TrainingRun {
     package var stepsPerEpoch: Int { (trainingCells.count + settings.batchSize - 1) / settings.batchSize }
 
     /// Trains on the next cells; the last step of an epoch may have fewer.
-    package mutating func step() throws {
+    @discardableResult
+    package mutating func step() throws -> TrainingStep {
         if stepInEpoch == 0 { order = trainingCells.shuffled(using: &generator) }
         let chosen = order.dropFirst(stepInEpoch * settings.batchSize).prefix(settings.batchSize)
         let batch = TokenBatch(
             data, cells: chosen, genes: settings.genes, maskRatio: settings.maskRatio, using: &generator)
-        let (terms, gradient) = try model.evaluate(batch, parameters, workspace)
+        var clock = StepClock()
+        let (terms, gradient) = try model.evaluate(batch, parameters, workspace, &clock)
         adam.update(
             &parameters, gradient: gradient,
             learningRate: settings.learningRate * power(settings.decay, epoch))
+        clock.lap(.optimizer)
         trainingCurve.append(terms.values)
         stepInEpoch += 1
-        guard stepInEpoch == stepsPerEpoch else { return }
-        (epoch, stepInEpoch) = (epoch + 1, 0)
-        try validate()
+        if stepInEpoch == stepsPerEpoch {
+            (epoch, stepInEpoch) = (epoch + 1, 0)
+            try validate()
+        }
+        return TrainingStep(
+            cells: Array(chosen), mask: batch.mask, terms: terms.values, seconds: clock.seconds)
     }
 
     private mutating func validate() throws {
-        validationCurve.append(try model.evaluate(validation, parameters, workspace).terms.values)
+        var unused = StepClock()
+        validationCurve.append(
+            try model.evaluate(validation, parameters, workspace, &unused).terms.values)
     }
 
     /// The embeddings of all cells with every value visible.
