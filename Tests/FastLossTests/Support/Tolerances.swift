@@ -104,8 +104,9 @@ enum Tolerances {
     /// rounding is 2⁻²⁴/2⁻⁸ times sums of the size of 100, the truncation of the order of 2⁻¹⁶.
     static let directionalDifferences = Tolerance(relative: 2e-3, absolute: 2e-2)
 
-    /// Results of power iterations in double precision, whose directions' shares fall by 100 in each.
-    static let principalComponents = Tolerance(relative: 1e-12, absolute: 1e-12)
+    /// Scores of numbers up to 15 that are rounded to Float before and after a decomposition in Double, and
+    /// squares of their differences.
+    static let principalComponents = Tolerance(relative: 2e-6, absolute: 5e-6)
 
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
