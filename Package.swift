@@ -104,6 +104,7 @@ if !isFetched {
             dependencies: [
                 "BenchmarkData",
                 "FastLoss",
+                "FastLossDiagnostics",
                 "FastLossHeads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

@@ -53,6 +53,25 @@ extension RealCells {
             cellTypes: chosen.map { cellTypes[$0] }, gemWells: chosen.map { gemWells[$0] })
     }
 
+    /// The batch of these cells: the token <cls> with value 0, then the first `genes` genes.
+    ///
+    /// - Parameters:
+    ///   - maskRatio: the share of each cell's genes that is masked. <cls> never is.
+    ///   - generator: determines the mask.
+    package func batch(
+        of chosen: some Collection<Int>, genes: Int, maskRatio: Double, using generator: inout SeededGenerator
+    ) -> TrainingBatch {
+        // Padding is neither masked nor counted: that is the rule for <cls>, too.
+        let padded = chosen.flatMap { cell in
+            [TrainingBatch.padValue] + values[cell * geneCount..<cell * geneCount + genes]
+        }
+        let mask = Self.randomMask(
+            of: padded, rows: chosen.count, columns: genes + 1, ratio: maskRatio, using: &generator)
+        return TrainingBatch(
+            cells: chosen.count, tokens: genes + 1, targets: padded.map { max(0, $0) }, mask: mask,
+            cellTypes: chosen.map { cellTypes[$0] }, gemWells: chosen.map { gemWells[$0] })
+    }
+
     /// Masks exactly ⌊`ratio` · (tokens that are not padding)⌋ tokens of each row, as scGPT's
     /// `random_mask_value` does. Padding is never masked.
     package static func randomMask(

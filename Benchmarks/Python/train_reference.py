@@ -2,8 +2,8 @@
 
     scripts/testing/train-reference [--epochs N] [--width D] [--genes L] [--json FILE] ...
 
-The Swift program trains one epoch and records its first parameters and, for every step, the cells, their
-mask, the terms and the times. PyTorch starts from the same parameters and repeats the epoch on the same
+The Swift program trains one epoch and records its first parameters and, for every step, the masked cells,
+the terms and the times. PyTorch starts from the same parameters and repeats the epoch on the same
 cells and masks. Then the Swift program resumes for the next epoch, and so on: both are timed in turns. Only
 the first parameters are shared.
 
@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 from peers import torch_written
-from peers.inputs import cells
 from peers.problems import ECS_WEIGHT
 from peers.quiet import LIMIT, Disturbance
 from safetensors import safe_open
@@ -40,8 +39,10 @@ from torch import Tensor, nn
 TOLERANCE = 1e-3
 CHECKED_STEPS = 50
 BINS = 51
+WELLS = 8
 TERMS = ("MSE", "NLL", "MVC MSE", "MVC NLL", "ECS", "DAB", "relative error")
 FASTLOSS, PYTORCH, CONTROL = "FastLoss", "PyTorch", "PyTorch, one thread"
+RECORDED = ("targets", "mask", "wells", "terms", "seconds")
 PARTS = ("encoder", "heads", "losses", "clipping and Adam")
 
 
@@ -160,7 +161,7 @@ class SwiftTraining:
         ]
 
     def epoch(self, number: int) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        """The parameters before an epoch, and the cells, mask, terms and seconds of its steps."""
+        """The parameters before an epoch, and the tensors RECORDED of its steps."""
         resume = ["--resume"] if number > 1 else []
         subprocess.run(
             [*self.arguments, "--epochs", str(number), *resume], stdout=subprocess.DEVNULL, check=True
@@ -168,25 +169,15 @@ class SwiftTraining:
         with safe_open(f"{self.folder}/steps.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             count = int(file.metadata()["steps"])
-        steps = [
-            {name: tensors.pop(f"step.{step}.{name}") for name in ("cells", "mask", "terms", "seconds")}
-            for step in range(count)
-        ]
+        steps = [{name: tensors.pop(f"step.{step}.{name}") for name in RECORDED} for step in range(count)]
         return tensors, steps
 
 
 def batch_of(step: dict[str, Tensor], genes: int) -> dict[str, Tensor]:
-    """Cells as the Swift program masked them. The first token is <cls> with value 0."""
-    bins, wells = cells()
-    chosen = step["cells"].long().numpy()
-    targets = torch.from_numpy(np.pad(bins[chosen][:, :genes], ((0, 0), (1, 0))))
-    mask = step["mask"].reshape(targets.shape).bool()
-    return {
-        "targets": targets,
-        "mask": mask,
-        "inputs": targets.masked_fill(mask, -1),
-        "wells": torch.from_numpy(wells[chosen]),
-    }
+    """Cells as the Swift program masked them, after the token <cls> with value 0."""
+    targets, mask = (step[name].reshape(-1, genes + 1) for name in ("targets", "mask"))
+    inputs = targets.masked_fill(mask.bool(), -1)
+    return {"targets": targets, "mask": mask.bool(), "inputs": inputs, "wells": step["wells"].long()}
 
 
 class TorchTraining:
@@ -194,7 +185,7 @@ class TorchTraining:
 
     def __init__(self, options: argparse.Namespace, threads: int) -> None:
         self.threads = threads
-        self.model = Model(options.genes + 1, options.width, int(cells()[1].max()) + 1)
+        self.model = Model(options.genes + 1, options.width, WELLS)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=options.learning_rate)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, gamma=options.decay)
 

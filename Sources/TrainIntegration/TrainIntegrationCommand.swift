@@ -20,36 +20,19 @@ struct TrainIntegrationCommand: ParsableCommand {
             bits for any number of workers.
             """)
 
-    @Option(help: "Determines first values, masks and the order of cells.") var seed: UInt64 = 1
+    @OptionGroup var settings: TrainingSettings
     @Option(help: "Passes over the training cells.") var epochs = 40
-    @Option(help: "The width of embeddings.") var width = 64
-    @Option(help: "The genes of a cell, from the first on.") var genes = 765
-    @Option(help: "The cells of a step.") var batchSize = 64
-    @Option(help: "The share of a cell's genes that is masked.") var maskRatio = 0.4
-    @Option(help: "Adam's step size in the first epoch.") var learningRate = 0.01
-    @Option(help: "The factor of the learning rate after each epoch.") var decay = 0.95
     @Option(help: "The largest number of workers.") var workers = Workspace.defaultWorkers
     @Option(help: "The folder of checkpoint.safetensors and report.html.") var output = ".build/training"
-    @Option(help: "Write first values, cells, masks, terms and times of all steps to this file.")
+    @Option(help: "Write first parameters, tokens, terms and times of all steps to this file.")
     var record: String?
     @Flag(help: "Go on from the checkpoint in the output folder.") var resume = false
 
     func validate() throws {
-        guard epochs >= 1, width >= 1, batchSize >= 1, (1...765).contains(genes), workers >= 1 else {
-            throw ValidationError("Epochs, width, batch size and workers are at least 1, genes 1 to 765.")
-        }
-        guard (0...1).contains(maskRatio), maskRatio * Double(genes) >= 1,
-            learningRate > 0, learningRate.isFinite, decay > 0, decay.isFinite
-        else {
-            throw ValidationError("The mask ratio selects a gene; learning rate and decay are positive.")
-        }
+        guard epochs >= 1, workers >= 1 else { throw ValidationError("Epochs and workers are at least 1.") }
     }
 
     func run() throws {
-        var settings = TrainingSettings()
-        (settings.seed, settings.width, settings.genes) = (seed, width, genes)
-        (settings.batchSize, settings.maskRatio) = (batchSize, maskRatio)
-        (settings.learningRate, settings.decay) = (learningRate, decay)
         var run = try TrainingRun(settings, data: .bundled(), workspace: Workspace(workers: workers))
         let untrained = try run.cellEmbeddings()
         try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
@@ -63,10 +46,9 @@ struct TrainIntegrationCommand: ParsableCommand {
             signal(SIGINT, SIG_DFL)
         }
         let (start, firstStep) = (ContinuousClock.now, run.adam.step)
-        var recording = record == nil ? nil : StepRecording(of: run)
+        if record != nil { run.recording = StepRecording(of: run) }
         while run.epoch < epochs {
-            let step = try run.step()
-            recording?.append(step)
+            try run.step()
             let isStopping = isInterrupted.load(ordering: .relaxed)
             let seconds = (ContinuousClock.now - start) / .seconds(1)
             show(run, secondsPerStep: seconds / Double(run.adam.step - firstStep))
@@ -77,7 +59,7 @@ struct TrainIntegrationCommand: ParsableCommand {
                 throw ExitCode(130)
             }
         }
-        if let record { try recording?.file().write(to: record) }
+        if let record { try run.recording?.file.write(to: record) }
         let report = try TrainingReport(run, untrained: untrained)
         try report.html().write(toFile: "\(output)/report.html", atomically: true, encoding: .utf8)
         print("\(report.summary)\nreport: \(output)/report.html")
@@ -95,7 +77,8 @@ struct TrainIntegrationCommand: ParsableCommand {
             let left = "\(Int(secondsPerStep * Double(all - done))) s left"
             let line =
                 run.stepInEpoch == 0 ? "" : "\(bar) \(left)  \(list(run.trainingCurve.last ?? []))"
-            FileHandle.standardError.write(Data("\r\u{1B}[K\(line)".utf8))
+            // Clears the line; a narrow terminal cuts the new one off instead of wrapping it.
+            FileHandle.standardError.write(Data("\r\u{1B}[K\u{1B}[?7l\(line)\u{1B}[?7h".utf8))
         }
         guard run.stepInEpoch == 0 else { return }
         print("epoch \(run.epoch)/\(epochs), validation: \(list(run.validationCurve.last ?? []))")

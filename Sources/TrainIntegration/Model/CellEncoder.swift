@@ -1,5 +1,6 @@
 // The encoder: from tokens to the cell embedding and to the states of the masked tokens.
 
+import BenchmarkData
 import FastLoss
 import FastLossHeads
 
@@ -37,18 +38,6 @@ package struct CellEncoder: Sendable {
         self.layout = layout
     }
 
-    /// Moves the first embeddings of values onto a line, so that similar values start out similar.
-    func alignValues(_ parameters: inout [Float]) {
-        let (first, last) = (
-            valueRange.lowerBound + width, valueRange.lowerBound + (values.labels - 1) * width
-        )
-        for place in first + width..<last {
-            let (row, column) = (place - first).quotientAndRemainder(dividingBy: width)
-            let share = Float(row) / Float(values.labels - 2)
-            parameters[place] = (1 - share) * parameters[first + column] + share * parameters[last + column]
-        }
-    }
-
     /// The results that the heads and the backward pass read.
     package struct Activations {
         /// g, v, p, e and s, row after row. States of tokens that are not masked are 0.
@@ -56,7 +45,7 @@ package struct CellEncoder: Sendable {
     }
 
     package func forward(
-        _ batch: TokenBatch, _ parameters: [Float], _ workspace: Workspace
+        _ batch: TrainingBatch, _ parameters: [Float], _ workspace: Workspace
     ) throws -> Activations {
         let genes = try genes.embeddings(geneRange, parameters, workspace)
         let values = try values.embeddings(valueRange, parameters, workspace)
@@ -72,7 +61,7 @@ package struct CellEncoder: Sendable {
         try mixer.predict(
             cellEmbeddings: sums.span, cells: batch.cells,
             parameters: parameters.span.extracting(mixerRange), logits: &cellSpan, workspace: workspace)
-        var states = zeros(batch.inputs.count * width)
+        var states = zeros(batch.mask.count * width)
         batch.forEachMasked { cell, gene, token in
             for d in 0..<width {
                 states[token * width + d] = genes[gene * width + d] + values[d] + cells[cell * width + d]
@@ -83,7 +72,7 @@ package struct CellEncoder: Sendable {
 
     /// Adds the gradients of the parameters to `gradient`, from those of g, e and s.
     package func backward(
-        _ batch: TokenBatch, _ forward: Activations, genes: [Float], cells: [Float], states: [Float],
+        _ batch: TrainingBatch, _ forward: Activations, genes: [Float], cells: [Float], states: [Float],
         _ parameters: [Float], to gradient: inout [Float], _ workspace: Workspace
     ) throws {
         var (genes, cells, values, sums) = (genes, cells, zeros(forward.values.count), zeros(cells.count))
@@ -116,6 +105,19 @@ package struct CellEncoder: Sendable {
         }
         try self.genes.writeGradient(genes, geneRange, parameters, to: &gradient, workspace)
         try self.values.writeGradient(values, valueRange, parameters, to: &gradient, workspace)
+    }
+}
+
+extension TrainingBatch {
+    /// Calls `body` for the tokens whose value is visible and not 0; the label of a value is one more than it.
+    fileprivate func forEachExpressed(_ body: (_ cell: Int, _ gene: Int, _ label: Int) -> Void) {
+        for token in mask.indices where !mask[token] && targets[token] > 0 {
+            body(token / tokens, token % tokens, Int(targets[token]) + 1)
+        }
+    }
+
+    fileprivate func forEachMasked(_ body: (_ cell: Int, _ gene: Int, _ token: Int) -> Void) {
+        for token in mask.indices where mask[token] { body(token / tokens, token % tokens, token) }
     }
 }
 

@@ -5,10 +5,9 @@ import FastLoss
 import FastLossHeads
 
 /// The terms of the objective with their weights, and the relative error of the decoder's predictions.
-package struct Terms: Sendable {
+package enum Terms {
+    /// The objective is the sum of all but the last, which is a metric.
     package static let names = ["MSE", "NLL", "MVC MSE", "MVC NLL", "ECS", "DAB", "relative error"]
-    /// In the order of ``names``. The objective is the sum of all but the last, which is a metric.
-    let values: [Float]
 }
 
 /// A model whose parameters lie in one array, as its layout says.
@@ -42,15 +41,13 @@ struct IntegrationModel: Sendable {
     }
 
     func initialValues(using generator: inout SeededGenerator) -> [Float] {
-        var parameters = layout.initialValues(using: &generator)
-        encoder.alignValues(&parameters)
-        return parameters
+        layout.initialValues(using: &generator)
     }
 
-    /// The terms of a batch, and the gradient of the objective.
+    /// The terms of a batch in the order of ``Terms/names``, and the gradient of the objective.
     func evaluate(
-        _ batch: TokenBatch, _ parameters: [Float], _ workspace: Workspace, _ clock: inout StepClock
-    ) throws -> (terms: Terms, gradient: [Float]) {
+        _ batch: TrainingBatch, _ parameters: [Float], _ workspace: Workspace, _ clock: inout StepClock
+    ) throws -> (terms: [Float], gradient: [Float]) {
         let (width, shape) = (encoder.width, MatrixShape(rows: batch.cells, columns: batch.tokens))
         let forward = try encoder.forward(batch, parameters, workspace)
         clock.lap(.encoder)
@@ -62,7 +59,7 @@ struct IntegrationModel: Sendable {
         var states = zeros(forward.states.count)
         let terms: [Double]
         do {
-            let batches = BatchEmbeddings(embeddings: wellEmbeddings.span, labels: batch.wells.span)
+            let batches = BatchEmbeddings(embeddings: wellEmbeddings.span, labels: batch.gemWells.span)
             var all = gradient.mutableSpan
             var gradients = ExpressionDecoderGradients(
                 parameters: all._mutatingExtracting(decoderRange), states: states.mutableSpan,
@@ -95,7 +92,7 @@ struct IntegrationModel: Sendable {
                 parameters: all._mutatingExtracting(discriminatorRange),
                 cellEmbeddings: cells.mutableSpan)
             let adversarial = try discriminator.valueAndGradient(
-                cellEmbeddings: forward.cells.span, labels: batch.wells.span,
+                cellEmbeddings: forward.cells.span, labels: batch.gemWells.span,
                 parameters: parameters.span.extracting(discriminatorRange),
                 gradients: &discriminatorGradients, update: .accumulate, workspace: workspace)
             terms = [
@@ -108,6 +105,6 @@ struct IntegrationModel: Sendable {
         try encoder.backward(
             batch, forward, genes: genes, cells: cells, states: states, parameters, to: &gradient, workspace)
         clock.lap(.encoder)
-        return (Terms(values: terms.map(Float.init)), gradient)
+        return (terms.map(Float.init), gradient)
     }
 }

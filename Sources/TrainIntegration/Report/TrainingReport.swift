@@ -1,88 +1,113 @@
-// The report of a run: one HTML page with its learning curves and its cells, without external resources.
+// The report of a run: numbers that the page report.html draws, without external resources.
 
 import BenchmarkData
+import FastLoss
+import FastLossDiagnostics
 import Foundation
 
-/// Fills the template report.html.
-package struct TrainingReport {
-    private let run: TrainingRun
-    private let embeddings: [(name: String, rows: CellRows, labels: NeighbourLabels)]
-    private let errors: [(name: String, error: Double)]
+/// What the page shows.
+package struct TrainingReport: Encodable {
+    private struct Embedding: Encodable {
+        let name: String
+        /// The purity of types and the mixing of wells among 15 neighbours.
+        let purity, mixing: Double
+        /// The first two principal components of every cell.
+        let plane: [Float]
+    }
+
+    /// The errors at the masked values of the validation cells.
+    private struct Prediction: Encodable {
+        let name: String
+        let error: Double
+        var relativeError: Double?
+    }
+
+    private let heading: String
+    private let terms = Terms.names
+    private let training, validation: [[Float]]
+    private let stepsPerEpoch: Int
+    private let types, wells: [Int32]
+    private let typeNames: [String]
+    private let embeddings: [Embedding]
+    private let predictions: [Prediction]
 
     /// - Parameter untrained: the cell embeddings before training.
     package init(_ run: TrainingRun, untrained: [Float]) throws {
-        self.run = run
-        let (data, width) = (run.data, run.settings.width)
-        let values = cellRows(data.values, width: data.geneCount, normalized: false).map {
-            Array($0.prefix(run.settings.genes))
+        let (data, settings) = (run.data, run.settings)
+        heading = "\(data.count) cells, \(run.epoch) epochs, \(run.parameters.count) parameters; \(settings)"
+        (training, validation) = (run.trainingCurve, run.validationCurve)
+        stepsPerEpoch = run.stepsPerEpoch
+        (types, wells, typeNames) = (data.cellTypes, data.gemWells, data.cellTypeNames)
+
+        func embedding(
+            _ name: String, _ rows: [Float], width: Int, _ metric: NearestNeighbors.Metric
+        ) throws -> Embedding {
+            let shape = MatrixShape(rows: data.count, columns: width)
+            let neighbors = try NearestNeighbors(embeddings: rows, shape: shape, metric: metric)
+            let plane = try PrincipalComponents(of: rows, shape: shape, count: 2)
+            return Embedding(
+                name: name, purity: try neighbors.purity(of: data.cellTypes),
+                mixing: try neighbors.mixing(of: data.gemWells), plane: plane.scores)
         }
-        embeddings = [
-            ("before training", cellRows(untrained, width: width, normalized: true)),
-            ("after training", cellRows(try run.cellEmbeddings(), width: width, normalized: true)),
-            ("principal components", principalComponents(values, 20)),
-        ].map { ($0, $1, NeighbourLabels($1, types: data.cellTypes, wells: data.gemWells)) }
-        let baselines = run.baselines()
+        let values = data.values.enumerated().filter { $0.offset % data.geneCount < settings.genes }
+        let components = try PrincipalComponents(
+            of: values.map(\.element), shape: MatrixShape(rows: data.count, columns: settings.genes),
+            count: 20)
+        embeddings = try [
+            embedding("before training", untrained, width: settings.width, .cosine),
+            embedding("after training", run.cellEmbeddings(), width: settings.width, .cosine),
+            embedding("principal components", components.scores, width: components.count, .euclidean),
+        ]
+
+        /// The errors of predicting one value for each gene.
+        func prediction(_ name: String, _ geneValues: [Float]) throws -> Prediction {
+            let batch = run.validation
+            let rows = Array(repeating: [0] + geneValues, count: batch.cells).flatMap { $0 }
+            return Prediction(
+                name: name,
+                error: try MaskedMSE().value(predictions: rows, targets: batch.targets, mask: batch.mask)
+                    .value,
+                relativeError: try MaskedRelativeError().value(
+                    predictions: rows, targets: batch.targets, mask: batch.mask
+                ).value)
+        }
+        let means = (0..<settings.genes).map { gene in
+            run.trainingCells.reduce(0) { $0 + data.values[$1 * data.geneCount + gene] }
+                / Float(run.trainingCells.count)
+        }
+        let mean = means.reduce(0, +) / Float(means.count)
         let last = run.validationCurve.last ?? []
-        errors = [
-            ("decoder", Double(last[0])), ("cell embedding (MVC)", Double(last[2])),
-            ("mean of each gene", baselines.geneMean), ("mean of all values", baselines.mean),
+        predictions = try [
+            Prediction(name: "decoder", error: Double(last[0]), relativeError: Double(last[6])),
+            Prediction(name: "cell embedding (MVC)", error: Double(last[2])),
+            prediction("mean of each gene", means), prediction("mean of all values", means.map { _ in mean }),
         ]
     }
 
     /// The results in a few lines of text.
     var summary: String {
+        let errors = predictions.map { "\($0.name) \(text($0.error))" }
         let scores = embeddings.map {
-            "\($0.name): type purity \(text($0.labels.purity, 3)), well mixing \(text($0.labels.mixing, 3))"
+            "\($0.name): type purity \(text($0.purity)), well mixing \(text($0.mixing))"
         }
-        let list = errors.map { "\($0.name) \(text($0.error))" }
-        return (["validation MSE: \(list.joined(separator: ", "))"] + scores).joined(separator: "\n")
+        return (["validation MSE: \(errors.joined(separator: ", "))"] + scores).joined(separator: "\n")
     }
 
     package func html() throws -> String {
         guard let url = Bundle.module.url(forResource: "report", withExtension: "html") else {
             throw CocoaError(.fileNoSuchFile)
         }
-        let (data, settings) = (run.data, run.settings)
-        let wells = (1...data.gemWellCount).map { "well \($0)" }
-        let planes = embeddings.map { ($0.name, principalComponents($0.rows, 2)) }
-        let sections = [
-            "summary": """
-            \(data.count) cells, \(settings.genes) genes, \(run.epoch) epochs of \(run.stepsPerEpoch) \
-            steps, \(run.parameters.count) parameters, seed \(settings.seed).
-            """,
-            "scores": embeddings.map { tableRow($0.name, [$0.labels.purity, $0.labels.mixing], digits: 3) }
-                .joined(),
-            "errors": errors.map { tableRow($0.name, [$0.error], digits: 2) }.joined(),
-            "curves": Terms.names.indices.map(curve).joined(),
-            "types": legend(data.cellTypeNames), "wells": legend(wells),
-            "cellsByType": planes.map { figure($0, points($1, data.cellTypes)) }.joined(),
-            "cellsByWell": planes.map { figure($0, points($1, data.gemWells)) }.joined(),
-        ]
-        return sections.reduce(try String(contentsOf: url, encoding: .utf8)) {
-            $0.replacing("{{\($1.key)}}", with: $1.value)
-        }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        // A run that diverged has a report, too.
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(
+            positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+        let json = String(decoding: try encoder.encode(self), as: UTF8.self)
+        return try String(contentsOf: url, encoding: .utf8).replacing("{{report}}", with: json)
     }
+}
 
-    /// One term over the steps.
-    private func curve(_ term: Int) -> String {
-        let training = run.trainingCurve.enumerated().map { (Double($0 + 1), Double($1[term])) }
-        let validation = run.validationCurve.enumerated().map {
-            (Double($0 * run.stepsPerEpoch), Double($1[term]))
-        }
-        let values = (training + validation).map(\.1)
-        let range = "\(text(values.min() ?? 0)) to \(text(values.max() ?? 0))"
-        return figure(
-            "\(Terms.names[term]) <span>\(range), at the end \(text(validation.last?.1 ?? 0))</span>",
-            [("train", training), ("validation", validation)])
-    }
-
-    /// The cells of each label as a group of points.
-    private func points(_ rows: CellRows, _ labels: [Int32]) -> [(String, [(Double, Double)])] {
-        Set(labels).sorted().map { label in
-            (
-                "dots c\(label % 10)",
-                rows.indices.filter { labels[$0] == label }.map { (rows[$0][0], rows[$0][1]) }
-            )
-        }
-    }
+/// A number with two digits after the point, or none from 1,000 on.
+func text(_ number: some BinaryFloatingPoint) -> String {
+    String(format: number < 1000 ? "%.2f" : "%.0f", Double(number))
 }

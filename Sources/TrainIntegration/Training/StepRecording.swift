@@ -1,5 +1,6 @@
 // What a training loop in another language needs to repeat a run, and the times to compare.
 
+import BenchmarkData
 import FastLossHeads
 
 /// Measures how long the parts of a step take, forward and backward.
@@ -19,33 +20,25 @@ struct StepClock {
     }
 }
 
-/// One step: its cells and their masked tokens, its terms, and the time of its parts.
-package struct TrainingStep: Sendable {
-    package let cells: [Int]
-    package let mask: [Bool]
-    package let terms: [Float]
-    package let seconds: [Float]
-}
-
 /// The steps of a run, from its parameters before the first of them.
 struct StepRecording {
-    private var tensors: [String: SafeTensors.Tensor]
+    /// The parameters under their names, and the tensors of each step behind its number.
+    private(set) var file: SafeTensors
     private var steps = 0
 
-    init(of run: TrainingRun) { tensors = run.model.layout.tensors(of: run.parameters) }
-
-    mutating func append(_ step: TrainingStep) {
-        let mask = step.mask.map { $0 ? Float(1) : 0 }
-        let parts = [
-            // Floats hold the numbers of cells exactly.
-            "cells": step.cells.map(Float.init), "mask": mask, "terms": step.terms, "seconds": step.seconds,
-        ]
-        for (name, values) in parts {
-            tensors["step.\(steps).\(name)"] = SafeTensors.Tensor(shape: [values.count], values: values)
-        }
-        steps += 1
+    init(of run: TrainingRun) {
+        file = SafeTensors(tensors: run.model.layout.tensors(of: run.parameters))
     }
 
-    /// The parameters under their names, and four tensors of each step.
-    func file() -> SafeTensors { SafeTensors(tensors: tensors, metadata: ["steps": "\(steps)"]) }
+    mutating func append(_ batch: TrainingBatch, terms: [Float], _ clock: StepClock) {
+        let tensors = [
+            "targets": batch.targets, "mask": batch.mask.map { $0 ? 1 : 0 },
+            "wells": batch.gemWells.map(Float.init), "terms": terms, "seconds": clock.seconds,
+        ]
+        for (name, values) in tensors {
+            file.tensors["step.\(steps).\(name)"] = .init(shape: [values.count], values: values)
+        }
+        steps += 1
+        file.metadata["steps"] = "\(steps)"
+    }
 }

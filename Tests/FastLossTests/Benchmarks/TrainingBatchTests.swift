@@ -99,6 +99,21 @@ import Testing
         for (a, b) in zip(state(0, 5), state(1, 770)) { #expect(abs(a - b) < 1e-5) }
         #expect(state(0, 5) != state(0, 6))
     }
+
+    @Test func `a batch of chosen cells begins with cls, which is never masked`() {
+        var generator = SeededGenerator(seed: 3)
+        let batch = cells.batch(of: [3, 699, 5], genes: 33, maskRatio: 0.4, using: &generator)
+        #expect(batch.cells == 3 && batch.tokens == 34)
+        for (row, cell) in [3, 699, 5].enumerated() {
+            let tokens = row * 34..<(row + 1) * 34
+            let genes = Array(cells.values[cell * 765..<cell * 765 + 33])
+            #expect(Array(batch.targets[tokens]) == [0] + genes)
+            #expect(batch.mask[tokens].count { $0 } == 13)
+            #expect(!batch.mask[tokens.lowerBound])
+            #expect(batch.cellTypes[row] == cells.cellTypes[cell])
+            #expect(batch.gemWells[row] == cells.gemWells[cell])
+        }
+    }
 }
 
 @Suite struct EmbeddingsTests {

@@ -16,8 +16,8 @@ import TrainIntegration
         var generator = SeededGenerator(seed: 4)
         var parameters = encoder.layout.initialValues(using: &generator)
         for place in parameters.indices { parameters[place] += 0.1 * generator.normal() }
-        let batch = TokenBatch(
-            try RealCells.bundled(), cells: 10..<15, genes: genes, maskRatio: 0.4, using: &generator)
+        let batch = try RealCells.bundled().batch(
+            of: 10..<15, genes: genes, maskRatio: 0.4, using: &generator)
         let forward = try encoder.forward(batch, parameters, workspace)
         let upstream = [forward.genes.count, forward.cells.count, forward.states.count].map { count in
             (0..<count).map { _ in generator.normal() }
