@@ -25,9 +25,10 @@ def copy(tmp_path: pathlib.Path) -> pathlib.Path:
         "Sources/CFastLoss",
         "Sources/FastLossC",
         "Sources/fastloss-python/src",
+        "Sources/fastloss-python/native",
         "scripts/generate",
     ):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("_lib"))
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("_lib", "*.so"))
     return tmp_path
 
 

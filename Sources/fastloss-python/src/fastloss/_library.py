@@ -1,7 +1,7 @@
 """Finds and loads libfastloss, and raises its errors as exceptions.
 
-ctypes instead of a compiled extension: one wheel serves every version of Python and of torch, and a call
-costs a microsecond or two. ctypes releases the GIL for the time of each call.
+The losses are called through the extension module `_native`. The functions that no training step calls, and
+those that reduce and pool, are called through ctypes.
 """
 
 import ctypes
@@ -11,15 +11,16 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from . import _abi
+from . import _abi, _native
 from ._parameters import integer
 from .errors import BY_STATUS, FastLossError, InvalidParameterError
 
 __all__ = [
     "TERM_NAMES",
+    "call",
     "describe",
     "fail",
     "get_workers",
@@ -67,6 +68,7 @@ def load() -> ctypes.CDLL:
     version = loaded.fastloss_abi_version()
     if version != _abi.ABI_VERSION:
         raise ImportError(f"{path} has ABI {version}; this package needs ABI {_abi.ABI_VERSION}")
+    _native.open_library(str(path))
     return loaded
 
 
@@ -110,6 +112,21 @@ def fail(status: int, names: Mapping[str, str] = NAMES) -> NoReturn:
 
     message = re.sub(r"[A-Za-z_][\w.]*", renamed, library.fastloss_last_error().decode())
     raise BY_STATUS.get(status, FastLossError)(message, status)
+
+
+def call(function: Callable[..., Any], checked: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+    """The result of a function of `_native`.
+
+    If the function cannot read an argument, `checked` converts the arguments or raises the error.
+    """
+    result = function(workspace(), *arguments)
+    if result is None:
+        result = function(workspace(), *checked(*arguments))
+    if type(result) is int:
+        fail(result)
+    if result is None:
+        raise FastLossError("an argument has a form that libfastloss cannot read")
+    return result
 
 
 def library_version() -> str:

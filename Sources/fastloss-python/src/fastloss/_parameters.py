@@ -1,7 +1,8 @@
-"""Checks parameters before they reach ctypes.
+"""Checks and converts parameters before they reach the library.
 
 ctypes silently truncates integers, converts numbers beyond float32 to infinity, and takes truth values for
-numbers. Every parameter passes through one of these functions instead.
+numbers. `_native` reads exact types only: float, int, str, True and False. Every other parameter passes
+through one of these functions.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ __all__ = [
     "mapping",
     "real",
     "shown",
+    "word",
 ]
 
 #: The words for the constants of the C interface.
@@ -100,6 +102,12 @@ def chosen(name: str, value: Any, values: dict[str, int]) -> int:
         raise InvalidParameterError(
             f"{name} is {shown(value)}; expected one of {', '.join(map(repr, values))}"
         ) from None
+
+
+def word(name: str, value: Any, values: dict[str, int]) -> str:
+    """One of the words, for `_native`."""
+    chosen(name, value, values)
+    return str(value)
 
 
 def mapping(name: str, value: Any, content: str) -> Mapping[Any, Any]:
