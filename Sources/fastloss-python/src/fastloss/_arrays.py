@@ -9,7 +9,19 @@ import numpy.typing as npt
 from ._parameters import kind_of
 from .errors import ArrayError, ShapeError
 
-__all__ = ["Matrix", "States", "address", "block", "labels", "matrix", "output", "plain", "states"]
+__all__ = [
+    "Matrix",
+    "States",
+    "address",
+    "block",
+    "checked_labels",
+    "checked_matrix",
+    "checked_output",
+    "matrix",
+    "output",
+    "plain",
+    "states",
+]
 
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
@@ -133,9 +145,27 @@ def block(
     return address(array)
 
 
-def labels(name: str, array: object, count: int) -> int:
-    """The address of contiguous int32 labels."""
-    return block(name, array, (count,), INT)
+def checked_matrix(
+    name: str,
+    array: object,
+    dtype: np.dtype[Any] = FLOAT,
+    like: Matrix | None = None,
+    writable: bool = False,
+) -> npt.NDArray[Any]:
+    """A matrix as the plain array that `_native` reads."""
+    matrix(name, array, dtype, like, writable)
+    return plain(name, array, dtype, writable)
+
+
+def checked_output(name: str, array: object, like: Matrix) -> npt.NDArray[Any]:
+    """A matrix to write to, as a plain array."""
+    return checked_matrix(name, array, FLOAT, like, writable=True)
+
+
+def checked_labels(name: str, array: object, count: int) -> npt.NDArray[Any]:
+    """Contiguous int32 labels as a plain array."""
+    block(name, array, (count,), INT)
+    return plain(name, array, INT)
 
 
 def states(name: str, array: object, writable: bool = False) -> States:

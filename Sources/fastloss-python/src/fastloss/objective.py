@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from . import _abi
-from ._arrays import BOOL, Matrix, labels, matrix, output
-from ._library import NAMES, TERM_NAMES, fail, library, sized, workspace
+from . import _abi, _native
+from ._arrays import BOOL, FLOAT, Matrix, checked_labels, checked_matrix, checked_output, matrix
+from ._library import TERM_NAMES, call, fail, library, sized
 from ._parameters import EMPTY_RULES, chosen, flag, integer, mapping, real, shown
-from .errors import FastLossError, InvalidParameterError, ShapeError
+from .errors import ArrayError, FastLossError, InvalidParameterError, ShapeError
 from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
 
 __all__ = ["ObjectiveValue", "TotalObjective"]
@@ -31,6 +31,25 @@ GRADIENTS = {
     "batch_logits": "batch_logits",
     "reversed_batch_logits": "batch_logits",
 }
+NO_GRADIENTS = (None,) * len(GRADIENTS)
+#: The inputs in the order of the C interface.
+ARGUMENTS = (
+    "targets",
+    "mask",
+    "gene_predictions",
+    "gene_nonzero",
+    "cell_predictions",
+    "cell_nonzero",
+    "generated_predictions",
+    "cell_embedding",
+    "second_cell_embedding",
+    "cell_type_logits",
+    "batch_logits",
+    "cell_type_labels",
+    "batch_labels",
+)
+#: The matrices among them, in the order in which their shapes are compared.
+MATRICES = (*ARGUMENTS[2:7], "targets", *ARGUMENTS[7:11], "mask")
 #: The inputs of each term.
 INPUTS = {
     "mse": ("gene_predictions", "targets"),
@@ -176,7 +195,7 @@ class TotalObjective:
         return replace(objective, weights={**objective.weights, **added})
 
     @functools.cached_property
-    def struct(self) -> _abi.Objective:
+    def struct(self) -> bytes:
         """The objective as a struct of the C interface."""
         ignored = integer("ignored_label", self.ignored_label)
         rule = chosen("when_empty", self.when_empty, EMPTY_RULES)
@@ -190,7 +209,7 @@ class TotalObjective:
             index = TERM_NAMES.index(name)
             terms |= 1 << index
             weights[index] = real(f"weights[{name!r}]", weight)
-        return sized(
+        struct = sized(
             _abi.Objective,
             terms=terms,
             nonzero_form=flag("nonzero_logits", self.nonzero_logits),
@@ -206,6 +225,17 @@ class TotalObjective:
             batch_ignored_label=ignored,
             batch_lambda=real("lambd", self.lambd),
         )
+        return bytes(struct)
+
+    @functools.cached_property
+    def required(self) -> list[int]:
+        """The inputs of the enabled terms, by their places in `ARGUMENTS`."""
+        return [ARGUMENTS.index(name) for term in self.weights for name in INPUTS[term]]
+
+    @functools.cached_property
+    def terms(self) -> list[tuple[int, str]]:
+        """The enabled terms, by their number in the C interface."""
+        return [(index, name) for index, name in enumerate(TERM_NAMES) if name in self.weights]
 
     def evaluate(
         self,
@@ -237,44 +267,95 @@ class TotalObjective:
 
         Raises FastLossError for a missing input, InvalidParameterError, and the errors of the terms' losses.
         """
-        given = {
-            "gene_predictions": gene_predictions,
-            "gene_nonzero": gene_nonzero,
-            "cell_predictions": cell_predictions,
-            "cell_nonzero": cell_nonzero,
-            "generated_predictions": generated_predictions,
-            "targets": targets,
-            "cell_embedding": cell_embedding,
-            "second_cell_embedding": second_cell_embedding,
-            "cell_type_logits": cell_type_logits,
-            "batch_logits": batch_logits,
-        }
-        matrices = {name: matrix(name, value) for name, value in given.items() if value is not None}
-        if mask is not None:
-            matrices["mask"] = matrix("mask", mask, BOOL)
-        rows = shapes_agree(matrices)
-        addresses = {
-            name: labels(name, value, rows)
-            for name, value in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels))
-            if value is not None
-        }
+        inputs = (
+            targets,
+            mask,
+            gene_predictions,
+            gene_nonzero,
+            cell_predictions,
+            cell_nonzero,
+            generated_predictions,
+            cell_embedding,
+            second_cell_embedding,
+            cell_type_logits,
+            batch_logits,
+            cell_type_labels,
+            batch_labels,
+        )
+        places = NO_GRADIENTS
+        if gradients is not None:
+            get = mapping("gradients", gradients, "names to arrays").get
+            places = tuple([get(name) for name in GRADIENTS])
+            if len(gradients) != [place is None for place in places].count(False):
+                refuse_keys(gradients)
+        struct = self.struct
+        if True in [inputs[index] is None for index in self.required]:
+            self.refuse_missing(inputs)
+        value = call(
+            _native.total_objective, checked_step, struct, inputs, places, gradient_scale, accumulate
+        )
+        total, relative_error, selected_count, values, weighted, logged = value
+        terms = self.terms
+        return ObjectiveValue(
+            total=total,
+            values={name: values[index] for index, name in terms},
+            weighted={name: weighted[index] for index, name in terms},
+            logged={name: logged[index] for index, name in terms},
+            relative_error=relative_error if "mse" in self.weights else None,
+            selected_count=selected_count,
+        )
+
+    def refuse_missing(self, inputs: tuple[Any, ...]) -> None:
         for term in self.weights:
-            for name in INPUTS.get(term, ()):
-                if name not in matrices and name not in addresses:
+            for name in INPUTS[term]:
+                if inputs[ARGUMENTS.index(name)] is None:
                     raise FastLossError(f"the term {term!r} is enabled, but {name} is missing")
-        places: dict[str, Matrix] = {}
-        given_gradients = {} if gradients is None else mapping("gradients", gradients, "names to arrays")
-        for name, array in given_gradients.items():
-            if name not in GRADIENTS:
-                raise InvalidParameterError(
-                    f"gradients has the key {shown(name)}; expected {', '.join(map(repr, GRADIENTS))}"
-                )
-            like = matrices.get(GRADIENTS[name])
-            if like is None:
-                raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} is missing")
-            places[name] = output(f"gradients[{name!r}]", array, like)
-        scale, adds = real("gradient_scale", gradient_scale), flag("accumulate", accumulate)
-        return read(run(self.struct, matrices, addresses, places, scale, adds))
+
+
+# --- Checks -------------------------------------------------------------------------------------------------
+
+
+def checked_step(
+    struct: bytes, inputs: tuple[Any, ...], gradients: tuple[Any, ...], scale: float, accumulate: bool
+) -> tuple[Any, ...]:
+    """The arguments of a call."""
+    given = dict(zip(ARGUMENTS, inputs, strict=True))
+    matrices = {
+        name: matrix(name, given[name], BOOL if name == "mask" else FLOAT)
+        for name in MATRICES
+        if given[name] is not None
+    }
+    rows = shapes_agree(matrices)
+    for name, array in given.items():
+        if name in matrices:
+            given[name] = checked_matrix(name, array, BOOL if name == "mask" else FLOAT)
+        elif array is not None:
+            given[name] = checked_labels(name, array, rows)
+    places = [
+        None if array is None else checked_place(name, array, matrices)
+        for name, array in zip(GRADIENTS, gradients, strict=True)
+    ]
+    numbers = real("gradient_scale", scale), flag("accumulate", accumulate)
+    return struct, tuple(given.values()), tuple(places), *numbers
+
+
+def checked_place(name: str, array: object, matrices: Mapping[str, Matrix]) -> FloatArray:
+    """The memory of a gradient."""
+    like = matrices.get(GRADIENTS[name])
+    if like is None:
+        raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} is missing")
+    return checked_output(f"gradients[{name!r}]", array, like)
+
+
+def refuse_keys(gradients: Mapping[Any, Any]) -> None:
+    """Raises for a key that is no gradient, and for a key without an array."""
+    for name, array in gradients.items():
+        if name not in GRADIENTS:
+            raise InvalidParameterError(
+                f"gradients has the key {shown(name)}; expected {', '.join(map(repr, GRADIENTS))}"
+            )
+        if array is None:
+            raise ArrayError(f"gradients[{name!r}] is None; expected a numpy.ndarray of float32")
 
 
 def shapes_agree(matrices: Mapping[str, Matrix]) -> int:
@@ -302,65 +383,3 @@ def preset(name: str, *arguments: Any) -> tuple[dict[str, float], float]:
         fail(status)
     on = [(index, term) for index, term in enumerate(TERM_NAMES) if struct.terms >> index & 1]
     return {term: struct.weights[index] for index, term in on}, struct.elastic_threshold
-
-
-# --- The call -----------------------------------------------------------------------------------------------
-
-
-def run(
-    objective: _abi.Objective,
-    matrices: Mapping[str, Matrix],
-    label_addresses: Mapping[str, int],
-    gradients: Mapping[str, Matrix],
-    scale: float,
-    accumulate: bool,
-) -> _abi.ObjectiveValue:
-    """Fills the structs and calls the library."""
-    inputs = sized(_abi.ObjectiveInputs)
-    for name, given in matrices.items():
-        view = getattr(inputs, name)
-        view.data, view.stride = given.address, given.stride
-        inputs.cells = given.rows
-        setattr(inputs, COLUMNS.get(name, "genes"), given.columns)
-    for name, address in label_addresses.items():
-        setattr(inputs, name, address)
-    places = None
-    if gradients:
-        places = sized(_abi.ObjectiveGradients, scale, accumulate)
-        for name, place in gradients.items():
-            view = getattr(places, name)
-            view.data, view.stride = place.address, place.stride
-    return evaluate(objective, inputs, places)
-
-
-def evaluate(
-    objective: _abi.Objective,
-    inputs: _abi.ObjectiveInputs,
-    gradients: _abi.ObjectiveGradients | None,
-    names: Mapping[str, str] = NAMES,
-) -> _abi.ObjectiveValue:
-    """Calls the library, for NumPy and for fastloss.torch. `names` are for messages."""
-    value = sized(_abi.ObjectiveValue)
-    status = library.fastloss_total_objective(
-        addressof(objective),
-        addressof(inputs),
-        None if gradients is None else addressof(gradients),
-        workspace(),
-        addressof(value),
-    )
-    if status:
-        fail(status, names)
-    return value
-
-
-def read(value: _abi.ObjectiveValue) -> ObjectiveValue:
-    """The result, by the names of the terms."""
-    on = [(index, name) for index, name in enumerate(TERM_NAMES) if value.terms >> index & 1]
-    return ObjectiveValue(
-        total=value.total,
-        values={name: value.values[index] for index, name in on},
-        weighted={name: value.weighted[index] for index, name in on},
-        logged={name: value.logged[index] for index, name in on},
-        relative_error=value.relative_error if value.terms & 1 else None,
-        selected_count=value.selected_count,
-    )

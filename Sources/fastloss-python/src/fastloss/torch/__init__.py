@@ -23,15 +23,17 @@ These rules hold for every function:
   PyTorch's setting has no effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
-from .._parameters import flag, mapping, real
+from .._parameters import mapping, real
 from ..errors import FastLossError
 from . import _losses
+from ._operators import is_eager
 from ._tensors import check_tensor, refuse_transforms, transforms_are_active
 
 __all__ = [
@@ -143,10 +145,31 @@ def grad_reverse(x: Tensor, lambd: float = 1.0) -> Tensor:
     """
     check_tensor("x", x)
     lambd = real("lambd", lambd)
-    if not torch.compiler.is_compiling() and transforms_are_active():
+    if not is_compiling() and transforms_are_active():
         refuse_transforms([("x", x)])
     reversed_: Tensor = Reversal.apply(x, lambd)  # type: ignore[no-untyped-call]
     return reversed_
+
+
+class Terms(Mapping[str, Tensor]):
+    """The terms of a step by their names: scalars without gradients. Asking for one makes a view of it."""
+
+    __slots__ = ("_indices", "_values")
+
+    def __init__(self, indices: Mapping[str, int], values: Tensor) -> None:
+        self._indices, self._values = indices, values
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._values[self._indices[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class IntegrationLoss(NamedTuple):
@@ -156,7 +179,7 @@ class IntegrationLoss(NamedTuple):
     total: Tensor
     #: The enabled terms as scGPT logs them: "mse", "nzlp", "mvc", "mvc_nzlp", "cls" and "ecs" with their
     #: weights, "dab" without; and "mre", the masked relative error. Scalars without gradients.
-    terms: dict[str, Tensor]
+    terms: Mapping[str, Tensor]
 
 
 def integration_loss(
@@ -191,36 +214,32 @@ def integration_loss(
 
     Raises FastLossError for a missing output, and the errors of the terms' losses.
     """
-
-    zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
-    threshold = real("ecs_threshold", ecs_threshold)
-    weights = {"ecs_weight": ecs_weight, "cls_weight": cls_weight, "dab_weight": dab_weight}
-    mapping("outputs", outputs, "names to tensors")
-    chosen = {
-        "mlm_output": True,
-        "mlm_zero_probs": zero,
-        "mvc_output": cell,
-        "mvc_zero_probs": zero and cell,
-        "cell_emb": threshold > 0,
-        "cls_output": cell_type_labels is not None,
-        "dab_output": batch_labels is not None,
-    }
-    for name, on in chosen.items():
-        if on and outputs.get(name) is None:
-            raise FastLossError(
-                f"outputs has no {name!r}, which is required {REASONS[name]}; it has {sorted(outputs)}"
-            )
-    total, terms = _losses.integration(
-        *(outputs[name] if on else None for name, on in chosen.items()),
-        target_values,
-        masked_positions,
-        cell_type_labels,
-        batch_labels,
-        [1.0, 1.0, 1.0, 1.0, *(real(name, weight) for name, weight in weights.items())],
-        threshold if threshold > 0 else 0.8,
+    step = _losses.integration_step(
+        explicit_zero_prob,
+        gepc,
+        ecs_threshold,
+        ecs_weight,
+        cls_weight,
+        dab_weight,
+        cell_type_labels is not None,
+        batch_labels is not None,
     )
-    names = [term for name, _, term in _losses.OUTPUTS if chosen[name]]
-    return IntegrationLoss(total, dict(zip([*names, "mre"], terms.unbind(), strict=True)))
+    if type(outputs) is not dict:
+        mapping("outputs", outputs, "names to tensors")
+    read = [outputs.get(name) if on else None for name, on in step.chosen]
+    others = (target_values, masked_positions, cell_type_labels, batch_labels)
+    found = _losses.direct_integration(step, read, *others) if is_eager() else None
+    if found is None:
+        for tensor, (name, on) in zip(read, step.chosen, strict=True):
+            if on and tensor is None:
+                raise FastLossError(
+                    f"outputs has no {name!r}, which is required {REASONS[name]}; it has {sorted(outputs)}"
+                )
+        found = _losses.integration(*read, *others, step.weights, step.threshold)
+    total, terms = found
+    if is_compiling():
+        return IntegrationLoss(total, dict(zip(step.terms, terms.unbind(), strict=True)))
+    return IntegrationLoss(total, Terms(step.terms, terms))
 
 
 #: When each output is required.

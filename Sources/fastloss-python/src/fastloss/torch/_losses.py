@@ -1,23 +1,22 @@
-"""The computations of `fastloss.torch`: tensors in, one call of the library, tensors out."""
+"""The losses of `fastloss.torch`: for each the call of the library, and the checks of its arguments."""
 
 import functools
 from collections.abc import Sequence
-from ctypes import addressof
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, empty_like, is_grad_enabled
+from torch.compiler import is_compiling
 
 from .. import _abi, objective
-from .._library import NAMES, TERM_NAMES, fail, library, masked_options, sized, workspace
-from .._parameters import real
+from .._library import NAMES, TERM_NAMES, workspace
+from .._parameters import flag, real
 from ..errors import EmptySelectionError, ShapeError
-from ._operators import Operator, Outcome
+from ._operators import Operator, attach, memory_like, scalar
 from ._tensors import (
     CPU,
     FLOAT,
     REAL,
-    address,
     as_float,
     check_kind,
     check_labels,
@@ -26,45 +25,83 @@ from ._tensors import (
     labels,
     mask_like,
     matrix,
+    native,
 )
 
 __all__ = ["bernoulli", "contrastive", "cross_entropy", "elastic", "integration", "mse", "relative_error"]
 
-MEAN = _abi.REDUCTION_MEAN
 #: A loss without selected elements is NaN, as in PyTorch. For the metric it is an error, as in upstream.
-NAN, ERROR = _abi.EMPTY_NAN, _abi.EMPTY_ERROR
-DROP_IN = masked_options(MEAN, NAN)
-METRIC = masked_options(MEAN, ERROR)
+DROP_IN = ("mean", "nan")
+METRIC = ("mean", "error")
+IGNORED = _abi.IGNORED_LABEL
+#: Overwrite with the gradient itself.
+PLAIN = (1.0, False)
 
 #: scGPT's names of the parameters, for messages.
-MASKED_NAMES = {"predictions": "input", "targets": "target"}
-EMBEDDING_NAMES = {"embeddings": "cell_emb", "first": "cell1", "second": "cell2"}
+MASKED_NAMES = {**NAMES, "predictions": "input", "targets": "target"}
+EMBEDDING_NAMES = {**NAMES, "embeddings": "cell_emb", "first": "cell1", "second": "cell2"}
 
-
-def scalar(value: float) -> Tensor:
-    return torch.scalar_tensor(value, dtype=torch.float32, device=CPU)
-
-
-def like(tensor: Tensor) -> Tensor:
-    """Contiguous memory for the gradient of a tensor."""
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
-def gradient_struct(gradient: Tensor | None, columns: int) -> _abi.Gradient | None:
-    if gradient is None:
-        return None
-    return sized(_abi.Gradient, gradient.data_ptr(), columns, 0, 1.0, 0)
-
-
-def pointer(struct: Any) -> int | None:
-    return None if struct is None else addressof(struct)
+Gradients = Sequence[Tensor | None]
 
 
 def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
     return (first.new_empty(()),)
 
 
+def differentiable(result: Any, input: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """The loss of a call in eager mode; None if the call declined its arguments, or failed."""
+    if type(result) is not tuple:
+        return None
+    loss = scalar(result[0])
+    return loss if gradient is None else attach((loss,), (gradient,), input)
+
+
 # --- Masked value losses ------------------------------------------------------------------------------------
+
+
+def direct_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | None:
+    if target.requires_grad or mask is None:
+        return None
+    gradient = memory_like(input)
+    result = native.masked_mse(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
+    return differentiable(result, input, gradient)
+
+
+def call_mse(gradients: Gradients, input: Tensor, target: Tensor, mask: Tensor) -> Any:
+    of_input, of_target = gradients
+    if of_target is None:
+        return native.masked_mse(workspace(), input, target, mask, *DROP_IN, of_input, *PLAIN)
+    # The gradient of the target is the negative gradient of the input.
+    result = native.masked_mse(workspace(), input, target, mask, *DROP_IN, of_target, -1.0, False)
+    if of_input is not None and type(result) is tuple:
+        torch.neg(of_target, out=of_input)
+    return result
+
+
+def direct_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    gradient = memory_like(input)
+    result = native.bernoulli_nll(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
+    return differentiable(result, input, gradient)
+
+
+def call_bernoulli(gradients: Gradients, input: Tensor, target: Tensor, mask: Tensor) -> Any:
+    return native.bernoulli_nll(workspace(), input, target, mask, *DROP_IN, *gradients, *PLAIN)
+
+
+def direct_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    result = native.masked_relative_error(workspace(), input, target, mask, *METRIC)
+    return differentiable(result, input, None)
+
+
+def call_relative_error(gradients: Gradients, input: Tensor, target: Tensor, mask: Tensor) -> Any:
+    result = native.masked_relative_error(workspace(), input, target, mask, *METRIC)
+    if result == _abi.ERROR_EMPTY_SELECTION:
+        raise EmptySelectionError("mask selects no element; expected at least one", result)
+    return result
 
 
 def check_values(input: Tensor, target: Tensor) -> None:
@@ -76,75 +113,15 @@ def check_values(input: Tensor, target: Tensor) -> None:
         )
 
 
-def values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three contiguous tensors of one shape, copied only if necessary."""
+def checked_values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Any, ...]:
+    """Contiguous vectors, copied only if necessary: the losses do not depend on the shape."""
     check_values(input, target)
-    return contiguous(input), contiguous(as_float(target)), mask_like("mask", mask, input.shape, "input")
-
-
-def masked(
-    function: Any, gradient: Tensor | None, input: Tensor, target: Tensor, mask: Tensor
-) -> tuple[Tensor, ...]:
-    """Runs a masked loss over all elements as one row: the loss does not depend on the shape."""
-    count = input.numel()
-    place = gradient_struct(gradient, count)
-    loss = _abi.LossValue()
-    status = function(
-        1,
-        count,
-        input.data_ptr(),
-        count,
-        target.data_ptr(),
-        count,
-        address("mask", mask),
-        count,
-        DROP_IN,
-        pointer(place),
-        workspace(),
-        addressof(loss),
+    mask = mask_like("mask", mask, input.shape, "input")
+    return (
+        contiguous("input", input).view(-1),
+        contiguous("target", as_float(target)).view(-1),
+        mask.view(-1),
     )
-    if status:
-        fail(status, MASKED_NAMES)
-    return (scalar(loss.value),)
-
-
-def compute_mse(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    input, target, mask = values(input, target, mask)
-    gradient = torch.empty_like(input) if wanted[0] or wanted[1] else None
-    results = masked(library.fastloss_masked_mse, gradient, input, target, mask)
-    # The gradient of the target is the negative gradient of the input.
-    target_gradient = gradient.neg() if gradient is not None and wanted[1] else None
-    return results, (gradient if wanted[0] else None, target_gradient)
-
-
-def compute_bernoulli(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    input, target, mask = values(input, target, mask)
-    gradient = torch.empty_like(input) if wanted[0] else None
-    return masked(library.fastloss_bernoulli_nll, gradient, input, target, mask), (gradient,)
-
-
-def compute_relative_error(wanted: Sequence[bool], input: Tensor, target: Tensor, mask: Tensor) -> Outcome:
-    input, target, mask = values(input, target, mask)
-    count = input.numel()
-    loss = _abi.LossValue()
-    status = library.fastloss_masked_relative_error(
-        1,
-        count,
-        input.data_ptr(),
-        count,
-        target.data_ptr(),
-        count,
-        address("mask", mask),
-        count,
-        METRIC,
-        workspace(),
-        addressof(loss),
-    )
-    if status == _abi.ERROR_EMPTY_SELECTION:
-        raise EmptySelectionError("mask selects no element; expected at least one", status)
-    if status:
-        fail(status, MASKED_NAMES)
-    return (scalar(loss.value),), ()
 
 
 def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
@@ -154,27 +131,55 @@ def fake_masked(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ..
 
 
 VALUES = "Tensor input, Tensor target, Tensor mask"
-mse = Operator("masked_mse", VALUES, (0, 1), compute_mse, fake_masked, constant=("mask",))
-bernoulli = Operator("bernoulli_nll", VALUES, (0,), compute_bernoulli, fake_masked, constant=("mask",))
-relative_error = Operator("masked_relative_error", VALUES, (), compute_relative_error, fake_masked)
+mse = Operator(
+    "masked_mse",
+    VALUES,
+    (0, 1),
+    direct_mse,
+    call_mse,
+    checked_values,
+    fake_masked,
+    names_in_messages=MASKED_NAMES,
+    constant=("mask",),
+)
+bernoulli = Operator(
+    "bernoulli_nll",
+    VALUES,
+    (0,),
+    direct_bernoulli,
+    call_bernoulli,
+    checked_values,
+    fake_masked,
+    names_in_messages=MASKED_NAMES,
+    constant=("mask",),
+)
+relative_error = Operator(
+    "masked_relative_error",
+    VALUES,
+    (),
+    direct_relative_error,
+    call_relative_error,
+    checked_values,
+    fake_masked,
+    names_in_messages=MASKED_NAMES,
+)
 
 
 # --- Cell embeddings ----------------------------------------------------------------------------------------
 
 
-def compute_elastic(wanted: Sequence[bool], cell_emb: Tensor, threshold: float) -> Outcome:
-    owner, e = matrix("cell_emb", cell_emb)
-    gradient = like(cell_emb) if wanted[0] else None
-    place = gradient_struct(gradient, e.columns)
-    options = sized(_abi.ElasticOptions, real("threshold", threshold), NAN)
-    loss = _abi.LossValue()
-    status = library.fastloss_elastic_cell_similarity(
-        *e, addressof(options), pointer(place), workspace(), addressof(loss)
-    )
-    del owner
-    if status:
-        fail(status, EMBEDDING_NAMES)
-    return (scalar(loss.value),), (gradient,)
+def direct_elastic(cell_emb: Tensor, threshold: float) -> Tensor | None:
+    gradient = memory_like(cell_emb)
+    result = native.elastic_cell_similarity(workspace(), cell_emb, threshold, "nan", gradient, *PLAIN)
+    return differentiable(result, cell_emb, gradient)
+
+
+def call_elastic(gradients: Gradients, cell_emb: Tensor, threshold: float) -> Any:
+    return native.elastic_cell_similarity(workspace(), cell_emb, threshold, "nan", *gradients, *PLAIN)
+
+
+def checked_elastic(cell_emb: Tensor, threshold: float) -> tuple[Any, ...]:
+    return matrix("cell_emb", cell_emb), real("threshold", threshold)
 
 
 def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
@@ -182,28 +187,22 @@ def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
     return fake_loss(cell_emb)
 
 
-def compute_contrastive(wanted: Sequence[bool], cell1: Tensor, cell2: Tensor, temperature: float) -> Outcome:
-    check_pair(cell1, cell2)
-    first_owner, a = matrix("cell1", cell1)
-    second_owner, b = matrix("cell2", cell2)
-    gradients = [like(cell) if flag else None for cell, flag in zip((cell1, cell2), wanted, strict=True)]
-    places = [gradient_struct(gradient, a.columns) for gradient in gradients]
-    options = sized(_abi.ContrastiveOptions, real("temperature", temperature), NAN)
-    loss = _abi.LossValue()
-    status = library.fastloss_contrastive_cell_embedding(
-        *a,
-        b.address,
-        b.stride,
-        addressof(options),
-        pointer(places[0]),
-        pointer(places[1]),
-        workspace(),
-        addressof(loss),
+def direct_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> Tensor | None:
+    first, second = memory_like(cell1), memory_like(cell2)
+    result = native.contrastive_cell_embedding(
+        workspace(), cell1, cell2, temperature, "nan", first, second, *PLAIN
     )
-    del first_owner, second_owner
-    if status:
-        fail(status, EMBEDDING_NAMES)
-    return (scalar(loss.value),), gradients
+    if first is None:
+        return differentiable(result, cell2, second)
+    if second is None or type(result) is not tuple:
+        return differentiable(result, cell1, first)
+    return attach((scalar(result[0]),), (first, second), cell1, cell2)
+
+
+def call_contrastive(gradients: Gradients, cell1: Tensor, cell2: Tensor, temperature: float) -> Any:
+    return native.contrastive_cell_embedding(
+        workspace(), cell1, cell2, temperature, "nan", *gradients, *PLAIN
+    )
 
 
 def check_pair(cell1: Tensor, cell2: Tensor) -> None:
@@ -214,40 +213,54 @@ def check_pair(cell1: Tensor, cell2: Tensor) -> None:
         raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
 
 
+def checked_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Any, ...]:
+    check_pair(cell1, cell2)
+    return matrix("cell1", cell1), matrix("cell2", cell2), real("temperature", temperature)
+
+
 def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:
     check_pair(cell1, cell2)
     return fake_loss(cell1)
 
 
 elastic = Operator(
-    "elastic_cell_similarity", "Tensor cell_emb, float threshold", (0,), compute_elastic, fake_elastic
+    "elastic_cell_similarity",
+    "Tensor cell_emb, float threshold",
+    (0,),
+    direct_elastic,
+    call_elastic,
+    checked_elastic,
+    fake_elastic,
+    names_in_messages=EMBEDDING_NAMES,
 )
 contrastive = Operator(
     "contrastive_cell_embedding",
     "Tensor cell1, Tensor cell2, float temperature",
     (0, 1),
-    compute_contrastive,
+    direct_contrastive,
+    call_contrastive,
+    checked_contrastive,
     fake_contrastive,
+    names_in_messages=EMBEDDING_NAMES,
 )
 
 
 # --- Classification -----------------------------------------------------------------------------------------
 
 
-def compute_cross_entropy(wanted: Sequence[bool], logits: Tensor, target: Tensor) -> Outcome:
-    owner, z = matrix("logits", logits)
-    target = labels("labels", target, z.rows)
-    gradient = like(logits) if wanted[0] else None
-    place = gradient_struct(gradient, z.columns)
-    options = sized(_abi.CrossEntropyOptions, MEAN, NAN, _abi.IGNORED_LABEL)
-    loss = _abi.LossValue()
-    status = library.fastloss_cross_entropy(
-        *z, address("labels", target), addressof(options), pointer(place), workspace(), addressof(loss)
-    )
-    del owner
-    if status:
-        fail(status)
-    return (scalar(loss.value),), (gradient,)
+def direct_cross_entropy(logits: Tensor, target: Tensor) -> Tensor | None:
+    gradient = memory_like(logits)
+    result = native.cross_entropy(workspace(), logits, target, IGNORED, *DROP_IN, gradient, *PLAIN)
+    return differentiable(result, logits, gradient)
+
+
+def call_cross_entropy(gradients: Gradients, logits: Tensor, target: Tensor) -> Any:
+    return native.cross_entropy(workspace(), logits, target, IGNORED, *DROP_IN, *gradients, *PLAIN)
+
+
+def checked_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Any, ...]:
+    logits = matrix("logits", logits)
+    return logits, labels("labels", target, logits.shape[0])
 
 
 def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
@@ -257,14 +270,20 @@ def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 
 
 cross_entropy = Operator(
-    "cross_entropy", "Tensor logits, Tensor labels", (0,), compute_cross_entropy, fake_cross_entropy
+    "cross_entropy",
+    "Tensor logits, Tensor labels",
+    (0,),
+    direct_cross_entropy,
+    call_cross_entropy,
+    checked_cross_entropy,
+    fake_cross_entropy,
 )
 
 
 # --- The whole objective ------------------------------------------------------------------------------------
 
-#: The model's outputs in the order of the operator's arguments: scGPT's name, the C interface's name, and the
-#: term that the output enables.
+#: The model's outputs in the order of the operator's arguments, which is that of the C interface: scGPT's
+#: name, the C interface's name, and the term that the output enables.
 OUTPUTS = (
     ("mlm_output", "gene_predictions", "mse"),
     ("mlm_zero_probs", "gene_nonzero", "nzlp"),
@@ -284,68 +303,154 @@ OUTPUT_NAMES = {
 }
 
 
+class Step(NamedTuple):
+    """The parameters of an integration step, checked."""
+
+    #: The model's outputs, and whether the step reads them.
+    chosen: tuple[tuple[str, bool], ...]
+    weights: tuple[float, ...]
+    threshold: float
+    #: The names of the logged values, with their places.
+    terms: dict[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        explicit_zero_prob: Any,
+        gepc: Any,
+        ecs_threshold: Any,
+        ecs_weight: Any,
+        cls_weight: Any,
+        dab_weight: Any,
+        has_cell_types: bool,
+        has_batches: bool,
+    ) -> "Step":
+        zero, cell = flag("explicit_zero_prob", explicit_zero_prob), flag("gepc", gepc)
+        threshold = real("ecs_threshold", ecs_threshold)
+        weights = {"ecs_weight": ecs_weight, "cls_weight": cls_weight, "dab_weight": dab_weight}
+        on = {
+            "mlm_output": True,
+            "mlm_zero_probs": zero,
+            "mvc_output": cell,
+            "mvc_zero_probs": zero and cell,
+            "cell_emb": threshold > 0,
+            "cls_output": has_cell_types,
+            "dab_output": has_batches,
+        }
+        enabled = [term for name, _, term in OUTPUTS if on[name]]
+        logged = [*(term for term in TERM_NAMES if term in enabled), "mre"]
+        return cls(
+            tuple(on.items()),
+            (1.0, 1.0, 1.0, 1.0, *(real(name, weight) for name, weight in weights.items())),
+            threshold if threshold > 0 else 0.8,
+            {name: index for index, name in enumerate(logged)},
+        )
+
+    @property
+    def struct(self) -> bytes:
+        return integration_struct(tuple([on for _, on in self.chosen]), self.weights, self.threshold)
+
+
+#: With the types: 1 is not True, and must not find the step of True.
+cached_step = functools.lru_cache(maxsize=64, typed=True)(Step.of)
+
+
+def integration_step(*parameters: Any) -> Step:
+    """The step of some parameters. Raises for wrong ones."""
+    # torch.compile looks into a function, but not into its cache.
+    if is_compiling():
+        return Step.of(*parameters)
+    try:
+        return cached_step(*parameters)
+    except TypeError:
+        # A parameter that cannot be a key of the cache, so it is not a number.
+        return Step.of(*parameters)
+
+
 @functools.lru_cache(maxsize=64)
-def integration_terms(
-    on: tuple[bool, ...], weights: tuple[float, ...], threshold: float
-) -> tuple[_abi.Objective, list[int]]:
-    """The objective of the enabled terms, and their indices in its results."""
+def integration_struct(on: tuple[bool, ...], weights: tuple[float, ...], threshold: float) -> bytes:
+    """The objective of the enabled terms as a struct of the C interface."""
     chosen = {term: weight for (_, _, term), flag, weight in zip(OUTPUTS, on, weights, strict=True) if flag}
-    total = objective.TotalObjective(chosen, elastic_threshold=threshold, when_empty="nan")
-    return total.struct, [TERM_NAMES.index(term) for term in chosen]
+    return objective.TotalObjective(chosen, elastic_threshold=threshold, when_empty="nan").struct
 
 
-def compute_integration(wanted: Sequence[bool], *arguments: Any) -> Outcome:
-    """Arguments: seven outputs, targets, mask, labels of cell types and of batches, seven weights, β."""
+def call_library(
+    struct: bytes, terms: Tensor, gradients: Gradients, outputs: Gradients, target: Any, mask: Any, *both: Any
+) -> Any:
+    """Writes the logged terms, followed by the relative error, and returns the total.
+
+    Integration has no generated predictions and no second embedding. The model's own gradient reversal takes
+    the place of the reversed gradient.
+    """
+    gene, gene_nonzero, cell, cell_nonzero, embedding, types, batches = outputs
+    inputs = (
+        *(target, mask, gene, gene_nonzero, cell, cell_nonzero, None, embedding, None, types, batches),
+        *both,
+    )
+    gene, gene_nonzero, cell, cell_nonzero, embedding, types, batches = gradients
+    places = (gene, gene_nonzero, cell, cell_nonzero, None, embedding, None, types, batches, None)
+    return native.logged_objective(workspace(), struct, inputs, places, 1.0, False, terms)
+
+
+def direct_integration(
+    step: Step, outputs: Gradients, target: Tensor, mask: Tensor, *both: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """As the other losses' `direct`. `both`: the labels of cell types and of batches."""
+    try:
+        if target.requires_grad or mask.requires_grad:
+            return None
+        enabled = is_grad_enabled()
+        gradients = [
+            empty_like(output) if enabled and output is not None and output.requires_grad else None
+            for output in outputs
+        ]
+    except (AttributeError, RuntimeError):
+        # PyTorch's, for an argument that is no plain tensor.
+        return None
+    terms = torch.empty(len(step.terms), dtype=torch.float32, device=CPU)
+    total = call_library(step.struct, terms, gradients, outputs, target, mask, *both)
+    if type(total) is not float:
+        return None
+    loss = scalar(total)
+    computed = [gradient for gradient in gradients if gradient is not None]
+    if computed:
+        pairs = zip(outputs, gradients, strict=True)
+        inputs = [output for output, gradient in pairs if gradient is not None]
+        loss = attach((loss,), computed, *inputs)
+    return loss, terms
+
+
+def call_integration(gradients: Gradients, *arguments: Any) -> Any:
+    outputs, others, (weights, threshold) = arguments[:COUNT], arguments[COUNT:-2], arguments[-2:]
+    on = tuple([output is not None for output in outputs])
+    terms = torch.empty(on.count(True) + 1, dtype=torch.float32, device=CPU)
+    struct = integration_struct(on, tuple(weights), threshold)
+    total = call_library(struct, terms, gradients, outputs, *others)
+    return (total, terms) if type(total) is float else total
+
+
+def checked_integration(*arguments: Any) -> tuple[Any, ...]:
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
-    # Copied and converted tensors must live until the end of the call.
     check_kind("target_values", target, REAL)
-    target, place = matrix("target_values", as_float(target))
+    target = matrix("target_values", as_float(target))
     mask = mask_like("masked_positions", mask, target.shape, "target_values")
-    owners = [target, mask]
-    cells, genes = place.rows, place.columns
-    inputs = sized(_abi.ObjectiveInputs, cells, genes)
-    places = sized(_abi.ObjectiveGradients, 1.0, 0)
-    fill(inputs.targets, place.address, place.stride)
-    fill(inputs.mask, address("masked_positions", mask), genes)
-    gradients: list[Tensor | None] = []
-    for (name, field, _), tensor, flag in zip(OUTPUTS, outputs, wanted, strict=True):
-        gradient = None
+    cells, genes = target.shape
+    checked = []
+    for (name, field, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
-            owner, place = matrix(name, tensor)
-            owners.append(owner)
-            fill(getattr(inputs, field), place.address, place.stride)
-            columns = objective.COLUMNS.get(field)
-            if columns is not None:
-                setattr(inputs, columns, place.columns)
-            if place.rows != cells or (columns is None and place.columns != genes):
-                expected = f"{genes} columns" if columns is None else "any number of columns"
+            tensor = matrix(name, tensor)
+            has_genes = field not in objective.COLUMNS
+            if tensor.shape[0] != cells or (has_genes and tensor.shape[1] != genes):
+                expected = f"{genes} columns" if has_genes else "any number of columns"
                 raise ShapeError(
                     f"{name} has the shape {tuple(tensor.shape)}; expected {cells} rows, as target_values, "
                     f"and {expected}"
                 )
-            if flag:
-                gradient = like(tensor)
-                fill(getattr(places, field), gradient.data_ptr(), place.columns)
-        gradients.append(gradient)
-    for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
-        if given is not None:
-            converted = labels(name, given, cells)
-            owners.append(converted)
-            setattr(inputs, name, address(name, converted))
-
-    on = tuple([output is not None for output in outputs])
-    struct, indices = integration_terms(on, tuple(weights), threshold)
-    value = objective.evaluate(struct, inputs, places if True in wanted else None, OUTPUT_NAMES)
-    logged = value.logged
-    terms = [logged[index] for index in indices]
-    terms.append(value.relative_error)
-    return (scalar(value.total), torch.tensor(terms, dtype=torch.float32, device=CPU)), gradients
-
-
-def fill(view: _abi.View, location: int, stride: int) -> None:
-    view.data = location
-    view.stride = stride
+        checked.append(tensor)
+    given = (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels))
+    both = [None if tensor is None else labels(name, tensor, cells) for name, tensor in given]
+    return *checked, target, mask, *both, weights, threshold
 
 
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
@@ -369,8 +474,11 @@ integration = Operator(
     + ", Tensor target_values, Tensor masked_positions, Tensor? cell_type_labels, Tensor? batch_labels"
     + ", float[] weights, float threshold",
     range(COUNT),
-    compute_integration,
+    None,
+    call_integration,
+    checked_integration,
     fake_integration,
+    names_in_messages=OUTPUT_NAMES,
     results=2,
     constant=("target_values", "masked_positions"),
 )

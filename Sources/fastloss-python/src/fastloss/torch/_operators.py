@@ -9,36 +9,34 @@ Every loss has two forms:
 
 - a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd, for
   torch.compile, torch.export and fake tensors;
-- a `torch.autograd.Function` that calls the library directly, for eager mode. PyTorch's dispatcher would add
-  11 µs per forward and backward pass; a masked MSE of 64 × 1201 takes 14.
+- a `torch.autograd.Function` around a direct call of the library, for eager mode. PyTorch's dispatcher would
+  add 11 µs per forward and backward pass; a masked MSE of 64 × 1201 takes 14. Autograd functions in C++ are
+  not part of LibTorch's stable ABI: they would need a wheel for every version of PyTorch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, contiguous_format, empty_like, float32, is_grad_enabled, scalar_tensor
 from torch._C import (
     _are_functorch_transforms_active,
     _get_tracing_state,
     _len_torch_dispatch_stack,
 )
 from torch._C._autograd import _get_current_graph_task_keep_graph
-from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
+from .._library import NAMES, fail
 from .._parameters import kind_of, real
 from ..errors import ArrayError, FastLossError
-from ._tensors import CPU, check_tensor, refuse_transforms, transforms_are_active
+from ._tensors import CPU, PLAIN, check_tensor, native, refuse_transforms, transforms_are_active
 
-__all__ = ["Operator"]
+__all__ = ["Operator", "attach", "is_eager", "memory_like", "scalar"]
 
 #: The loss and other results, and for every differentiable argument a gradient or None.
 Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
-
-
-#: The types whose tensors have no behaviour of their own.
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Once(torch.autograd.Function):
@@ -59,54 +57,82 @@ class Once(torch.autograd.Function):
         )
 
 
-class Direct(torch.autograd.Function):
-    """Eager mode: one call of the library forward, and at most one multiplication backward."""
+class FastLoss(torch.autograd.Function):
+    """A loss, with the tensors that it has been differentiated by as autograd's inputs.
+
+    The loss and its gradients are computed before. Tensors that need no gradient are no inputs.
+    """
 
     @staticmethod
-    def forward(ctx: Any, operator: "Operator", *arguments: Any) -> Any:
-        needs = ctx.needs_input_grad
-        wanted = [needs[index + 1] for index in operator.differentiable]
-        results, gradients = operator.compute(wanted, *arguments)
-        ctx.operator = operator
+    def forward(ctx: Any, loss: tuple[Tensor], gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
         # Without save_for_backward: the backward pass uses only whether they require gradients.
-        ctx.inputs = [arguments[index] for index in operator.differentiable]
+        ctx.inputs = inputs
         ctx.save_for_backward(*gradients)
         ctx.set_materialize_grads(False)
-        if len(results) == 1:
-            return results[0]
-        ctx.mark_non_differentiable(*results[1:])
-        return results
+        # In a tuple, so that it is a result and not an input.
+        return loss[0]
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> Any:
-        return None, *ctx.operator.chain(ctx.saved_tensors, ctx.inputs, grad_output, is_one(grad_output))
+    def backward(ctx: Any, grad_output: Tensor | None) -> Any:
+        gradients = ctx.saved_tensors
+        # The test costs nothing on the CPU, and most losses end in a sum with weight 1. With
+        # retain_graph=True the next pass needs the gradients; otherwise autograd releases them here, and they
+        # become the caller's.
+        if (
+            native.is_one(grad_output)
+            and not is_grad_enabled()
+            and forward_ad._current_level < 0
+            and not _get_current_graph_task_keep_graph()
+        ):
+            return None, None, *gradients
+        return None, None, *scaled(gradients, ctx.inputs, grad_output)
 
 
-def is_one(grad_output: Tensor | None) -> bool:
-    """Whether the backward pass can skip the multiplication.
+#: `apply` without its part in Python, which is for the transforms of torch.func.
+attach: Callable[..., Tensor] = super(torch.autograd.Function, FastLoss).apply
+# Autograd calls this method, which PyTorch defines as a search for `backward`.
+FastLoss._backward_cls.apply = FastLoss.backward  # type: ignore[attr-defined]
 
-    On the CPU the test costs nothing, and most losses end in a sum with weight 1.
 
-    False if autograd records the multiplication, or if the tensor is not a plain number.
-    """
-    return (
-        type(grad_output) is Tensor
-        and not torch.is_grad_enabled()
-        and not transforms_are_active()
-        # is_grads_batched=True
-        and not is_legacy_batchedtensor(grad_output)
-        and grad_output.item() == 1.0
+def scaled(
+    gradients: Sequence[Tensor | None], inputs: Sequence[Tensor | None], grad_output: Tensor | None
+) -> list[Tensor | None]:
+    """The gradients of the forward pass times `grad_output`."""
+    if grad_output is None:
+        return [None] * len(gradients)
+    if is_grad_enabled():
+        # create_graph=True: record the dependence on the input, so that a second derivative is an error.
+        gradients = [
+            None if gradient is None else Once.apply(gradient, input)  # type: ignore[no-untyped-call]
+            for gradient, input in zip(gradients, inputs, strict=True)
+        ]
+    return [None if gradient is None else gradient * grad_output for gradient in gradients]
+
+
+# --- Eager mode ---------------------------------------------------------------------------------------------
+
+
+def is_eager() -> bool:
+    """Whether nothing but the result of a call counts: no compiler, tracer, transform or mode is watching."""
+    return not (
+        is_compiling()
+        or _are_functorch_transforms_active()
+        or _len_torch_dispatch_stack()
+        or _get_tracing_state()
+        or forward_ad._current_level >= 0
     )
 
 
-def handed_over(gradient: Tensor) -> Tensor:
-    """A saved gradient as a result that the caller may change in place.
+def memory_like(tensor: Tensor) -> Tensor | None:
+    """Memory for a tensor's gradient, contiguous if `_native` reads the tensor; None if it needs none."""
+    return empty_like(tensor) if tensor.requires_grad and is_grad_enabled() else None
 
-    Returns the gradient itself if autograd releases it after this pass. With retain_graph=True the next pass
-    needs it, so this returns a copy.
-    """
-    kept = _get_current_graph_task_keep_graph()
-    return gradient.clone() if kept else gradient
+
+def scalar(value: float) -> Tensor:
+    return scalar_tensor(value, dtype=float32, device=CPU)
+
+
+# --- Operators ----------------------------------------------------------------------------------------------
 
 
 class Operator:
@@ -117,24 +143,36 @@ class Operator:
         name: str,
         arguments: str,
         differentiable: Sequence[int],
-        compute: Callable[..., Outcome],
+        direct: Callable[..., Any] | None,
+        call: Callable[..., Any],
+        checked: Callable[..., tuple[Any, ...]],
         fake: Callable[..., tuple[Tensor, ...]],
+        names_in_messages: Mapping[str, str] = NAMES,
         results: int = 1,
         constant: Sequence[str] = (),
     ) -> None:
         """
-        name: the name of the custom operator, in the namespace `fastloss`. arguments: the schema of the
-        arguments, without the last one, the flags of the requested gradients. differentiable: the indices of
-        the arguments with gradients. compute: takes the flags of the requested gradients and the arguments.
+        name: the name of the custom operator, in the namespace `fastloss`.
+        arguments: the schema of the arguments, without the last one, the flags of the requested gradients.
+        differentiable: the indices of the arguments with gradients.
+        direct: the whole operator in eager mode, for arguments that the library reads in place. Returns None
+            for others, and if the library fails. None if the caller has tried.
+        call: takes memory for each gradient or None, and the arguments. Returns what `_native` returns.
+        checked: takes the arguments and returns those that the library can read, or raises.
         fake: takes the arguments and returns results of the same shapes. Checks everything except the data.
+        names_in_messages: the C interface's names of parameters, with those here.
         results: the number of tensors before the gradients. The first is the loss, the only differentiable
-        one. constant: the names of arguments without a gradient here, but with one in upstream.
+            one.
+        constant: the names of arguments without a gradient here, but with one in upstream.
         """
         self.differentiable = tuple(differentiable)
-        self.compute = compute
+        self.direct = direct
+        self.call = call
+        self.checked = checked
+        self.names_in_messages = names_in_messages
         kinds = [argument.split() for argument in arguments.split(", ")]
         self.names = [name for _, name in kinds]
-        #: The tensors, with the types that the library reads directly, and the numbers.
+        #: The tensors, which come first, with the types that the library reads directly, and the numbers.
         self.tensors = [
             (index, PLAIN | {type(None)} if kind.endswith("?") else PLAIN)
             for index, (kind, _) in enumerate(kinds)
@@ -154,7 +192,7 @@ class Operator:
             if transforms_are_active():
                 # The only check in a direct call of the custom operator.
                 refuse_transforms(zip(self.names, values, strict=True))
-            found, gradients = compute(wanted, *values)
+            found, gradients = self.compute(wanted, values)
             if alone:
                 return found[0]
             return (*found, *(nothing() if gradient is None else gradient for gradient in gradients))
@@ -191,47 +229,66 @@ class Operator:
 
     def backward(self, ctx: Any, grad_output: Tensor | None, *_: Tensor | None) -> Any:
         half = len(self.differentiable)
-        return *self.chain(ctx.saved_tensors[:half], ctx.saved_tensors[half:], grad_output, False), None
+        places: list[Tensor | None] = [None] * (len(self.names) + 1)
+        gradients = scaled(ctx.saved_tensors[:half], ctx.saved_tensors[half:], grad_output)
+        for index, gradient in zip(self.differentiable, gradients, strict=True):
+            places[index] = gradient
+        return tuple(places)
 
-    def chain(
-        self,
-        gradients: Sequence[Tensor | None],
-        inputs: Sequence[Tensor | None],
-        grad_output: Tensor | None,
-        unchanged: bool,
-    ) -> list[Tensor | None]:
-        """For every argument, the gradient of the forward pass times `grad_output`."""
-        places: list[Tensor | None] = [None] * len(self.names)
-        if grad_output is None:
-            return places
-        for index, gradient, input in zip(self.differentiable, gradients, inputs, strict=True):
-            if gradient is None:
-                continue
-            if torch.is_grad_enabled():
-                # create_graph=True: record the dependence on the input, so that a second derivative is an
-                # error.
-                gradient = Once.apply(gradient, input)  # type: ignore[no-untyped-call]
-            places[index] = handed_over(gradient) if unchanged else gradient * grad_output
-        return places
+    def compute(self, wanted: Sequence[bool], arguments: Sequence[Any]) -> Outcome:
+        """The results and the wanted gradients, in one call of the library."""
+        checked = self.checked(*arguments)
+        memory = self.memory(wanted, checked)
+        result = self.call(memory, *checked)
+        gradients = [
+            None if gradient is None else gradient.view(arguments[index].shape)
+            for index, gradient in zip(self.differentiable, memory, strict=True)
+        ]
+        if type(result) is not tuple:
+            if type(result) is int:
+                fail(result, self.names_in_messages)
+            raise ArrayError("a tensor has a form that libfastloss cannot read")
+        loss = scalar(result[0])
+        return ((loss,) if self.results == 1 else (loss, result[1])), gradients
+
+    def memory(self, wanted: Sequence[bool], arguments: Sequence[Any]) -> list[Tensor | None]:
+        """Contiguous memory for the wanted gradients."""
+        return [
+            empty_like(arguments[index], memory_format=contiguous_format) if flag else None
+            for index, flag in zip(self.differentiable, wanted, strict=True)
+        ]
 
     def __call__(self, *arguments: Any) -> Any:
         """The loss, or a tuple if there are several results."""
-        if torch.compiler.is_compiling():
+        if is_eager() and self.direct is not None:
+            try:
+                found = self.direct(*arguments)
+            except (AttributeError, RuntimeError):
+                # PyTorch's, for an argument that is no plain tensor.
+                found = None
+            if found is not None:
+                return found
+        return self.call_anything(arguments)
+
+    def call_anything(self, arguments: Sequence[Any]) -> Any:
+        """A call that converts the arguments, rejects them, or takes PyTorch's dispatcher."""
+        if is_compiling():
             return self.dispatch(arguments, self.wanted(arguments))
-        if (
-            _are_functorch_transforms_active()
-            or _len_torch_dispatch_stack()
-            or _get_tracing_state()
-            or forward_ad._current_level >= 0
-        ):
-            return self.call_with_care(arguments)
+        return self.call_in_place(arguments) if is_eager() else self.call_with_care(arguments)
+
+    def call_in_place(self, arguments: Sequence[Any]) -> Any:
+        """Eager mode with arguments that may have to be converted."""
         for index, kinds in self.tensors:
             if type(arguments[index]) not in kinds:
                 return self.call_with_care(arguments)
         wanted = self.wanted(arguments)
+        results, gradients = self.compute(wanted, arguments)
         if True in wanted:
-            return Direct.apply(self, *arguments)  # type: ignore[no-untyped-call]
-        results, _ = self.compute(wanted, *arguments)
+            inputs = [
+                arguments[index] for index, flag in zip(self.differentiable, wanted, strict=True) if flag
+            ]
+            computed = [gradient for gradient in gradients if gradient is not None]
+            results = (attach(results[:1], computed, *inputs), *results[1:])
         return results[0] if self.results == 1 else results
 
     def call_with_care(self, arguments: Sequence[Any]) -> Any:
@@ -267,7 +324,7 @@ class Operator:
 
     def wanted(self, arguments: Sequence[Any]) -> list[bool]:
         """Whether the forward pass computes each gradient."""
-        if not torch.is_grad_enabled():
+        if not is_grad_enabled():
             return self.nothing
         for index in self.constant:
             if arguments[index].requires_grad:

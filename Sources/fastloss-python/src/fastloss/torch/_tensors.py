@@ -9,15 +9,15 @@ from torch._C import _are_functorch_transforms_active
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
-from .._arrays import Matrix
+from .. import _native
 from .._parameters import kind_of
 from ..errors import ArrayError, ShapeError
 
 __all__ = [
     "CPU",
     "FLOAT",
+    "PLAIN",
     "REAL",
-    "address",
     "as_float",
     "check_kind",
     "check_labels",
@@ -27,9 +27,15 @@ __all__ = [
     "labels",
     "mask_like",
     "matrix",
+    "native",
     "refuse_transforms",
     "transforms_are_active",
 ]
+
+#: The types whose tensors have no behaviour of their own.
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+#: The calls of the library, for tensors of these types.
+native: Any = _native.for_torch((Tensor, *(PLAIN - {Tensor})))
 
 CPU = torch.device("cpu")
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -120,26 +126,25 @@ def refuse_transforms(arguments: Iterable[tuple[str, Any]]) -> None:
 # --- Memory -------------------------------------------------------------------------------------------------
 
 
-def address(name: str, tensor: Tensor) -> int:
-    """The address of the elements. Raises if it is 0, which the library reads as an absent input."""
-    location = tensor.data_ptr()
-    if not location and tensor.numel():
-        raise ArrayError(
-            f"{name} has no memory for its {tensor.numel()} elements; expected a tensor with storage"
-        )
-    return location
-
-
 def as_float(tensor: Tensor) -> Tensor:
     """The tensor as float32, without a copy if it is one."""
     return tensor if tensor.dtype is torch.float32 else tensor.to(torch.float32)
 
 
-def contiguous(tensor: Tensor) -> Tensor:
+def in_memory(name: str, tensor: Tensor) -> Tensor:
+    """The tensor without a subclass. Raises if its elements have no memory."""
+    if not tensor.data_ptr() and tensor.numel():
+        raise ArrayError(
+            f"{name} has no memory for its {tensor.numel()} elements; expected a tensor with storage"
+        )
+    return tensor if type(tensor) in PLAIN else tensor.as_subclass(Tensor)
+
+
+def contiguous(name: str, tensor: Tensor) -> Tensor:
     """The tensor if it is contiguous, otherwise a contiguous copy."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
+    return in_memory(name, tensor if tensor.is_contiguous() else tensor.contiguous())
 
 
 def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
@@ -153,11 +158,11 @@ def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
                 f"does not weight"
             )
         mask = converted
-    return mask if mask.is_contiguous() else mask.contiguous()
+    return contiguous(name, mask)
 
 
-def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
-    """A tensor of 2 dimensions as a matrix, and the tensor that owns its memory.
+def matrix(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of 2 dimensions, as it is or as a contiguous copy.
 
     Rows may have gaps between them, as in `layer_output[:, 0, :]`. If the elements of a row have, this
     copies.
@@ -165,14 +170,10 @@ def matrix(name: str, tensor: Tensor) -> tuple[Tensor, Matrix]:
     check_kind(name, tensor, FLOAT)
     if tensor.dim() != 2:
         raise ShapeError(f"{name} has {tensor.dim()} dimensions; expected 2")
-    rows, columns = tensor.shape
-    if tensor.is_contiguous() and not tensor.is_neg():
-        return tensor, Matrix(rows, columns, address(name, tensor), columns)
     row_stride, column_stride = tensor.stride()
-    if tensor.is_neg() or column_stride != 1 or row_stride < columns:
-        tensor = contiguous(tensor)
-        row_stride = columns
-    return tensor, Matrix(rows, columns, address(name, tensor), row_stride)
+    if tensor.is_neg() or column_stride != 1 or row_stride < tensor.shape[1]:
+        return contiguous(name, tensor)
+    return in_memory(name, tensor)
 
 
 def labels(name: str, tensor: Tensor, count: int) -> Tensor:
@@ -181,4 +182,4 @@ def labels(name: str, tensor: Tensor, count: int) -> Tensor:
     if tensor.dtype is torch.int64:
         # Clamp first: labels beyond int32 must stay out of range instead of wrapping around.
         tensor = tensor.clamp(INT32_MIN, INT32_MAX).to(torch.int32)
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
+    return contiguous(name, tensor)
