@@ -15,7 +15,7 @@ from typing import Any
 from . import chart, oracle, report
 from .memory import in_child, in_swift
 from .problems import Problem, heads, problems
-from .providers import Call, Provider, available, threads
+from .providers import Call, Provider, available, empty_function, threads
 from .quiet import LIMIT, Disturbance
 from .swift_process import SwiftProcess
 from .timing import Sampler, interleaved, ratio, sampler
@@ -89,6 +89,8 @@ def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dic
             samplers[report.SWIFT] = swift.sampler(problem.swift)
         else:
             skipped[report.SWIFT] = f"Benchmarks has no row '{problem.swift}'"
+    if problem.gradient and not problem.is_head:
+        samplers[report.EMPTY] = sampler(empty_function(problem, problem.inputs()))
     base = next((name for name in (report.OWN, report.SWIFT) if name in samplers), next(iter(samplers)))
     processes = [os.getpid(), *([swift.process.pid] if swift else [])]
     least = float("inf")

@@ -38,6 +38,11 @@ def objective(
     return call
 
 
+def mse(inputs: Arrays, gradients: Arrays) -> Callable[[], Any]:
+    arguments = inputs["gene"], inputs["targets"], inputs["mask"]
+    return lambda: fl.masked_mse(*arguments, gradient=gradients.get("gene")).value
+
+
 def value_terms(inputs: Arrays, gradients: Arrays) -> Callable[[], Any]:
     weights = {"mse": 1.0, "nzlp": 1.0, "mvc": 1.0, "mvc_nzlp": 1.0}
     return objective(fl.TotalObjective(weights), inputs, gradients)

@@ -19,6 +19,10 @@ def outputs(inputs: Inputs) -> dict[str, Tensor]:
     }
 
 
+def mse(inputs: Inputs) -> Tensor:
+    return fl.masked_mse_loss(inputs["gene"], inputs["targets"], inputs["mask"])
+
+
 def value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:
     loss = fl.integration_loss(outputs(inputs), inputs["targets"], inputs["mask"], ecs_threshold=0)
     return loss.total, loss.terms["mre"]

@@ -87,6 +87,7 @@ def integration_inputs(rows: int, tokens: int, width: int) -> dict[str, Array]:
 
 
 MAKERS = {
+    "mse": value_inputs,
     "value_terms": value_inputs,
     "elastic": lambda rows, width: {"embedding": embeddings(rows, width)},
     "contrastive": lambda rows, width: {

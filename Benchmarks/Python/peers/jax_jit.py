@@ -17,6 +17,11 @@ def normalized(rows: jax.Array, floor: float) -> jax.Array:
     return rows / jnp.maximum(norms, floor)
 
 
+def mse(inputs: Inputs) -> jax.Array:
+    squares = (inputs["gene"] - inputs["targets"]) ** 2
+    return jnp.where(inputs["mask"], squares, 0.0).sum() / inputs["mask"].sum()
+
+
 def value_terms(inputs: Inputs) -> tuple[jax.Array, jax.Array]:
     targets, mask = inputs["targets"], inputs["mask"]
     count = mask.sum()

@@ -25,6 +25,10 @@ def squares_and_likelihood(predictions: Tensor, probabilities: Tensor, inputs: d
     return masked_mean((predictions - targets) ** 2, mask) - masked_mean(logarithms, mask)
 
 
+def mse(inputs: dict[str, Tensor]) -> Tensor:
+    return masked_mean((inputs["gene"] - inputs["targets"]) ** 2, inputs["mask"])
+
+
 def value_terms(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     targets, mask = inputs["targets"], inputs["mask"]
     total = squares_and_likelihood(inputs["gene"], inputs["gene_nonzero"], inputs)

@@ -70,6 +70,7 @@ class Problem:
 
 
 TITLES = {
+    "mse": "masked MSE",
     "value_terms": "four value terms, relative error",
     "elastic": "ECS",
     "contrastive": "CCE",
@@ -82,6 +83,7 @@ TITLES = {
 }
 MAKERS = inputs.MAKERS | head_inputs.MAKERS
 DIFFERENTIATED = {
+    "mse": ("gene",),
     "value_terms": VALUE_INPUTS,
     "elastic": ("embedding",),
     "contrastive": ("embedding", "second"),
@@ -119,6 +121,7 @@ def problems(quick: bool = False) -> list[Problem]:
         Problem("integration", (64, 1201, 512), swift=swift_name(total, both, 64, 1201, 512)),
         Problem("integration", (64, 1201, 512), False, swift=swift_name(total, "value", 64, 1201, 512)),
         Problem("integration", (512, 1200, 512), swift=swift_name(total, both, 512, 1200, 512), large=True),
+        Problem("mse", (64, 1201), swift=swift_name("MaskedMSE", both, 64, 1201)),
         Problem("value_terms", (64, 1201)),
         Problem("value_terms", (4096, 1201), large=True),
         *[

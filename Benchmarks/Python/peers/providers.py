@@ -93,6 +93,16 @@ def fastloss_torch(problem: Problem, inputs: dict[str, Array]) -> Call:
     return torch_call(getattr(functions, problem.loss), problem, inputs)
 
 
+def empty_function(problem: Problem, inputs: dict[str, Array]) -> Callable[[], Any]:
+    """A step with as many tensors as the problem's, in which nothing is computed."""
+    import torch
+
+    from . import torch_empty
+
+    tensors = [torch.from_numpy(inputs[name]).requires_grad_() for name in problem.differentiated]
+    return lambda: torch_empty.step(tensors)
+
+
 # --- JAX and NumPy ------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from typing import Any
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 OWN = "FastLoss"
 SWIFT = "FastLoss, Swift"
+#: An autograd function that computes nothing, with as many tensors.
+EMPTY = "PyTorch, empty function"
 
 
 def time_text(seconds: float) -> str:
@@ -41,6 +43,11 @@ def cell(row: dict[str, Any], provider: str) -> str:
     return time_text(record["median"]) if record and provider == base(row) else ratio_text(record)
 
 
+def has_empty(report: dict[str, Any]) -> bool:
+    """Whether the results have times of the empty function. Older ones have none."""
+    return any(EMPTY in row["providers"] for row in report["rows"])
+
+
 def omissions(report: dict[str, Any]) -> list[str]:
     """Who is left out of which rows, and why."""
     rows: dict[tuple[str, str], list[str]] = {}
@@ -53,7 +60,9 @@ def omissions(report: dict[str, Any]) -> list[str]:
 def table(report: dict[str, Any], markdown: bool) -> str:
     """One line per problem: FastLoss's time, then how many times longer each of the others takes."""
     peers = [name for name in report["providers"] if not name.startswith(OWN)]
-    header = ["loss", "shape", "FastLoss", "Swift", "NumPy", *peers, "error", "peers' errors"]
+    empty = [EMPTY] if has_empty(report) else []
+    own_columns = ["FastLoss", "Swift", "NumPy", *("empty" for _ in empty)]
+    header = ["loss", "shape", *own_columns, *peers, "error", "peers' errors"]
     rows = []
     for row in report["rows"]:
         own = row["providers"].get(OWN)
@@ -65,7 +74,7 @@ def table(report: dict[str, Any], markdown: bool) -> str:
                 cell(row, OWN),
                 cell(row, SWIFT),
                 cell(row, "FastLoss, NumPy"),
-                *(cell(row, name) for name in peers),
+                *(cell(row, name) for name in empty + peers),
                 f"{own['error']:.0e}" if own else "–",
                 f"{min(others):.0e} – {max(others):.0e}" if others else "–",
             ]
@@ -135,13 +144,18 @@ def markdown(report: dict[str, Any], path: str) -> str:
             f"written by at most {max(distances):.0e} of a gradient's norm: some hidden units are within "
             f"rounding of LeakyReLU's kink."
         )
+    floor = (
+        " Empty is an autograd function with as many tensors that computes nothing: PyTorch's own part of it."
+        if has_empty(report)
+        else ""
+    )
     memory = memory_table(report, True)
     return (
         f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third "
         f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
         f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
-        f"what crossing from Python costs. Error: the largest relative one of loss and gradients against "
-        f"float64.{notes} [{path}]({path}) has all rows.\n\n{table(report, True)}\n\n"
+        f"what crossing from Python costs.{floor} Error: the largest relative one of loss and gradients "
+        f"against float64.{notes} [{path}]({path}) has all rows.\n\n{table(report, True)}\n\n"
         f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
     )
 

@@ -24,6 +24,12 @@ ECS_FLOOR = 1e-12
 CCE_FLOOR = 1e-8
 
 
+def mse(inputs: Inputs) -> Tensor:
+    selected = inputs["mask"].flatten().nonzero().squeeze(1)
+    gene, targets = (inputs[name].flatten().index_select(0, selected) for name in ("gene", "targets"))
+    return F.mse_loss(gene, targets)
+
+
 def value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:
     selected = inputs["mask"].flatten().nonzero().squeeze(1)
 
@@ -89,6 +95,12 @@ def integration(inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 # --- For torch.compile --------------------------------------------------------------------------------------
+
+
+def compiled_mse(inputs: Inputs) -> Tensor:
+    selected = inputs["mask"].float()
+    difference = (inputs["gene"] - inputs["targets"]) * selected
+    return (difference * difference).sum() / selected.sum()
 
 
 def compiled_value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:

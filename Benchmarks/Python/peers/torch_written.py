@@ -34,6 +34,10 @@ def relative_error(predictions: Tensor, targets: Tensor, mask: Tensor) -> Tensor
     return ((predictions[mask] - targets[mask]).abs() / (targets[mask] + 1e-6)).mean()
 
 
+def mse(inputs: Inputs) -> Tensor:
+    return masked_mse(inputs["gene"], inputs["targets"], inputs["mask"])
+
+
 def value_terms(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """The sum of the four terms, and the metric."""
     targets, mask = inputs["targets"], inputs["mask"]
