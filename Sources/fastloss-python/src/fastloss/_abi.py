@@ -7,7 +7,6 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
-    c_double,
     c_float,
     c_int32,
     c_int64,
@@ -65,12 +64,6 @@ NONZERO_PROBABILITIES = 0
 NONZERO_LOGITS = 1
 
 
-class LossValue(Structure):
-    _fields_ = [
-        ("value", c_double), ("selected_count", c_int64),
-    ]
-
-
 class Gradient(Structure):
     _fields_ = [
         ("size", c_size_t), ("data", c_void_p), ("stride", c_int64), ("cell_stride", c_int64),
@@ -84,32 +77,6 @@ class MaskedOptions(Structure):
     ]
 
 
-class CrossEntropyOptions(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32), ("ignored_label", c_int32),
-        ("reserved", c_int32),
-    ]
-
-
-class DomainAdversarialOptions(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32), ("ignored_label", c_int32),
-        ("lambda_", c_float),
-    ]
-
-
-class ElasticOptions(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32),
-    ]
-
-
-class ContrastiveOptions(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32),
-    ]
-
-
 class Objective(Structure):
     _fields_ = [
         ("size", c_size_t), ("terms", c_uint32), ("nonzero_form", c_int32),
@@ -119,53 +86,6 @@ class Objective(Structure):
         ("cell_type_when_empty", c_int32), ("cell_type_ignored_label", c_int32),
         ("batch_reduction", c_int32), ("batch_when_empty", c_int32), ("batch_ignored_label", c_int32),
         ("batch_lambda", c_float),
-    ]
-
-
-class View(Structure):
-    _fields_ = [
-        ("data", c_void_p), ("stride", c_int64),
-    ]
-
-
-class MaskView(Structure):
-    _fields_ = [
-        ("data", c_void_p), ("stride", c_int64),
-    ]
-
-
-class MutableView(Structure):
-    _fields_ = [
-        ("data", c_void_p), ("stride", c_int64),
-    ]
-
-
-class ObjectiveInputs(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("cells", c_int64), ("genes", c_int64), ("width", c_int64),
-        ("cell_type_count", c_int64), ("batch_count", c_int64), ("targets", View), ("mask", MaskView),
-        ("gene_predictions", View), ("gene_nonzero", View), ("cell_predictions", View),
-        ("cell_nonzero", View), ("generated_predictions", View), ("cell_embedding", View),
-        ("second_cell_embedding", View), ("cell_type_logits", View), ("batch_logits", View),
-        ("cell_type_labels", c_void_p), ("batch_labels", c_void_p),
-    ]
-
-
-class ObjectiveGradients(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("scale", c_float), ("update", c_int32), ("gene_predictions", MutableView),
-        ("gene_nonzero", MutableView), ("cell_predictions", MutableView), ("cell_nonzero", MutableView),
-        ("generated_predictions", MutableView), ("cell_embedding", MutableView),
-        ("second_cell_embedding", MutableView), ("cell_type_logits", MutableView),
-        ("batch_logits", MutableView), ("reversed_batch_logits", MutableView),
-    ]
-
-
-class ObjectiveValue(Structure):
-    _fields_ = [
-        ("size", c_size_t), ("total", c_double), ("relative_error", c_double), ("selected_count", c_int64),
-        ("terms", c_uint32), ("reserved", c_uint32), ("values", c_double * TERM_CAPACITY),
-        ("weighted", c_double * TERM_CAPACITY), ("logged", c_double * TERM_CAPACITY),
     ]
 
 
