@@ -226,12 +226,12 @@ def integration_loss(
     )
     if type(outputs) is not dict:
         mapping("outputs", outputs, "names to tensors")
-    read = [outputs.get(name) if on else None for name, on in step.chosen]
+    read = [None if name is None else outputs.get(name) for name in step.names]
     others = (target_values, masked_positions, cell_type_labels, batch_labels)
     found = _losses.direct_integration(step, read, *others) if is_eager() else None
     if found is None:
-        for tensor, (name, on) in zip(read, step.chosen, strict=True):
-            if on and tensor is None:
+        for tensor, name in zip(read, step.names, strict=True):
+            if name is not None and tensor is None:
                 raise FastLossError(
                     f"outputs has no {name!r}, which is required {REASONS[name]}; it has {sorted(outputs)}"
                 )

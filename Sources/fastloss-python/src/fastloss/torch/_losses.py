@@ -306,8 +306,10 @@ OUTPUT_NAMES = {
 class Step(NamedTuple):
     """The parameters of an integration step, checked."""
 
-    #: The model's outputs, and whether the step reads them.
-    chosen: tuple[tuple[str, bool], ...]
+    #: Which of the model's outputs the step reads, in the order of `OUTPUTS`.
+    on: tuple[bool, ...]
+    #: Their names; None for the others.
+    names: tuple[str | None, ...]
     weights: tuple[float, ...]
     threshold: float
     #: The names of the logged values, with their places.
@@ -340,7 +342,8 @@ class Step(NamedTuple):
         enabled = [term for name, _, term in OUTPUTS if on[name]]
         logged = [*(term for term in TERM_NAMES if term in enabled), "mre"]
         return cls(
-            tuple(on.items()),
+            tuple(on.values()),
+            tuple(name if flag else None for name, flag in on.items()),
             (1.0, 1.0, 1.0, 1.0, *(real(name, weight) for name, weight in weights.items())),
             threshold if threshold > 0 else 0.8,
             {name: index for index, name in enumerate(logged)},
@@ -348,7 +351,7 @@ class Step(NamedTuple):
 
     @property
     def struct(self) -> bytes:
-        return integration_struct(tuple([on for _, on in self.chosen]), self.weights, self.threshold)
+        return integration_struct(self.on, self.weights, self.threshold)
 
 
 #: With the types: 1 is not True, and must not find the step of True.

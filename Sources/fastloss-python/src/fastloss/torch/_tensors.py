@@ -34,6 +34,11 @@ __all__ = [
 
 #: The types whose tensors have no behaviour of their own.
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
+if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
+    raise ImportError(
+        f"PyTorch {torch.__version__} lacks DLPack's exchange functions, through which fastloss reads "
+        f"tensors; expected PyTorch 2.13 or newer"
+    )
 #: The calls of the library, for tensors of these types.
 native: Any = _native.for_torch((Tensor, *(PLAIN - {Tensor})))
 
