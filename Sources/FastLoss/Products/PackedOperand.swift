@@ -42,7 +42,8 @@ package struct PackedOperand {
             in: &layout)
     }
 
-    /// The transpose of a matrix of `rows` × `columns` selections, as zeros and ones.
+    /// The transpose of a matrix of `rows` × `columns` selections, as zeros and ones. For ``pack(on:)`` and
+    /// ``multiply(_:into:stride:accumulates:on:)``.
     package init(
         masks: UnsafePointer<Bool>, rows: Int, columns: Int, in layout: inout ScratchLayout
     ) throws(LossError) {
