@@ -15,8 +15,8 @@ import CFastLossKernels
 ///     sum_bk = Σ_l m_kl x_bl        mean_bk = sum_bk / Σ_l m_kl
 ///     ∂/∂x_bl = Σ_k m_kl g_bk       with g the outputs' gradient, for the mean divided by Σ_l m_kl
 ///
-/// It is one product (B×L)·(L×K), with the masks as zeros and ones. Typical masks are gene
-/// sets, pathways, or the masked and the unmasked genes of a panel.
+/// It is one product (B×L)·(L×K), with the masks as zeros and ones. Typical masks are gene sets, pathways, or
+/// the masked and the unmasked genes of a panel.
 ///
 /// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on
 /// that mask's output, and a NaN in the gradient of an output reaches the positions of its mask alone. Inside
@@ -184,13 +184,14 @@ extension MaskedReductions {
         /// Turns the products of one row into outputs.
         ///
         /// Zero times NaN or infinity is NaN, so an element outside the mask can only turn a product into
-        /// NaN. A NaN is therefore computed again by selection. All other products equal the selected sum.
+        /// NaN. A NaN is therefore computed again by selection, unless the mask is empty and NaN is its output.
+        /// All other products equal the selected sum.
         private func finish(
             _ products: UnsafeMutablePointer<Float>, row: UnsafePointer<Float>,
             factors: UnsafePointer<Double>
         ) {
             for mask in 0..<masks.count { products[mask] = Float(Double(products[mask]) * factors[mask]) }
-            for mask in 0..<masks.count where products[mask].isNaN {
+            for mask in 0..<masks.count where products[mask].isNaN && !factors[mask].isNaN {
                 products[mask] = Float(masks.selectingSum(of: row, under: mask) * factors[mask])
             }
         }
