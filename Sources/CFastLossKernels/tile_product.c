@@ -6,7 +6,7 @@
 // a time, both in place. Only similarities, whose right operand is transposed, pack it first. Measured: the
 // article Tuning.
 //
-//   registers  ROWS × VECTORS vectors of C; in each step k, VECTORS vectors of B and one element of A
+//   registers  ROWS × VECTORS vectors of C; in each step k, KEPT vectors of B and one element of A
 //   L1         DEPTH rows of a group of B's columns, 8 KiB, used by every group of rows; these columns of C
 //   L2         A: each of its rows is read once per group of columns
 //
@@ -30,135 +30,188 @@ enum {
     /// Tuning.
     BLOCK_DEPTH = 2 * DEPTH,
     MOST_ROWS = 8,
-    MOST_VECTORS = 2,
+    MOST_VECTORS = FASTLOSS_TILE_COLUMNS / LANES,
 };
 
-/// The operands of a product, from the current element on.
+/// The operands of a product, from the current element on. Strides are in bytes.
 typedef struct {
-    const float *a;
+    const char *a;
     size_t a_row_stride, a_column_stride;
-    const float *b;
+    const char *b;
     size_t b_stride;
     float *c;
     size_t c_stride;
 } operands;
 
+/// Makes the compiler forget how an address was computed. Otherwise it derives the addresses of all rows from
+/// the first, in every step, and loads a vector once although a register for it is missing.
+#define FORGET_ORIGIN(address) __asm__("" : "+r"(address))
+
+/// Where a product is on its way down the depth: the row of B, and how many bytes A's elements lie beyond the
+/// starts of A's rows.
+typedef struct {
+    const char *b;
+    size_t k;
+} position;
+
+/// Adds the products of STEPS steps of k.
+///
+/// The first KEPT vectors of B stay in registers for all rows. Each row reads the others anew, as an operand
+/// of its multiply-adds: this takes no register, and no instruction of its own.
+FASTLOSS_BODY position add_steps(
+    const int ROWS, const int VECTORS, const int KEPT, const int STEPS, const operands *o,
+    const char *const *rows_of_a, position at, vector sums[MOST_ROWS][MOST_VECTORS]) {
+    _Pragma("clang fp contract(fast)")
+    _Pragma("clang loop unroll(full)")
+    for (int step = 0; step < STEPS; ++step) {
+        const size_t below = (size_t)step * o->b_stride;
+        vector kept[MOST_VECTORS];
+        for (int j = 0; j < KEPT; ++j) kept[j] = ((const unaligned_vector *)(at.b + below))[j];
+        _Pragma("clang loop unroll(full)")
+        for (int i = 0; i < ROWS; ++i) {
+            const float element = *(const float *)(rows_of_a[i] + at.k);
+            if (KEPT < VECTORS) FORGET_ORIGIN(at.b);
+            _Pragma("clang loop unroll(full)")
+            for (int j = 0; j < VECTORS; ++j)
+                sums[i][j] += element * (j < KEPT ? kept[j] : ((const unaligned_vector *)(at.b + below))[j]);
+        }
+        at.k += o->a_column_stride;
+        if (!__builtin_constant_p(o->a_column_stride)) FORGET_ORIGIN(at.k);
+    }
+    at.b += (size_t)STEPS * o->b_stride;
+    return at;
+}
+
 /// Adds or stores the first `count` elements of one row of accumulators.
-FASTLOSS_BODY void write_row(const vector *sums, size_t count, float *c, bool accumulate) {
+FASTLOSS_BODY void write_row(const int VECTORS, const vector *sums, size_t count, float *c, bool accumulate) {
+    if (count == (size_t)VECTORS * LANES) {
+        _Pragma("clang loop unroll(full)")
+        for (int j = 0; j < VECTORS; ++j) {
+            unaligned_vector *const part = (unaligned_vector *)c + j;
+            *part = accumulate ? *part + sums[j] : sums[j];
+        }
+        return;
+    }
+    // The copy keeps the accumulators themselves in registers: only memory has elements with an index.
+    vector copy[MOST_VECTORS];
+    for (int j = 0; j < VECTORS; ++j) copy[j] = sums[j];
     for (size_t j = 0; j < count; ++j) {
-        const float sum = sums[j / LANES][j % LANES];
+        const float sum = copy[j / LANES][j % LANES];
         c[j] = accumulate ? c[j] + sum : sum;
     }
 }
 
-/// Computes `rows` × `columns` elements of C: exactly ROWS × VECTORS·LANES, or fewer if `is_edge`. At an edge
-/// the last row of A stands in for the missing ones, and their results are not written.
+/// Computes `rows` × `columns` elements of C, at most ROWS × VECTORS·LANES. The last row of A stands in for
+/// missing ones, and their results are not written.
 FASTLOSS_BODY void micro_product(
-    const int ROWS, const int VECTORS, const bool is_edge, const operands *restrict o, size_t rows,
+    const int ROWS, const int VECTORS, const int KEPT, const operands *restrict o, size_t rows,
     size_t columns, size_t depth, bool accumulate) {
-    _Pragma("clang fp contract(fast)")
-    const float *const a = o->a, *const b = o->b;
-    size_t row_offsets[MOST_ROWS];
-    for (int i = 0; i < ROWS; ++i)
-        row_offsets[i] = (is_edge && (size_t)i >= rows ? rows - 1 : (size_t)i) * o->a_row_stride;
-
+    const char *rows_of_a[MOST_ROWS];
+    for (int i = 0; i < ROWS; ++i) {
+        rows_of_a[i] = o->a + ((size_t)i < rows ? (size_t)i : rows - 1) * o->a_row_stride;
+        FORGET_ORIGIN(rows_of_a[i]);
+    }
     vector sums[MOST_ROWS][MOST_VECTORS];
     for (int i = 0; i < ROWS; ++i)
         for (int j = 0; j < VECTORS; ++j) sums[i][j] = (vector){0};
-    for (size_t k = 0; k < depth; ++k) {
-        vector b_row[MOST_VECTORS];
-        for (int j = 0; j < VECTORS; ++j)
-            b_row[j] = *(const unaligned_vector *)(b + k * o->b_stride + (size_t)j * LANES);
-        _Pragma("clang loop unroll(full)")
-        for (int i = 0; i < ROWS; ++i) {
-            const float element = a[row_offsets[i] + k * o->a_column_stride];
-            _Pragma("clang loop unroll(full)")
-            for (int j = 0; j < VECTORS; ++j) sums[i][j] += element * b_row[j];
-        }
-    }
 
-    for (int i = 0; i < ROWS && (size_t)i < rows; ++i) {
-        float *const c = o->c + (size_t)i * o->c_stride;
-        if (is_edge) {
-            write_row(sums[i], columns, c, accumulate);
-            continue;
-        }
-        for (int j = 0; j < VECTORS; ++j) {
-            unaligned_vector *const part = (unaligned_vector *)(c + (size_t)j * LANES);
-            *part = accumulate ? *part + sums[i][j] : sums[i][j];
-        }
-    }
+    position at = {o->b, 0};
+    for (size_t pairs = depth / 2; pairs > 0; --pairs)
+        at = add_steps(ROWS, VECTORS, KEPT, 2, o, rows_of_a, at, sums);
+    if (depth % 2 > 0) add_steps(ROWS, VECTORS, KEPT, 1, o, rows_of_a, at, sums);
+
+    _Pragma("clang loop unroll(full)")
+    for (int i = 0; i < ROWS; ++i)
+        if ((size_t)i < rows)
+            write_row(VECTORS, sums[i], columns, o->c + (size_t)i * o->c_stride, accumulate);
 }
 
 /// Prefetches some rows of the next block of B during the work on the current one. B's rows are too far apart
 /// for the processor's own prefetching. Measured: the article Tuning.
-FASTLOSS_BODY void prefetch_rows(const void *b, size_t b_stride, size_t rows, size_t columns) {
-    for (size_t k = 0; k < rows; ++k)
+FASTLOSS_BODY void prefetch_rows(const char *b, size_t b_stride, size_t rows, size_t columns) {
+    for (size_t row = 0; row < rows; ++row)
         for (size_t j = 0; j < columns; j += LANES)
-            __builtin_prefetch(fastloss_beyond(b, (k * b_stride + j) * sizeof(float)));
+            __builtin_prefetch(fastloss_beyond(b, row * b_stride + j * sizeof(float)));
 }
 
-FASTLOSS_BODY void product(
-    const int ROWS, const int VECTORS, const operands *restrict all, size_t rows, size_t depth,
-    size_t columns, bool accumulate) {
-    const size_t group_rows = (size_t)ROWS, group_columns = (size_t)VECTORS * LANES;
+/// A block of up to DEPTH steps and VECTORS·LANES columns, for all rows.
+///
+/// Each group of rows prefetches its share of the next block, `next` bytes beyond this one.
+FASTLOSS_BODY void block_product(
+    const int ROWS, const int VECTORS, const int KEPT, operands block, size_t rows, size_t columns,
+    size_t depth, size_t next, bool accumulate) {
+    const size_t group_rows = (size_t)ROWS;
     const size_t groups = (rows + group_rows - 1) / group_rows;
-    // Each group of rows prefetches its share of the next block.
     const size_t share = groups > 0 ? (DEPTH + groups - 1) / groups : 0;
+    const char *next_rows = fastloss_beyond(block.b, next);
+    for (size_t row = 0; row < rows; row += group_rows) {
+        prefetch_rows(next_rows, block.b_stride, share, FASTLOSS_TILE_COLUMNS);
+        micro_product(
+            ROWS, VECTORS, KEPT, &block, rows - row < group_rows ? rows - row : group_rows, columns, depth,
+            accumulate);
+        next_rows = fastloss_beyond(next_rows, share * block.b_stride);
+        block.a += group_rows * block.a_row_stride;
+        block.c += group_rows * block.c_stride;
+    }
+}
+
+/// ROWS rows at a time by two vectors of columns, of which KEPT stay in registers; the last columns, if they
+/// fit one vector, by NARROW_ROWS rows.
+FASTLOSS_BODY void product(
+    const int ROWS, const int KEPT, const int NARROW_ROWS, const operands *restrict all, size_t rows,
+    size_t depth, size_t columns, bool accumulate) {
+    const size_t group_columns = FASTLOSS_TILE_COLUMNS;
     for (size_t start = 0; start < depth; start += BLOCK_DEPTH)
         for (size_t column = 0; column < columns; column += group_columns)
             for (size_t k = start; k < depth && k < start + BLOCK_DEPTH; k += DEPTH) {
                 const size_t steps = depth - k < DEPTH ? depth - k : DEPTH;
                 const size_t width = columns - column < group_columns ? columns - column : group_columns;
                 const bool adds = accumulate || k > 0;
-                operands here = *all;
-                here.b += k * all->b_stride + column;
+                operands block = *all;
+                block.a += k * all->a_column_stride;
+                block.b += k * all->b_stride + column * sizeof(float);
+                block.c += column;
                 // The next block is further down, or in the next columns, or in the first columns further
                 // down. After the last block the address lies beyond B. It is not read.
-                size_t next = (k + DEPTH) * all->b_stride + column;
+                size_t next = DEPTH * all->b_stride;
                 if (k + DEPTH >= depth || k + DEPTH >= start + BLOCK_DEPTH) {
-                    next = column + group_columns < columns ? start * all->b_stride + column + group_columns
-                                                            : (start + BLOCK_DEPTH) * all->b_stride;
+                    next = column + group_columns < columns
+                        ? (start - k) * all->b_stride + group_columns * sizeof(float)
+                        : (start + BLOCK_DEPTH - k) * all->b_stride - column * sizeof(float);
                 }
-                for (size_t row = 0; row < rows; row += group_rows, next += share * all->b_stride) {
-                    const size_t height = rows - row < group_rows ? rows - row : group_rows;
-                    here.a = all->a + row * all->a_row_stride + k * all->a_column_stride;
-                    here.c = all->c + row * all->c_stride + column;
-                    prefetch_rows(
-                        fastloss_beyond(all->b, next * sizeof(float)), all->b_stride, share, group_columns);
-                    if (height < group_rows || width < group_columns)
-                        micro_product(ROWS, VECTORS, true, &here, height, width, steps, adds);
-                    else if (adds)
-                        micro_product(ROWS, VECTORS, false, &here, group_rows, group_columns, steps, true);
-                    else
-                        micro_product(ROWS, VECTORS, false, &here, group_rows, group_columns, steps, false);
-                }
+                if (width <= LANES)
+                    block_product(NARROW_ROWS, 1, 1, block, rows, width, steps, next, adds);
+                else
+                    block_product(ROWS, MOST_VECTORS, KEPT, block, rows, width, steps, next, adds);
             }
     if (depth == 0 && !accumulate)
         for (size_t row = 0; row < rows; ++row)
             for (size_t column = 0; column < columns; ++column) all->c[row * all->c_stride + column] = 0;
 }
 
-/// One of A's strides is the constant 1, so that few registers address its elements.
-#define DEFINE(isa, ROWS, VECTORS)                                                              \
-    FASTLOSS_TARGET(isa)                                                                        \
-    static void tile_product_##isa(                                                             \
-        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth, \
-        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride,             \
-        fastloss_write_mode mode) {                                                             \
-        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                    \
-        const operands by_rows = {a, a_row_stride, 1, b, b_stride, c, c_stride};                \
-        const operands by_columns = {a, 1, a_column_stride, b, b_stride, c, c_stride};          \
-        if (a_column_stride == 1)                                                               \
-            product(ROWS, VECTORS, &by_rows, rows, depth, columns, accumulate);                 \
-        else                                                                                    \
-            product(ROWS, VECTORS, &by_columns, rows, depth, columns, accumulate);              \
+/// One of A's strides is a constant, so that few registers address its elements.
+#define DEFINE(isa, ROWS, KEPT, NARROW_ROWS)                                                         \
+    FASTLOSS_TARGET(isa)                                                                             \
+    static void tile_product_##isa(                                                                  \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,      \
+        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride,                  \
+        fastloss_write_mode mode) {                                                                  \
+        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                         \
+        const size_t one = sizeof(float);                                                            \
+        operands o = {                                                                               \
+            (const char *)a, a_row_stride * one, one, (const char *)b, b_stride * one, c, c_stride}; \
+        if (a_column_stride == 1)                                                                    \
+            return product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);           \
+        o.a_row_stride = one, o.a_column_stride = a_column_stride * one;                             \
+        product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                      \
     }
 
-// Enough accumulators to hide the latency of a multiply-add, with registers left for the operands: 16 of 32
-// vectors of 16 lanes, 12 of 16 vectors of 8 lanes.
-DEFINE(avx512, 8, 2)
-DEFINE(avx2, 6, 1)
+// Rows of a tile, vectors of B that stay in registers, and rows of a narrow tile. A tile has enough
+// accumulators to hide the latency of a multiply-add: 16 of 32 registers of 16 lanes, 12 of 16 registers of 8
+// lanes. Among the shapes that do, it takes the fewest instructions for each multiply-add: a core shared with
+// another thread starts about three a cycle. Measured: the article Tuning.
+DEFINE(avx512, 8, 2, 8)
+DEFINE(avx2, 3, 1, 6)
 
 fastloss_tile_product fastloss_tile_product_for(fastloss_isa isa) {
     if (isa > fastloss_best_isa()) return NULL;

@@ -6,7 +6,7 @@
 /// other of such a column. So each task first copies its columns of a few rows side by side, into memory of
 /// its worker. Measured: the article Tuning.
 package struct ColumnProducts {
-    /// The columns of one task: whole tiles of 6 and of 8 rows of C.
+    /// The columns of one task: whole tiles of rows of C with every instruction set.
     package static let columnsPerTask = 48
     /// The rows that are copied at a time.
     private static let rowsPerCopy = 1536

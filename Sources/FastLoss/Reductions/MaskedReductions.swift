@@ -304,7 +304,7 @@ private struct MaskSet {
     let count: Int
     let shape: MatrixShape
 
-    /// Rows per task: whole tiles of 6 and of 8 rows, and two tasks or more for a batch of cells. Measured:
+    /// Rows per task: whole tiles with every instruction set, and two tasks or more for a batch of cells. Measured:
     /// the article Tuning.
     private static let rowsPerTask = 24
 

@@ -9,7 +9,7 @@ import FastLoss
 /// losses, and carries the gradients back to its states. Then the group's share is added to the gradients of
 /// the weights, one task for each 48 rows of a weight. Every sum runs in the order of the tokens.
 struct ExpressionDecoderPlan: Plan {
-    /// The tokens of a block: whole tiles of 6 and of 8 rows.
+    /// The tokens of a block: whole tiles with every instruction set.
     private static let tokensPerBlock = 48
     /// The blocks of a group: enough for many workers, and few enough that the activations of a group stay in
     /// a last-level cache.

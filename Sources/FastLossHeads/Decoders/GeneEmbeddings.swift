@@ -76,7 +76,7 @@ struct CheckedGenes {
 
 /// The masked tokens, gene by gene.
 struct TokensByGene {
-    /// The genes of a block, the work of one task: whole tiles of 6 and of 8 rows.
+    /// The genes of a block, the work of one task: whole tiles with every instruction set.
     static let genesPerBlock = 48
 
     private let rows: SelectedRows
