@@ -232,9 +232,15 @@ private struct LayerProductPlan: Plan {
     private func sumGroups(on execution: Execution) {
         for start in stride(from: 0, to: rows.rows, by: Self.rowsPerGroup) {
             let count = min(Self.rowsPerGroup, rows.rows - start)
-            for row in 0..<count {
-                copy.row(row, on: execution).update(
-                    from: other.base + (start + row) * other.stride, count: other.columns)
+            let rowsPerTask = 64
+            execution.forEachTask(
+                (count + rowsPerTask - 1) / rowsPerTask,
+                estimatedNanoseconds: Double(count) * Double(other.columns) / 4
+            ) { task, _ in
+                for row in task * rowsPerTask..<min(count, (task + 1) * rowsPerTask) {
+                    copy.row(row, on: execution).update(
+                        from: other.base + (start + row) * other.stride, count: other.columns)
+                }
             }
             columnProducts.multiplyAll(
                 MatrixPointer(

@@ -6,8 +6,8 @@
 /// other of such a column. So each task first copies its columns of a few rows side by side, into memory of
 /// its worker. Measured: the article Tuning.
 package struct ColumnProducts {
-    /// The columns of one task: whole tiles of rows of C with every instruction set.
-    package static let columnsPerTask = 48
+    /// The most columns of one task. The copy of two steps of the tile product then fits the first-level cache.
+    private static let mostColumns = 64
     /// The rows that are copied at a time.
     private static let rowsPerCopy = 1536
 
@@ -16,14 +16,31 @@ package struct ColumnProducts {
     /// Lays out the copies for every worker.
     package init(in layout: inout ScratchLayout) throws(LossError) {
         copies = try layout.add(
-            TileProducts.packs ? layout.workers : 0, by: Self.rowsPerCopy * Self.columnsPerTask,
+            TileProducts.packs ? layout.workers : 0, by: Self.rowsPerCopy * Self.mostColumns,
             of: Float.self)
     }
 
-    /// The number of tasks for so many columns of A.
-    package static func tasks(columns: Int) -> Int { (columns + columnsPerTask - 1) / columnsPerTask }
+    /// The columns of a task: A's columns in equal shares of whole vectors. There are two shares or an even
+    /// number, so that two workers have as much to do.
+    private static func share(columns: Int) -> Int {
+        let pairs = max(1, (columns + 2 * mostColumns - 1) / (2 * mostColumns))
+        return max(1, (columns + 16 * pairs - 1) / (16 * pairs)) * 8
+    }
 
-    /// One task: the product of some columns of A, at most ``columnsPerTask``.
+    /// The number of tasks for so many columns of A.
+    package static func tasks(columns: Int) -> Int {
+        let share = share(columns: columns)
+        return (columns + share - 1) / share
+    }
+
+    /// The columns of one task of ``tasks(columns:)``.
+    package static func columns(ofTask task: Int, columns: Int) -> Range<Int> {
+        let share = share(columns: columns)
+        return task * share..<min(columns, (task + 1) * share)
+    }
+
+    /// One task: the product of some columns of A, one of
+    /// ``columns(ofTask:columns:)``.
     ///
     /// - Parameters:
     ///   - a: the columns of this task.
@@ -37,7 +54,7 @@ package struct ColumnProducts {
             return TileProducts.multiplyTransposedLeft(
                 a, b, into: c, stride: stride, accumulates: accumulates)
         }
-        let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * Self.columnsPerTask
+        let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * Self.mostColumns
         for start in Swift.stride(from: 0, to: a.rows, by: Self.rowsPerCopy) {
             let rows = min(Self.rowsPerCopy, a.rows - start)
             for row in 0..<rows {
@@ -61,13 +78,12 @@ package struct ColumnProducts {
             estimatedNanoseconds: TileProducts.nanoseconds(
                 rows: a.columns, columns: b.columns, depth: a.rows)
         ) { task, worker in
-            let start = task * Self.columnsPerTask
+            let columns = Self.columns(ofTask: task, columns: a.columns)
             let block = MatrixPointer(
-                a.base + start, rows: a.rows, columns: min(Self.columnsPerTask, a.columns - start),
-                stride: a.stride)
+                a.base + columns.lowerBound, rows: a.rows, columns: columns.count, stride: a.stride)
             multiply(
-                block, b, into: c + start * stride, stride: stride, accumulates: accumulates, worker: worker,
-                on: execution)
+                block, b, into: c + columns.lowerBound * stride, stride: stride, accumulates: accumulates,
+                worker: worker, on: execution)
         }
     }
 }

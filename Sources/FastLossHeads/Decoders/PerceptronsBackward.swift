@@ -141,13 +141,14 @@ extension PerceptronsBackward {
         ) { task, worker in
             let layer = task / tasksPerLayer
             let index = layer / 2
-            let start = task % tasksPerLayer * ColumnProducts.columnsPerTask
-            let columns = min(ColumnProducts.columnsPerTask, width - start)
+            let columns = ColumnProducts.columns(ofTask: task % tasksPerLayer, columns: width)
+            let start = columns.lowerBound
             guard let gradient = gradients[index] else { return }
             let isFirstLayer = layer % 2 == 0
             let source = isFirstLayer ? firstGradient : second
             let dz = MatrixPointer(
-                source.base + index * width + start, rows: rows, columns: columns, stride: source.stride)
+                source.base + index * width + start, rows: rows, columns: columns.count, stride: source.stride
+            )
             let inputs =
                 isFirstLayer
                 ? states
@@ -160,11 +161,11 @@ extension PerceptronsBackward {
                 worker: worker, on: execution)
             let sums = execution.pointer(isFirstLayer ? firstSums : secondSums) + index * width + start
             guard isFirstLayer, embeddings != nil else {
-                return kernels.add_rows(dz.base, rows, columns, dz.stride, sums)
+                return kernels.add_rows(dz.base, rows, dz.columns, dz.stride, sums)
             }
             for row in 0..<rows {
                 kernels.add_rows(
-                    dz.base + row * dz.stride, 1, columns, dz.stride,
+                    dz.base + row * dz.stride, 1, dz.columns, dz.stride,
                     sums + batch(row) * perceptrons.hiddenWidth)
             }
         }
