@@ -4,11 +4,20 @@ import json
 import pathlib
 from typing import Any
 
+from .other_work import BYTES, SIZE
+
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 OWN = "FastLoss"
 SWIFT = "FastLoss, Swift"
 #: An autograd function that computes nothing, with as many tensors.
 EMPTY = "PyTorch, empty function"
+
+
+#: In which state the calls of a loop are timed.
+LOOP = (
+    f"every call, FastLoss's and the others', follows a product of {SIZE}³ and a pass over {BYTES >> 20} MiB "
+    "by PyTorch"
+)
 
 
 def time_text(seconds: float) -> str:
@@ -48,6 +57,25 @@ def has_empty(report: dict[str, Any]) -> bool:
     return any(EMPTY in row["providers"] for row in report["rows"])
 
 
+def has_loop(report: dict[str, Any]) -> bool:
+    """Whether the results have times after other work. Older ones have none."""
+    return any("in_loop" in record for row in report["rows"] for record in row["providers"].values())
+
+
+def in_loop(report: dict[str, Any]) -> dict[str, Any]:
+    """The same report with the times after other work, of the rows and providers that have them."""
+    rows = []
+    for row in report["rows"]:
+        providers = {
+            name: record["in_loop"] | {"error": record["error"]}
+            for name, record in row["providers"].items()
+            if "in_loop" in record
+        }
+        if providers:
+            rows.append(row | {"providers": providers})
+    return report | {"rows": rows}
+
+
 def omissions(report: dict[str, Any]) -> list[str]:
     """Who is left out of which rows, and why."""
     rows: dict[tuple[str, str], list[str]] = {}
@@ -72,9 +100,7 @@ def table(report: dict[str, Any], markdown: bool) -> str:
                 row["title"] + ("" if row["gradient"] else ", value only"),
                 row["shape"],
                 cell(row, OWN),
-                cell(row, SWIFT),
-                cell(row, "FastLoss, NumPy"),
-                *(cell(row, name) for name in empty + peers),
+                *(cell(row, name) for name in [SWIFT, "FastLoss, NumPy", *empty, *peers]),
                 f"{own['error']:.0e}" if own else "–",
                 f"{min(others):.0e} – {max(others):.0e}" if others else "–",
             ]
@@ -150,12 +176,17 @@ def markdown(report: dict[str, Any], path: str) -> str:
         else ""
     )
     memory = memory_table(report, True)
+    loop = (
+        f"In a training loop, {LOOP}:\n\n{table(in_loop(report), True)}\n\nBack to back:\n\n"
+        if has_loop(report)
+        else ""
+    )
     return (
         f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third "
         f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
         f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
         f"what crossing from Python costs.{floor} Error: the largest relative one of loss and gradients "
-        f"against float64.{notes} [{path}]({path}) has all rows.\n\n{table(report, True)}\n\n"
+        f"against float64.{notes} [{path}]({path}) has all rows.\n\n{loop}{table(report, True)}\n\n"
         f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
     )
 

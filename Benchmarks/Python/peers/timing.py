@@ -76,6 +76,28 @@ def interleaved(
     return {name: Timing(tuple(samples)) for name, samples in results.items()}
 
 
+def after_work(
+    samplers: dict[str, Sampler],
+    work: Callable[[], Any],
+    seconds: float,
+    minimum: int = 21,
+    maximum: int = 101,
+) -> dict[str, Timing]:
+    """Rounds of one call of each provider, each right after the same work, as a training loop calls a loss
+    after a forward pass: caches hold other data, and threads sleep or spin elsewhere."""
+    results: dict[str, list[float]] = {name: [] for name in samplers}
+    names = list(samplers)
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < minimum or (rounds < maximum and time.perf_counter() - start < seconds):
+        for name in names:
+            work()
+            results[name].append(samplers[name](1))
+        names.append(names.pop(0))
+        rounds += 1
+    return {name: Timing(tuple(samples)) for name, samples in results.items()}
+
+
 def ratio(other: Timing, base: Timing) -> tuple[float, float, float]:
     """How many times slower `other` is: the median over rounds, with the middle 95 % of an order-statistic
     interval."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peers import __main__ as command
-from peers import head_modules, memory, oracle, providers, quiet, report, timing, torch_written
+from peers import chart, head_modules, memory, oracle, providers, quiet, report, timing, torch_written
 from peers.head_inputs import DECODER, DISCRIMINATOR, MVC_DECODER
 from peers.problems import Problem, heads, problems
 from peers.providers import Provider, available
@@ -137,6 +137,45 @@ def test_rounds_take_turns() -> None:
     timing.interleaved({"a": sampler("a", 0.1), "b": sampler("b", 2.0)}, seconds=0, minimum=3)
     # A call of seconds needs none, and the call that finds its length is its first sample.
     assert order == ["a", "b", "a", "a", "b", "a", "a", "a", "a", "b"]
+
+
+def test_calls_of_a_loop_follow_the_work() -> None:
+    """One call after each piece of work, and the order turns."""
+    order = []
+
+    def sampler(name: str, seconds: float) -> timing.Sampler:
+        def sample(times: int) -> float:
+            order.append(name)
+            return seconds * times
+
+        return sample
+
+    samplers = {"a": sampler("a", 0.1), "b": sampler("b", 0.2)}
+    timings = timing.after_work(samplers, lambda: order.append("work"), seconds=0, minimum=2)
+    assert order == ["work", "a", "work", "b", "work", "b", "work", "a"]
+    assert timings["a"].samples == (0.1,) * 2 and timings["b"].samples == (0.2,) * 2
+
+
+def test_losses_are_timed_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every provider but Swift, relative to FastLoss; the table and the picture show these ratios."""
+    peers = [provider for provider in available() if provider.name != "torch.compile"]
+    monkeypatch.setattr(command, "available", lambda: peers)
+    row = command.measure(Problem("elastic", (9, 16)), None, seconds=0)
+    names = {provider.name for provider in peers} | {report.EMPTY}
+    assert {name for name, record in row["providers"].items() if "in_loop" in record} == names
+    assert row["providers"]["FastLoss"]["in_loop"]["ratio"] == 1
+    assert row["providers"]["FastLoss"]["in_loop"]["rounds"] >= 21
+    found = results()
+    assert not report.has_loop(found)
+    record = found["rows"][0]["providers"]
+    record["FastLoss"]["in_loop"] = {**record["FastLoss"], "median": 2e-3}
+    record["JAX jit"]["in_loop"] = {**record["JAX jit"], "ratio": 3.0}
+    page = report.markdown(found, "file")
+    loop, back_to_back = page.split("Back to back:")
+    assert "| ECS | 64×512 | 2 ms | – | – | – | 3× | 1e-07 | 1e-07 – 1e-07 |" in loop
+    assert "| ECS | 64×512 | 1.5 ms | – | 0.93× | – | 0.8× |" in back_to_back
+    picture = chart.svg({**found, "providers": ["FastLoss", "JAX jit"]})
+    assert "3×</text>" in picture and "as in a training loop" in picture
 
 
 def test_ratio_is_that_of_neighbours() -> None:
