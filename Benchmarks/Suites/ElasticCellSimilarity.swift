@@ -12,25 +12,35 @@ extension Suites {
             // The library promises at most 64 MiB in addition to the embeddings and their gradient of 32 MiB
             // each.
             + [elasticCellSimilarity(.hugePairs, .valueAndGradient, mostScratch: 64 << 20)]
+            // Embeddings whose signs the certificate proves; all of them, and five eighths.
+            + [EmbeddingCones.one, .eight].flatMap { cones in
+                [ProblemShape(2048, 2048, 128), ProblemShape(4096, 4096, 512), .hugePairs].map {
+                    elasticCellSimilarity($0, .valueAndGradient, cones, mostScratch: 64 << 20)
+                }
+            }
     }
 
     private static func elasticCellSimilarity(
-        _ shape: ProblemShape, _ mode: Mode, mostScratch: Int? = nil
+        _ shape: ProblemShape, _ mode: Mode, _ cones: EmbeddingCones? = nil, mostScratch: Int? = nil
     ) -> Benchmark {
-        Benchmark(
-            kernel: "ElasticCellSimilarity", mode: mode, shape: shape, tolerance: 5e-6,
-            naiveTimedAt: shape.naivePairs, mostScratch: mostScratch, isQuick: shape.isQuickPairs
+        let small = cones == nil ? shape.naivePairs : ProblemShape(2048, 2048, 128)
+        return Benchmark(
+            kernel: "ElasticCellSimilarity", variant: cones?.rawValue, mode: mode, shape: shape,
+            tolerance: 5e-6, naiveTimedAt: small == shape ? nil : small, mostScratch: mostScratch,
+            isQuick: shape.isQuickPairs
         ) { context in
             let (rows, depth) = (shape.rows, shape.depth)
-            let embeddings = context.cells.embeddings(cells: rows, depth: depth)
+            let embeddings =
+                cones?.embeddings(cells: rows, depth: depth)
+                ?? context.cells.embeddings(cells: rows, depth: depth)
             let matrix = MatrixShape(rows: rows, columns: depth)
             let loss = ElasticCellSimilarity(threshold: 0.8)
             let withGradient = mode == .valueAndGradient
             var gradient = [Float](repeating: 0, count: rows * depth)
             var naiveGradient = gradient
-            // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D.
+            // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D. In a cone, D takes the place of one B.
             let work = Work(
-                flops: (withGradient ? 3 : 1) * rows * rows * depth,
+                flops: (withGradient ? 3 : 1) * rows * (cones == .one ? depth : rows) * depth,
                 bytes: (withGradient ? 8 : 4) * rows * depth,
                 limitedBy: .arithmetic)
             let fastloss: (Workspace) throws -> Float = { workspace in
@@ -85,7 +95,7 @@ extension Suites {
                             scale: euclideanNorm(truth.normsBeforeProjection)))
                 },
                 fastloss: fastloss,
-                naive: shape.naivePairs == nil ? naive : nil)
+                naive: small == nil || small == shape ? naive : nil)
         }
     }
 }

@@ -87,6 +87,60 @@ extension Reference {
                 gradient: gradient, normsBeforeProjection: normsBeforeProjection)
         }
 
+        /// The same from D×D sums, if no similarity is negative: relu does nothing there.
+        ///
+        ///     G = NᵀN,  s = Σ_i N_i        Σ_ij (S_ij − β)² = ‖G‖² − 2β‖s‖² + β²B²
+        ///     Σ_j (S_ij − β) N_j = N_i·G − β·s
+        ///
+        /// The diagonal counts β² instead of (S_ii − β)² and has no gradient. Two batches whose similarities
+        /// with each other are not negative have ⟨G₁, G₂⟩, s₁·s₂ and B₁·B₂ instead.
+        ///
+        /// Complexity: O(B·D²) time, O(B·D + D²) memory.
+        @inlinable
+        public static func evaluateInClosedForm<T: ReferenceScalar>(
+            embeddings: [T], rows: Int, columns: Int, threshold: T, floor: T = 1e-12, gradientScale: T = 1
+        ) -> Evaluation<T> {
+            let (normalized, norms) = CosineSimilarity.normalizedRows(
+                embeddings: embeddings, rows: rows, columns: columns, floor: floor)
+            var products = [T](repeating: 0, count: columns * columns)
+            var total = [T](repeating: 0, count: columns)
+            var diagonal: T = 0
+            var squares = [T](repeating: 0, count: rows)
+            for i in 0..<rows {
+                let row = normalized[i * columns..<(i + 1) * columns]
+                for (k, x) in row.enumerated() {
+                    total[k] += x
+                    squares[i] += x * x
+                    for (l, y) in row.enumerated() { products[k * columns + l] += x * y }
+                }
+                diagonal += (squares[i] - threshold) * (squares[i] - threshold) - threshold * threshold
+            }
+            let count = T(rows * rows)
+            let squaredProducts: T = products.reduce(0) { $0 + $1 * $1 }
+            let squaredTotal: T = total.reduce(0) { $0 + $1 * $1 }
+            let sum =
+                squaredProducts - 2 * threshold * squaredTotal + threshold * threshold * count - diagonal
+
+            let factor = -4 * gradientScale / count
+            var normalizedGradient = [T](repeating: 0, count: rows * columns)
+            for i in 0..<rows {
+                for l in 0..<columns {
+                    var element = (threshold - squares[i]) * normalized[i * columns + l]
+                    for k in 0..<columns {
+                        element += normalized[i * columns + k] * products[k * columns + l]
+                    }
+                    normalizedGradient[i * columns + l] = factor * (element - threshold * total[l])
+                }
+            }
+            var gradient = [T](repeating: 0, count: rows * columns)
+            let normsBeforeProjection = CosineSimilarity.gradientThroughNormalization(
+                normalizedGradient: normalizedGradient, embeddings: embeddings, normalized: normalized,
+                norms: norms, columns: columns, floor: floor, belowFloor: .constantDenominator,
+                gradient: &gradient)
+            return Evaluation(
+                value: 1 - sum / count, gradient: gradient, normsBeforeProjection: normsBeforeProjection)
+        }
+
         /// The loss of a matrix of similarities. The comparison lets a NaN through where `max` might not.
         @inlinable
         static func value<T: ReferenceScalar>(similarities: [T], rows: Int, threshold: T) -> T {

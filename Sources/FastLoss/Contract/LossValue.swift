@@ -8,10 +8,14 @@ public struct LossValue: Equatable, Sendable {
     /// The number of selected elements; of rows for cross-entropy.
     public var selectedCount: Int
 
+    /// How many of the B² pairs ``ElasticCellSimilarity`` summed in closed form; 0 for other losses.
+    public var certifiedPairs: Int
+
     /// A loss of `selectedCount` elements.
-    public init(value: Double, selectedCount: Int) {
+    public init(value: Double, selectedCount: Int, certifiedPairs: Int = 0) {
         self.value = value
         self.selectedCount = selectedCount
+        self.certifiedPairs = certifiedPairs
     }
 }
 

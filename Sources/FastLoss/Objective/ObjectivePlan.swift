@@ -176,7 +176,9 @@ extension TotalObjective {
             }
             record(cellType?.run(on: execution), of: .cellType, in: &result)
             // CCE runs after ECS and adds to its gradient.
-            record(elastic?.run(on: execution), of: .elastic, in: &result)
+            let similarity = elastic?.run(on: execution)
+            record(similarity, of: .elastic, in: &result)
+            result.certifiedPairs = similarity?.certifiedPairs ?? 0
             record(contrastive?.run(on: execution), of: .contrastive, in: &result)
             record(batch?.run(on: execution), of: .batch, in: &result)
             for slot in GradientSlot.allCases where !isWritten(slot) { gradients.clear(slot) }

@@ -142,6 +142,8 @@ public struct ObjectiveValue: Equatable, Sendable {
     public internal(set) var relativeError: Double?
     /// The number of elements that the mask selected; 0 without value terms.
     public internal(set) var selectedCount = 0
+    /// How many of the B² pairs ``ObjectiveTerm/elastic`` summed in closed form.
+    public internal(set) var certifiedPairs = 0
 
     /// The terms as upstream logs them: weighted, except the batch term.
     public var logged: TermValues<Double> {

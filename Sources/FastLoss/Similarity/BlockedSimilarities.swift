@@ -105,11 +105,33 @@ package struct BlockedSimilarities {
 
     /// Visits every block once, and writes the gradients.
     package func run(_ epilogue: some SimilarityEpilogue, on execution: Execution) {
+        run(epilogue, on: execution) { _, _ in nil }
+    }
+
+    /// Visits every block once, except the tiles that another computation replaces, and writes the gradients.
+    ///
+    /// - Parameter replacing: says which tiles it replaces, nil if none. It receives the normalised rows and
+    ///   the gradient, in which it forms its part of dN, for every row. The epilogue's factors are added.
+    func run(
+        _ epilogue: some SimilarityEpilogue, on execution: Execution,
+        replacing: (_ rows: NormalizedRows, _ gradient: UnitGradient?) -> ReplacedTiles?
+    ) {
         switch schedule {
         case .strips(let strips): run(strips, epilogue, on: execution)
-        case .tiles(let pairs, let inRounds): run(pairs, inRounds: inRounds, epilogue, on: execution)
+        case .tiles(let pairs, let inRounds):
+            run(pairs, inRounds: inRounds, epilogue, on: execution, replacing: replacing)
         }
     }
+}
+
+/// The tiles that the pass leaves to another computation.
+struct ReplacedTiles {
+    /// Row blocks of the matrix.
+    let blocks: Int
+    /// One element for each pair of blocks (first ≤ second).
+    let table: UnsafePointer<Bool>
+
+    subscript(first: Int, second: Int) -> Bool { table[first * blocks + second] }
 }
 
 // MARK: - Strips
@@ -201,7 +223,8 @@ extension BlockedSimilarities {
 
 extension BlockedSimilarities {
     private func run(
-        _ pairs: TilePairs, inRounds: Bool, _ epilogue: some SimilarityEpilogue, on execution: Execution
+        _ pairs: TilePairs, inRounds: Bool, _ epilogue: some SimilarityEpilogue, on execution: Execution,
+        replacing: (_ rows: NormalizedRows, _ gradient: UnitGradient?) -> ReplacedTiles?
     ) {
         let operands = WorkerOperands(left, on: execution)
         let operand = operands[0]
@@ -234,6 +257,7 @@ extension BlockedSimilarities {
                 accumulates: !isFirst)
         }
 
+        let replaced = replacing(operand.rows, gradient)
         let products = gradient == nil ? 1 : 3
         let cost = TileProducts.nanoseconds(
             rows: products * pairs.blockRows, columns: pairs.blockRows, depth: shape.columns)
@@ -243,9 +267,10 @@ extension BlockedSimilarities {
             let first = visited
             execution.forEachTask(count, estimatedNanoseconds: Double(count) * cost) { index, worker in
                 let pair = inRounds ? pairs.pair(index, inRound: round) : pairs.pair(index)
+                if let replaced, replaced[pair.first, pair.second] { return }
                 visit(
                     pairs.range(pair.first), pairs.range(pair.second), number: first + index,
-                    isFirst: round == 0, worker: worker)
+                    isFirst: round == 0 && replaced == nil, worker: worker)
             }
             visited += count
         }

@@ -27,6 +27,9 @@ import CFastLossKernels
 ///   into factors while it is in cache, and multiplied into the gradients of its rows and of its columns.
 ///   Scratch memory is about B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B =
 ///   16,384, D = 512. A gradient that accumulates needs another B·D.
+/// - Pairs of row blocks whose similarities are proved to be all positive, or all negative, need no
+///   similarities: see ``certificate``. A batch in one cone takes 3·B·D² flops. The sums need up to nine
+///   matrices of D² floats.
 ///
 /// Source: `loss_ecs` in scGPT's `TransformerModel`; the threshold is upstream's `ecs_threshold`. In the
 /// total objective it has the weight 10.
@@ -35,15 +38,34 @@ public struct ElasticCellSimilarity: Sendable {
     public var threshold: Float
     /// What a batch without rows gives.
     public var whenEmpty: EmptySelectionRule
+    /// Whether pairs whose signs can be proved are left out of the products.
+    public var certificate: Certificate
+
+    /// Whether ECS looks for pairs of row blocks whose similarities are all positive, or all negative, before
+    /// it computes any.
+    ///
+    /// Such pairs need no similarities: see <doc:ElasticSimilarityInClosedForm>. Their number is
+    /// ``LossValue/certifiedPairs``.
+    public enum Certificate: Equatable, Sendable {
+        /// Looks for them where they would save time: beyond 1,024 rows, and with at least twice as many rows
+        /// as columns. Uses them if the errors remain those of the computed pairs.
+        case automatic
+        /// Computes every pair.
+        case never
+    }
 
     /// Creates the loss.
     ///
     /// - Parameters:
     ///   - threshold: β, in [−1, 1].
     ///   - whenEmpty: what a batch without rows gives.
-    public init(threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error) {
+    ///   - certificate: whether pairs whose signs can be proved are left out of the products.
+    public init(
+        threshold: Float = 0.8, whenEmpty: EmptySelectionRule = .error, certificate: Certificate = .automatic
+    ) {
         self.threshold = threshold
         self.whenEmpty = whenEmpty
+        self.certificate = certificate
     }
 
     /// Computes the loss. Its count is B.
@@ -112,7 +134,8 @@ extension ElasticCellSimilarity {
             case empty(value: Double)
             /// There are no columns: all similarities are 0.
             case withoutElements
-            case similarities(BlockedSimilarities, sums: ScratchArray<Double>)
+            case similarities(
+                BlockedSimilarities, sums: ScratchArray<Double>, certified: CertifiedPairs.Scratch?)
         }
 
         private let threshold: Float
@@ -139,11 +162,17 @@ extension ElasticCellSimilarity {
                 way = .withoutElements
                 return
             }
+            let schedule = Self.schedule(rows: rows)
             let similarities = try BlockedSimilarities(
                 ElasticCellSimilarity.side(
                     embeddings.pointer, shape: shape, batch: rows, gradient: output),
-                schedule: Self.schedule(rows: rows), in: &layout)
-            way = .similarities(similarities, sums: try layout.add(similarities.blocks, of: Double.self))
+                schedule: schedule, in: &layout)
+            let sums = try layout.add(similarities.blocks, of: Double.self)
+            var certified: CertifiedPairs.Scratch?
+            if case .tiles(let pairs, _) = schedule, loss.certificate == .automatic {
+                certified = try CertifiedPairs.Scratch(pairs, columns: shape.columns, in: &layout)
+            }
+            way = .similarities(similarities, sums: sums, certified: certified)
         }
 
         /// Up to 1,024 rows the whole matrix of factors (4 MiB) stays in the last-level cache. Its strips are
@@ -159,18 +188,28 @@ extension ElasticCellSimilarity {
 
         package func run(on execution: Execution) -> LossValue {
             let pairs = Double(rows) * Double(rows)
-            let sum: Double
+            var sum: Double
+            var certifiedPairs = 0
             switch way {
             case .empty(let value): return LossValue(value: value, selectedCount: 0)
             case .withoutElements: sum = pairs * Double(threshold) * Double(threshold)
-            case .similarities(let similarities, let sums):
+            case .similarities(let similarities, let sums, let certified):
                 let epilogue = ElasticEpilogue(
                     threshold: threshold, sums: execution.pointer(sums),
                     needsFactors: similarities.formsGradients)
-                similarities.run(epilogue, on: execution)
-                sum = (0..<similarities.blocks).reduce(0) { $0 + epilogue.sums[$1] }
+                sum = 0
+                similarities.run(epilogue, on: execution) { rows, gradient in
+                    guard let certified else { return nil }
+                    let pairs = CertifiedPairs(certified, of: rows, threshold: threshold, on: execution)
+                    guard let contribution = pairs.contribution(gradient: gradient) else { return nil }
+                    sum = contribution.sum
+                    certifiedPairs = contribution.pairs
+                    epilogue.sums.update(repeating: 0, count: similarities.blocks)
+                    return pairs.replaced
+                }
+                sum += (0..<similarities.blocks).reduce(0) { $0 + epilogue.sums[$1] }
             }
-            return LossValue(value: 1 - sum / pairs, selectedCount: rows)
+            return LossValue(value: 1 - sum / pairs, selectedCount: rows, certifiedPairs: certifiedPairs)
         }
     }
 

@@ -80,6 +80,28 @@ import Testing
         #expect(largest <= 1e-13, "\(rows)×\(columns)")
     }
 
+    /// Embeddings without negative similarities; with one zero row, and with equal rows.
+    @Test(arguments: [(1, 3), (5, 1), (9, 4), (40, 7)], [-0.5, 0, 0.3, 0.8])
+    func closedFormOfAConeIsTheSum(shape: (rows: Int, columns: Int), threshold: Double) {
+        let (rows, columns) = shape
+        var random = RandomInputs(seed: 9)
+        var embeddings = (0..<rows * columns).map { _ in abs(random.normal()) }
+        for column in 0..<columns {
+            embeddings[column] = embeddings[(rows - 1) * columns + column]
+            if rows > 2 { embeddings[columns + column] = 0 }
+        }
+        let closed = Reference.ElasticCellSimilarity.evaluateInClosedForm(
+            embeddings: embeddings, rows: rows, columns: columns, threshold: threshold, gradientScale: 2)
+        let expected = Reference.ElasticCellSimilarity.evaluate(
+            embeddings: embeddings, rows: rows, columns: columns, threshold: threshold, gradientScale: 2)
+        #expect(abs(closed.value - expected.value) <= 1e-13)
+        let largest = zip(closed.gradient, expected.gradient).enumerated().reduce(0.0) {
+            // Similarity 0 is where relu has no derivative.
+            rows > 2 && $1.offset / columns == 1 ? $0 : max($0, abs($1.element.0 - $1.element.1))
+        }
+        #expect(largest <= 1e-13)
+    }
+
     @Test func oneCellHasTheValueOfItsDiagonalAndNoGradient() {
         var gradient = [1.0, 2.0]
         let value = Reference.ElasticCellSimilarity.valueAndGradient(

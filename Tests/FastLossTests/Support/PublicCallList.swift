@@ -5,7 +5,8 @@ import FastLoss
 
 extension PublicCall {
     static let all: [PublicCall] = [
-        maskedLosses, classification, similarities, reductions, pooling, weightedPooling, objectives, heads,
+        maskedLosses, classification, similarities, certifiedSimilarities, reductions, pooling,
+        weightedPooling, objectives, heads,
     ].flatMap(\.self)
 
     private static let updates = [GradientUpdate.overwrite, .accumulate]
@@ -164,6 +165,29 @@ extension PublicCall {
             ]
         }
         return plain + updating
+    }
+
+    /// ECS with a closed form: one group of row blocks and a block that has none, and two groups.
+    private static let certifiedSimilarities: [PublicCall] = [
+        CertifiedPairsTests.Rows.opposite, .clusters,
+    ].flatMap { (rows) -> [PublicCall] in
+        let embeddings = rows.make()
+        let (ecs, shape) = (ElasticCellSimilarity(threshold: 0.3), CertifiedPairsTests.Rows.shape.matrix)
+        let value = PublicCall("ElasticCellSimilarity, value, \(rows)") { (_, workspace) -> Double in
+            try ecs.value(embeddings: embeddings.span, shape: shape, workspace: workspace).value
+        }
+        return [value]
+            + updates.map { update in
+                PublicCall(
+                    "ElasticCellSimilarity, gradient, \(update), \(rows)", outputs: [embeddings.count]
+                ) { (memory, workspace) -> Double in
+                    var gradient = memory.output(0)
+                    return try ecs.valueAndGradient(
+                        embeddings: embeddings.span, shape: shape, gradient: &gradient, update: update,
+                        workspace: workspace
+                    ).value
+                }
+            }
     }
 
     // MARK: - Reductions

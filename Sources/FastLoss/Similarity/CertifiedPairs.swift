@@ -1,0 +1,427 @@
+// Σ (S_ij − β)² and its gradient over the pairs of blocks whose similarities have one proved sign, without
+// any similarity.
+
+import CFastLossKernels
+
+/// The part of elastic cell similarity that needs no similarities.
+///
+/// Blocks whose similarities are positive with each other form a group; two groups whose blocks are positive
+/// with each other are partners. With μ the mean of a group's n rows and G = Σ p_iᵀp_i of their differences
+/// p_i = n_i − μ to it, a group a and its partner b have
+///
+///     Σ_ij (S_ij − β)² = n_a·n_b·(μ_a·μ_b − β)² + n_b·μ_b·G_a·μ_b + n_a·μ_a·G_b·μ_a + ⟨G_a, G_b⟩
+///     Σ_j (S_ij − β) n_j = n_i·G_b + n_b·(n_i·μ_b − β)·μ_b
+///
+/// for the rows i of a and the rows j of b. No term is negative, so nothing cancels. Pairs of rows with
+/// negative similarities add β² each. For all groups this takes B·D² flops for G, by its symmetry, and
+/// 2·B·D² for the gradient. The article ElasticSimilarityInClosedForm derives the formulas and their errors.
+struct CertifiedPairs {
+    /// Rows for each column that a group and its partners need to be worth their matrices. For the value
+    /// alone the tiles would take less time with fewer than 1.25.
+    static let rowsPerColumn = 2
+
+    /// The most groups: the memory of as many matrices.
+    private static let mostGroups = 8
+
+    /// The largest table of pairs of blocks has 16 MiB.
+    private static let mostBlocks = 4096
+
+    /// The side of a task's tile of G. A tile of 128 × 128 in float and in double, and the columns of a block
+    /// of rows, stay in a second-level cache. Narrow matrices have smaller tiles, so that there are tasks for
+    /// several workers.
+    private static func tileSide(columns: Int) -> Int { columns <= 256 ? 64 : 128 }
+
+    /// The group of a block that has none.
+    private static let loose = Int32(-1)
+
+    /// The scratch memory, for a batch that is large enough.
+    struct Scratch {
+        fileprivate let pairs: TilePairs
+        fileprivate let columns: Int
+        fileprivate let stride: Int
+        fileprivate let groupsLimit: Int
+        fileprivate let certificate: SignCertificate.Scratch
+        fileprivate let groupOfBlock: ScratchArray<Int32>
+        fileprivate let groupSum: ScratchArray<Double>
+        fileprivate let means: ScratchArray<Float>
+        fileprivate let matrices: ScratchArray<Float>
+        fileprivate let partnerMatrix: ScratchArray<Float>
+        fileprivate let rowDots: ScratchArray<Double>
+        fileprivate let tiles: ScratchArray<Float>
+        fileprivate let differencesCount: Int
+        fileprivate let differences: ScratchArray<Float>
+        fileprivate let tileSumsCount: Int
+        fileprivate let tileSums: ScratchArray<Double>
+        fileprivate let isReplaced: ScratchArray<Bool>
+
+        /// Nil if no batch of this shape gains.
+        init?(_ pairs: TilePairs, columns: Int, in layout: inout ScratchLayout) throws(LossError) {
+            guard pairs.rows / rowsPerColumn >= columns, pairs.blocks <= mostBlocks else { return nil }
+            self.pairs = pairs
+            self.columns = columns
+            stride = TileProducts.stride(forColumns: columns)
+            groupsLimit = max(1, min(mostGroups, pairs.rows / (rowsPerColumn * columns)))
+            let side = tileSide(columns: columns)
+            certificate = try SignCertificate.Scratch(pairs, columns: columns, in: &layout)
+            groupOfBlock = try layout.add(pairs.blocks, of: Int32.self)
+            groupSum = try layout.add(columns, of: Double.self)
+            means = try layout.add(2 * groupsLimit, by: columns, of: Float.self)
+            let matrix = try MatrixShape(rows: columns, columns: stride).checkedCount()
+            matrices = try layout.add(groupsLimit, by: matrix, of: Float.self)
+            partnerMatrix = try layout.add(matrix, of: Float.self)
+            rowDots = try layout.add(columns, of: Double.self)
+            tiles = try layout.add(
+                layout.workers, by: side * TileProducts.stride(forColumns: side), of: Float.self)
+            differencesCount =
+                try MatrixShape(rows: pairs.blockRows, columns: TileProducts.stride(forColumns: side))
+                .checkedCount()
+            differences = try layout.add(2 * layout.workers, by: differencesCount, of: Float.self)
+            tileSumsCount = max(side * side, columns)
+            tileSums = try layout.add(layout.workers, by: tileSumsCount, of: Double.self)
+            isReplaced = try layout.add(pairs.blocks, by: pairs.blocks, of: Bool.self)
+        }
+    }
+
+    /// What the pairs contribute.
+    struct Contribution {
+        /// Σ (C_ij − β)² over the pairs, each in both orders.
+        var sum = 0.0
+        /// How many of the B² pairs they are.
+        var pairs = 0
+    }
+
+    private let scratch: Scratch
+    private let execution: Execution
+    private let rows: NormalizedRows
+    private let threshold: Double
+    private let certificate: SignCertificate
+    private let groupOfBlock: UnsafeMutablePointer<Int32>
+    private let isReplaced: UnsafeMutablePointer<Bool>
+    private let matrices: UnsafeMutablePointer<Float>
+    private let means: UnsafeMutablePointer<Float>
+    private var groups = 0
+    /// Of each group, its number of rows.
+    private var rowCounts = InlineArray<8, Int>(repeating: 0)
+    /// Of each group, the groups that it is positive with, itself included, as bits.
+    private var partners = InlineArray<8, UInt8>(repeating: 0)
+
+    /// Proves signs, and chooses the pairs of blocks to replace.
+    init(_ scratch: Scratch, of rows: NormalizedRows, threshold: Float, on execution: Execution) {
+        self.scratch = scratch
+        self.execution = execution
+        self.rows = rows
+        self.threshold = Double(threshold)
+        groupOfBlock = execution.pointer(scratch.groupOfBlock)
+        isReplaced = execution.pointer(scratch.isReplaced)
+        matrices = execution.pointer(scratch.matrices)
+        means = execution.pointer(scratch.means)
+        certificate = SignCertificate(scratch.certificate, of: rows, on: execution)
+        formGroups()
+        findPartners()
+        dropSmallGroups()
+        chooseReplaced()
+    }
+
+    /// The pairs of blocks that need no similarities.
+    var replaced: ReplacedTiles { ReplacedTiles(blocks: scratch.pairs.blocks, table: isReplaced) }
+
+    private func rowCount(_ block: Int) -> Int { scratch.pairs.range(block).count }
+}
+
+// MARK: - Groups
+
+extension CertifiedPairs {
+    /// Puts each block into the first group whose blocks all are positive with it.
+    private mutating func formGroups() {
+        let blocks = scratch.pairs.blocks
+        for block in 0..<blocks {
+            groupOfBlock[block] = Self.loose
+            guard certificate[block, block] == .positive else { continue }
+            let group = (0..<groups).first { group in
+                (0..<block).allSatisfy {
+                    groupOfBlock[$0] != Int32(group) || certificate[$0, block] == .positive
+                }
+            }
+            guard let chosen = group ?? (groups < scratch.groupsLimit ? groups : nil) else { continue }
+            groups = max(groups, chosen + 1)
+            groupOfBlock[block] = Int32(chosen)
+            rowCounts[chosen] += rowCount(block)
+        }
+    }
+
+    private mutating func findPartners() {
+        let all = groups == 8 ? UInt8.max : UInt8(1 << groups) - 1
+        for group in 0..<groups { partners[group] = all }
+        for first in 0..<scratch.pairs.blocks where groupOfBlock[first] != Self.loose {
+            for second in first..<scratch.pairs.blocks where groupOfBlock[second] != Self.loose {
+                guard certificate[first, second] != .positive else { continue }
+                let (one, other) = (Int(groupOfBlock[first]), Int(groupOfBlock[second]))
+                partners[one] &= ~(1 << UInt8(other))
+                partners[other] &= ~(1 << UInt8(one))
+            }
+        }
+    }
+
+    private func isPartner(_ group: Int, of other: Int) -> Bool { partners[other] >> UInt8(group) & 1 == 1 }
+
+    private func partnerRows(_ group: Int) -> Int {
+        (0..<groups).reduce(0) { isPartner($1, of: group) ? $0 + rowCounts[$1] : $0 }
+    }
+
+    /// Dissolves the groups that the tiles compute in less time. A group that goes takes rows from its
+    /// partners.
+    private mutating func dropSmallGroups() {
+        var changes = true
+        while changes {
+            changes = false
+            for group in 0..<groups where rowCounts[group] > 0 {
+                guard partnerRows(group) < Self.rowsPerColumn * scratch.columns else { continue }
+                for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
+                    groupOfBlock[block] = Self.loose
+                }
+                rowCounts[group] = 0
+                partners[group] = 0
+                for other in 0..<groups { partners[other] &= ~(1 << UInt8(group)) }
+                changes = true
+            }
+        }
+    }
+
+    private func chooseReplaced() {
+        let blocks = scratch.pairs.blocks
+        for first in 0..<blocks {
+            for second in first..<blocks {
+                let (one, other) = (groupOfBlock[first], groupOfBlock[second])
+                let areInPartners =
+                    one != Self.loose && other != Self.loose && isPartner(Int(one), of: Int(other))
+                isReplaced[first * blocks + second] =
+                    areInPartners || certificate[first, second] == .negative
+            }
+        }
+    }
+}
+
+// MARK: - The closed form
+
+extension CertifiedPairs {
+    /// The contribution of the replaced pairs. Nil if there are none, or if the loss would lose digits.
+    ///
+    /// Forms Σ_j (C_ij − β) n_j over them in `gradient`, for every row of the batch. A multiple of n_i is
+    /// not formed, because it vanishes when the gradient is carried back.
+    func contribution(gradient: UnitGradient?) -> Contribution? {
+        var result = Contribution()
+        let blocks = scratch.pairs.blocks
+        for first in 0..<blocks {
+            for second in first..<blocks where replaced[first, second] {
+                let pairs = rowCount(first) * rowCount(second) * (first == second ? 1 : 2)
+                result.pairs += pairs
+                if certificate[first, second] == .negative {
+                    result.sum += threshold * threshold * Double(pairs)
+                }
+            }
+        }
+        guard result.pairs > 0 else { return nil }
+
+        for group in 0..<groups where rowCounts[group] > 0 { formMean(group) }
+        formMatrices()
+        var spread = 0.0
+        for group in 0..<groups where rowCounts[group] > 0 {
+            let terms = formPartnerMatrix(group)
+            // The diagonal counts β² and not (S_ii − β)², with S_ii = 1.
+            result.sum += terms.ofMeans + terms.ofMatrices - Double(rowCounts[group]) * (1 - 2 * threshold)
+            spread += terms.ofMatrices
+            if let gradient { formGradient(group, gradient) }
+        }
+        guard keepsDigits(result, spread: spread) else { return nil }
+        guard let gradient else { return result }
+        for block in 0..<blocks where groupOfBlock[block] == Self.loose {
+            let range = scratch.pairs.range(block)
+            gradient.place(range.lowerBound, worker: 0).update(
+                repeating: 0, count: range.count * gradient.stride)
+        }
+        return result
+    }
+
+    /// The relative error of the terms of G, which are sums in float.
+    private static let relativeError = 0x1p-22
+
+    /// Whether the loss keeps its relative error of 10⁻⁶, whatever the other pairs contribute.
+    private func keepsDigits(_ closed: Contribution, spread: Double) -> Bool {
+        let pairs = Double(scratch.pairs.rows) * Double(scratch.pairs.rows)
+        let largest = max(threshold * threshold, (1 - threshold) * (1 - threshold))
+        let others = (pairs - Double(closed.pairs)) * largest
+        let (most, least) = (1 - closed.sum / pairs, 1 - (closed.sum + others) / pairs)
+        guard most * least > 0 else { return false }
+        return Self.relativeError * spread / pairs <= 0.5e-6 * min(abs(most), abs(least))
+    }
+}
+
+// MARK: - Matrices
+
+extension CertifiedPairs {
+    private func matrix(_ group: Int) -> UnsafeMutablePointer<Float> {
+        matrices + group * scratch.columns * scratch.stride
+    }
+
+    /// μ of a group, rounded to float.
+    private func mean(_ group: Int) -> UnsafeMutablePointer<Float> { means + 2 * group * scratch.columns }
+
+    /// What the rounding of μ left.
+    private func rest(_ group: Int) -> UnsafeMutablePointer<Float> { mean(group) + scratch.columns }
+
+    /// n·μ − β for a row n, in double: where it is near 0, the rounding of μ would show.
+    private func excess(_ row: UnsafePointer<Float>, over group: Int) -> Double {
+        kernels.dot(row, mean(group), scratch.columns) + kernels.dot(row, rest(group), scratch.columns)
+            - threshold
+    }
+
+    private func formMean(_ group: Int) {
+        let (columns, sum) = (scratch.columns, execution.pointer(scratch.groupSum))
+        let (mean, rest) = (mean(group), rest(group))
+        sum.update(repeating: 0, count: columns)
+        for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
+            let part = certificate.sum(ofBlock: block)
+            for column in 0..<columns { sum[column] += part[column] }
+        }
+        for column in 0..<columns {
+            let exact = sum[column] / Double(rowCounts[group])
+            mean[column] = Float(exact)
+            rest[column] = Float(exact - Double(mean[column]))
+        }
+    }
+
+    /// G of every group: its upper triangle in tiles, mirrored. Each element is summed in float over a block
+    /// of rows and in double over the blocks.
+    private func formMatrices() {
+        let (columns, side) = (scratch.columns, Self.tileSide(columns: scratch.columns))
+        let across = (columns + side - 1) / side
+        let triangle = TilePairs(rows: across, largestBlock: 1)
+        let cost =
+            TileProducts.nanoseconds(rows: columns, columns: columns, depth: scratch.pairs.rows) / 2
+        execution.forEachTask(groups * triangle.count, estimatedNanoseconds: cost) { task, worker in
+            let (group, pair) = task.quotientAndRemainder(dividingBy: triangle.count)
+            guard rowCounts[group] > 0 else { return }
+            let tile = triangle.pair(pair)
+            let first = tile.first * side..<min(columns, (tile.first + 1) * side)
+            let second = tile.second * side..<min(columns, (tile.second + 1) * side)
+            formTile(first, second, group: group, worker: worker)
+        }
+    }
+
+    private func formTile(_ first: Range<Int>, _ second: Range<Int>, group: Int, worker: Int) {
+        let side = Self.tileSide(columns: scratch.columns)
+        let tileStride = TileProducts.stride(forColumns: side)
+        let tile = execution.pointer(scratch.tiles) + worker * side * tileStride
+        let sums = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
+        sums.update(repeating: 0, count: side * side)
+        for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
+            let block = rows.block(scratch.pairs.range(block))
+            let left = differences(block, first, group: group, buffer: 2 * worker)
+            let right =
+                first == second ? left : differences(block, second, group: group, buffer: 2 * worker + 1)
+            TileProducts.multiplyTransposedLeft(left, right, into: tile, stride: tileStride)
+            for row in 0..<first.count {
+                kernels.add_rows(tile + row * tileStride, 1, second.count, tileStride, sums + row * side)
+            }
+        }
+        let (matrix, stride) = (matrix(group), scratch.stride)
+        for row in 0..<first.count {
+            let target = matrix + (first.lowerBound + row) * stride
+            for column in 0..<second.count {
+                target[second.lowerBound + column] = Float(sums[row * side + column])
+            }
+            if second.upperBound == scratch.columns {
+                // Zero the padding: the kernel loads it and discards the result.
+                (target + scratch.columns).update(repeating: 0, count: stride - scratch.columns)
+            }
+        }
+        guard first != second else { return }
+        kernels.transpose(
+            matrix + first.lowerBound * stride + second.lowerBound, first.count, second.count, stride,
+            matrix + second.lowerBound * stride + first.lowerBound, stride)
+    }
+
+    /// Some columns of a block of rows, minus those of the group's mean.
+    private func differences(
+        _ block: MatrixPointer, _ columns: Range<Int>, group: Int, buffer: Int
+    ) -> MatrixPointer {
+        let stride = TileProducts.stride(forColumns: Self.tileSide(columns: scratch.columns))
+        let base = execution.pointer(scratch.differences) + buffer * scratch.differencesCount
+        let mean = mean(group) + columns.lowerBound
+        for row in 0..<block.rows {
+            let source = block.base + row * block.stride + columns.lowerBound
+            let target = base + row * stride
+            for column in 0..<columns.count { target[column] = source[column] - mean[column] }
+            // Zero the padding: the kernel loads it and discards the result.
+            (target + columns.count).update(repeating: 0, count: stride - columns.count)
+        }
+        return MatrixPointer(base, rows: block.rows, columns: columns.count, stride: stride)
+    }
+
+    /// The sum of G over the partners of a group, in float. Returns the group's share of the value: the terms
+    /// of the means alone, and those of the matrices.
+    private func formPartnerMatrix(_ group: Int) -> (ofMeans: Double, ofMatrices: Double) {
+        let (columns, stride) = (scratch.columns, scratch.stride)
+        let (own, dots) = (matrix(group), execution.pointer(scratch.rowDots))
+        let sum = execution.pointer(scratch.partnerMatrix)
+        let perTask = 16
+        let cost = 2 * Double(columns) * Double(columns)
+        execution.forEachTask((columns + perTask - 1) / perTask, estimatedNanoseconds: cost) { task, worker in
+            let buffer = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
+            for row in task * perTask..<min(columns, (task + 1) * perTask) {
+                let (source, target) = (own + row * stride, sum + row * stride)
+                var dot = 0.0
+                buffer.update(repeating: 0, count: columns)
+                for partner in 0..<groups where isPartner(partner, of: group) {
+                    kernels.add_rows(matrix(partner) + row * stride, 1, columns, stride, buffer)
+                    // μ_b·G_a·μ_b twice: the other one is that of the pair (b, a).
+                    dot +=
+                        2 * Double(rowCounts[partner]) * Double(mean(partner)[row])
+                        * kernels.dot(source, mean(partner), columns)
+                }
+                for column in 0..<columns {
+                    dot += Double(source[column]) * buffer[column]
+                    target[column] = Float(buffer[column])
+                }
+                // Zero the padding: the kernel loads it and discards the result.
+                (target + columns).update(repeating: 0, count: stride - columns)
+                dots[row] = dot
+            }
+        }
+        var ofMeans = 0.0
+        for partner in 0..<groups where isPartner(partner, of: group) {
+            let excess =
+                excess(mean(group), over: partner) + kernels.dot(rest(group), mean(partner), columns)
+            ofMeans += Double(rowCounts[group]) * Double(rowCounts[partner]) * excess * excess
+        }
+        return (ofMeans, (0..<columns).reduce(0) { $0 + dots[$1] })
+    }
+}
+
+// MARK: - Gradient
+
+extension CertifiedPairs {
+    /// Σ_b n_b·(n_i·μ_b − β)·μ_b + n_i·H for the rows of a group, with H the sum of G over its partners b.
+    private func formGradient(_ group: Int, _ gradient: UnitGradient) {
+        let columns = scratch.columns
+        let factor = MatrixPointer(
+            execution.pointer(scratch.partnerMatrix), rows: columns, columns: columns, stride: scratch.stride)
+        let cost = TileProducts.nanoseconds(rows: rowCounts[group], columns: columns, depth: columns)
+        execution.forEachTask(scratch.pairs.blocks, estimatedNanoseconds: cost) { block, worker in
+            guard groupOfBlock[block] == Int32(group) else { return }
+            let range = scratch.pairs.range(block)
+            let (source, target) = (rows.block(range), gradient.place(range.lowerBound, worker: worker))
+            for row in 0..<range.count {
+                var mode = FASTLOSS_OVERWRITE
+                for partner in 0..<groups where isPartner(partner, of: group) {
+                    let excess = excess(source.base + row * source.stride, over: partner)
+                    kernels.scale(
+                        mean(partner), columns, Double(rowCounts[partner]) * excess,
+                        target + row * gradient.stride, mode)
+                    mode = FASTLOSS_ACCUMULATE
+                }
+            }
+            TileProducts.multiply(source, factor, into: target, stride: gradient.stride, accumulates: true)
+        }
+    }
+}
