@@ -38,9 +38,16 @@ extension Suites {
             let withGradient = mode == .valueAndGradient
             var gradient = [Float](repeating: 0, count: rows * depth)
             var naiveGradient = gradient
-            // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D. In a cone, D takes the place of one B.
+            // Half of S by symmetry: B²·D; and dN = G·N, 2·B²·D. In a cone, D takes the place of one B; of
+            // eight cones, three eighths of the pairs are computed.
+            let others =
+                switch cones {
+                case nil: rows
+                case .one: depth
+                case .eight: 3 * rows / 8 + depth
+                }
             let work = Work(
-                flops: (withGradient ? 3 : 1) * rows * (cones == .one ? depth : rows) * depth,
+                flops: (withGradient ? 3 : 1) * rows * others * depth,
                 bytes: (withGradient ? 8 : 4) * rows * depth,
                 limitedBy: .arithmetic)
             let fastloss: (Workspace) throws -> Float = { workspace in
