@@ -189,6 +189,31 @@ typedef struct fastloss_gradient {
 #define FASTLOSS_STATES_GRADIENT(data, token_stride, cell_stride)                                       \
     {sizeof(fastloss_gradient), (data), (token_stride), (cell_stride), 1.0f, FASTLOSS_UPDATE_OVERWRITE}
 
+/// The form of the explicit-zero predictions.
+typedef int32_t fastloss_nonzero_form;
+enum {
+    FASTLOSS_NONZERO_PROBABILITIES = 0,  ///< in [0, 1], after the sigmoid, as upstream
+    FASTLOSS_NONZERO_LOGITS = 1,         ///< before the sigmoid
+};
+
+/// An input matrix; absent if `data` is NULL.
+typedef struct fastloss_view {
+    const float *data;
+    int64_t stride;  ///< elements between rows
+} fastloss_view;
+
+/// An input mask; if `data` is NULL, every element is selected.
+typedef struct fastloss_mask_view {
+    const bool *data;
+    int64_t stride;  ///< elements between rows
+} fastloss_mask_view;
+
+/// An output matrix; not computed if `data` is NULL.
+typedef struct fastloss_mutable_view {
+    float *data;
+    int64_t stride;  ///< elements between rows
+} fastloss_mutable_view;
+
 #ifdef __cplusplus
 }
 #endif

@@ -37,13 +37,6 @@ enum {
 /// "dab". NULL for other numbers. Never freed.
 FASTLOSS_API const char *fastloss_term_name(fastloss_term term);
 
-/// The form of the explicit-zero predictions.
-typedef int32_t fastloss_nonzero_form;
-enum {
-    FASTLOSS_NONZERO_PROBABILITIES = 0,  ///< in [0, 1], after the sigmoid, as upstream
-    FASTLOSS_NONZERO_LOGITS = 1,         ///< before the sigmoid
-};
-
 /// The terms of a task and their weights: total = sum over the enabled terms of weight * value.
 ///
 /// Start with FASTLOSS_OBJECTIVE, then call a preset, or `fastloss_objective_enable` for each term. The
@@ -119,24 +112,6 @@ FASTLOSS_API fastloss_status fastloss_objective_masked_pretraining(fastloss_obje
 /// scFormer's integration: `fastloss_objective_integration` with beta 0.5, and optionally CLS and 10 CCE.
 FASTLOSS_API fastloss_status
 fastloss_objective_scformer(fastloss_objective *objective, bool cell_types, bool contrastive);
-
-/// An input matrix; absent if `data` is NULL.
-typedef struct fastloss_view {
-    const float *data;
-    int64_t stride;  ///< elements between rows
-} fastloss_view;
-
-/// An input mask; if `data` is NULL, every element is selected.
-typedef struct fastloss_mask_view {
-    const bool *data;
-    int64_t stride;  ///< elements between rows
-} fastloss_mask_view;
-
-/// An output matrix; not computed if `data` is NULL.
-typedef struct fastloss_mutable_view {
-    float *data;
-    int64_t stride;  ///< elements between rows
-} fastloss_mutable_view;
 
 /// A model's outputs for one batch and their targets. Each enabled term requires its inputs; other inputs are
 /// ignored. If B is 0, any pointer other than NULL marks an input as present.
