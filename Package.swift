@@ -25,7 +25,7 @@ let package = Package(
     name: "FastLoss",
     products: [
         .library(name: "FastLoss", targets: ["FastLoss"]),
-        .library(name: "FastLossHeads", targets: ["FastLossHeads"]),
+        .library(name: "FastLossHeads", targets: ["FastLossHeads", "FastLossCheckpoints"]),
         .library(name: "FastLossDiagnostics", targets: ["FastLossDiagnostics"]),
         // The library of C and C++ programs. scripts/install installs it as libfastloss.so, with fastloss.h.
         .library(name: "FastLossC", type: .dynamic, targets: ["FastLossC"]),
@@ -53,6 +53,12 @@ let package = Package(
             dependencies: ["FastLoss", "CFastLossKernels"],
             swiftSettings: swiftSettings
         ),
+        // Checkpoints of the heads. Apart, because the files need Foundation, and the C library links the heads.
+        .target(
+            name: "FastLossCheckpoints",
+            dependencies: ["FastLossHeads"],
+            swiftSettings: swiftSettings
+        ),
         .target(
             name: "FastLossDiagnostics",
             dependencies: ["FastLoss", "CLAPACKE"],
@@ -62,7 +68,7 @@ let package = Package(
         .target(name: "CFastLoss", exclude: ["packaging"]),
         .target(
             name: "FastLossC",
-            dependencies: ["FastLoss", "CFastLoss", "CFastLossThreads"],
+            dependencies: ["FastLoss", "FastLossHeads", "CFastLoss", "CFastLossThreads"],
             swiftSettings: swiftSettings
         ),
     ]
@@ -104,6 +110,7 @@ if !isFetched {
             dependencies: [
                 "BenchmarkData",
                 "FastLoss",
+                "FastLossCheckpoints",
                 "FastLossDiagnostics",
                 "FastLossHeads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -116,8 +123,8 @@ if !isFetched {
         .testTarget(
             name: "FastLossTests",
             dependencies: [
-                "FastLoss", "FastLossHeads", "FastLossDiagnostics", "FastLossReference", "BenchmarkData",
-                "Benchmarks", "TrainIntegration", "CAllocationCounter",
+                "FastLoss", "FastLossHeads", "FastLossCheckpoints", "FastLossDiagnostics",
+                "FastLossReference", "BenchmarkData", "Benchmarks", "TrainIntegration", "CAllocationCounter",
             ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings

@@ -1,6 +1,7 @@
 // Checkpoints: the whole state of a run in one safetensors file, from which it goes on to the same bits.
 
 import BenchmarkData
+import FastLossCheckpoints
 import FastLossHeads
 
 /// A file that is not a checkpoint of a run with these settings.

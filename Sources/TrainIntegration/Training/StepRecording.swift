@@ -1,6 +1,7 @@
 // What a training loop in another language needs to repeat a run, and the times to compare.
 
 import BenchmarkData
+import FastLossCheckpoints
 import FastLossHeads
 
 /// Measures how long the parts of a step take, forward and backward.

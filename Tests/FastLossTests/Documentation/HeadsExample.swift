@@ -1,6 +1,7 @@
 // The examples of the article on task heads, as the documentation quotes them.
 
 import FastLoss
+import FastLossCheckpoints
 import FastLossHeads
 import Foundation
 import Testing

@@ -1,5 +1,6 @@
 // Checkpoints: the format byte by byte, round trips, and files that are damaged.
 
+import FastLossCheckpoints
 import FastLossHeads
 import Foundation
 import Testing

@@ -1,5 +1,8 @@
 // The file format of checkpoints: named tensors behind a JSON header (safetensors).
+//
+// A module of its own, because it needs Foundation: the heads and the C library link without it.
 
+import FastLossHeads
 import Foundation
 
 /// The tensors of one safetensors file, as floats.
