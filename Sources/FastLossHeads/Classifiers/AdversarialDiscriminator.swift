@@ -132,7 +132,7 @@ extension AdversarialDiscriminator {
     /// The memory of the gradients, that of the cell embeddings reversed. Throws unless λ is finite.
     private func buffers(
         of gradients: inout ClassifierGradients, update: GradientUpdate
-    ) throws(LossError) -> ClassifierBuffers {
+    ) throws(LossError) -> ClassifierMemory {
         try checkParameter("reversalStrength", reversalStrength, "finite") { $0.isFinite }
         return gradients.buffers(cellFactor: -Double(reversalStrength), update: update)
     }

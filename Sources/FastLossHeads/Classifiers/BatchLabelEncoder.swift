@@ -52,7 +52,8 @@ public struct BatchLabelEncoder: Sendable {
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try LabelEncoderPlan(
-            self, labels: labels, parameters: parameters, embeddings: embeddings.memory, in: &layout)
+            pointers(in: parameters), labels: labels.memory, embeddings: embeddings.memory,
+            arrays: ParameterArrays(parameters.memory, gradients: nil, count: self.layout.count), in: &layout)
         try workspace.run(plan, layout)
     }
 
@@ -73,113 +74,142 @@ public struct BatchLabelEncoder: Sendable {
         parametersGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
+        let arrays = try ParameterArrays(
+            parameters.memory, gradients: parametersGradient.memory, named: "parametersGradient",
+            count: self.layout.count)
         var layout = workspace.layout
         let plan = try LabelEncoderGradientPlan(
-            self, labels: labels, embeddingsGradient: embeddingsGradient, parameters: parameters,
-            into: parametersGradient.memory, scale: gradientScale, update: update, in: &layout)
+            pointers(in: parameters), labels: labels.memory, embeddingsGradient: embeddingsGradient.memory,
+            into: places(in: parametersGradient.pointer), scale: gradientScale, update: update,
+            arrays: arrays, in: &layout)
         try workspace.run(plan, layout)
     }
 
-    /// Throws unless the counts fit and all labels have a row.
-    fileprivate func check(_ labels: Span<Int32>, _ parameters: Span<Float>) throws(LossError) {
-        try checkCount("parameters", parameters.count, is: layout.count)
-        try checkIndices("labels", labels.memory, below: self.labels)
+    /// The parameters in one array.
+    private func pointers(in parameters: Span<Float>) -> LabelEncoderParameters {
+        LabelEncoderParameters(
+            labels: labels, width: width, table: parameters.pointer + table.lowerBound,
+            norm: LayerNormParameters(norm, in: parameters.pointer))
+    }
+
+    /// Where the gradients of the parameters go in one array.
+    private func places(in memory: UnsafeMutablePointer<Float>) -> LabelEncoderGradients {
+        LabelEncoderGradients(table: memory + table.lowerBound, norm: LayerNormGradients(norm, in: memory))
+    }
+}
+
+/// The sizes of an encoder, and its parameters in memory.
+package struct LabelEncoderParameters {
+    let labels: Int
+    let width: Int
+    let table: UnsafePointer<Float>
+    let norm: LayerNormParameters
+
+    /// - Parameters:
+    ///   - table: `labels`·`width` elements; nil if there are none.
+    package init(labels: Int, width: Int, table: UnsafePointer<Float>?, norm: LayerNormParameters) {
+        self.labels = labels
+        self.width = width
+        self.table = pointer(UnsafeBufferPointer(start: table, count: 0))
+        self.norm = norm
+    }
+}
+
+/// Where the gradients of an encoder's parameters go; nil for those that are not wanted.
+package struct LabelEncoderGradients {
+    let table: UnsafeMutablePointer<Float>?
+    let norm: LayerNormGradients
+
+    package init(table: UnsafeMutablePointer<Float>?, norm: LayerNormGradients) {
+        self.table = table
+        self.norm = norm
     }
 }
 
 /// The embeddings of some labels.
-private struct LabelEncoderPlan: Plan {
-    var name: String { "BatchLabelEncoder" }
+package struct LabelEncoderPlan: Plan {
+    package var name: String { "BatchLabelEncoder" }
 
-    let encoder: BatchLabelEncoder
-    let labels: UnsafeBufferPointer<Int32>
-    let parameters: UnsafePointer<Float>
-    let embeddings: UnsafeMutablePointer<Float>
+    private let encoder: LabelEncoderParameters
+    private let labels: UnsafeBufferPointer<Int32>
+    private let embeddings: UnsafeMutablePointer<Float>
     /// n of one row for each worker.
-    let normalised: ScratchArray<Float>
+    private let normalised: ScratchArray<Float>
 
-    init(
-        _ encoder: BatchLabelEncoder, labels: Span<Int32>, parameters: Span<Float>,
-        embeddings: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
+    package init(
+        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>,
+        embeddings: UnsafeMutableBufferPointer<Float>, arrays: ParameterArrays = ParameterArrays(),
+        in layout: inout ScratchLayout
     ) throws(LossError) {
-        try encoder.check(labels, parameters)
+        try checkIndices("labels", labels, below: encoder.labels)
         try checkCount(
             "embeddings", embeddings.count,
             is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
-        let inputs: InlineArray<_, NamedMemory?> = [
-            NamedMemory("labels", labels.memory), NamedMemory("parameters", parameters.memory),
-        ]
+        let inputs: InlineArray<_, NamedMemory?> = [NamedMemory("labels", labels), arrays.parameters]
         let outputs: InlineArray<_, NamedMemory?> = [NamedMemory("embeddings", embeddings)]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
-        self.labels = labels.memory
-        self.parameters = parameters.pointer
+        self.labels = labels
         self.embeddings = pointer(embeddings)
         normalised = try layout.add(layout.workers, by: encoder.width, of: Float.self)
     }
 
-    func run(on execution: Execution) {
+    package func run(on execution: Execution) {
         let width = encoder.width
         guard width > 0 else { return }
         execution.forEachTask(
             labels.count, estimatedNanoseconds: Double(labels.count) * Double(width)
         ) { row, worker in
             _ = kernels.layer_norm(
-                parameters + encoder.table.lowerBound + Int(labels[row]) * width, width,
-                parameters + encoder.norm.weight.lowerBound, parameters + encoder.norm.bias.lowerBound,
+                encoder.table + Int(labels[row]) * width, width, encoder.norm.weight, encoder.norm.bias,
                 execution.pointer(normalised) + worker * width, embeddings + row * width)
         }
     }
 }
 
 /// The gradient of the parameters, label by label.
-private struct LabelEncoderGradientPlan: Plan {
-    var name: String { "BatchLabelEncoder" }
+package struct LabelEncoderGradientPlan: Plan {
+    package var name: String { "BatchLabelEncoder" }
 
-    let encoder: BatchLabelEncoder
-    let labels: UnsafeBufferPointer<Int32>
-    let parameters: UnsafePointer<Float>
-    let embeddingsGradient: UnsafePointer<Float>
-    let gradient: UnsafeMutableBufferPointer<Float>
-    let scale: Float
-    let writer: GradientWriter
+    private let encoder: LabelEncoderParameters
+    private let labels: UnsafeBufferPointer<Int32>
+    private let embeddingsGradient: UnsafePointer<Float>
+    private let gradients: LabelEncoderGradients
+    private let scale: Float
+    private let writer: GradientWriter
     /// n, y, the scaled gradient and dx of one row.
-    let rows: ScratchArray<Float>
-    let sums: ScratchArray<Double>
+    private let rows: ScratchArray<Float>
+    private let sums: ScratchArray<Double>
 
-    init(
-        _ encoder: BatchLabelEncoder, labels: Span<Int32>, embeddingsGradient: Span<Float>,
-        parameters: Span<Float>, into gradient: UnsafeMutableBufferPointer<Float>, scale: Float,
-        update: GradientUpdate, in layout: inout ScratchLayout
+    package init(
+        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>,
+        embeddingsGradient: UnsafeBufferPointer<Float>, into gradients: LabelEncoderGradients, scale: Float,
+        update: GradientUpdate, arrays: ParameterArrays = ParameterArrays(), in layout: inout ScratchLayout
     ) throws(LossError) {
-        try encoder.check(labels, parameters)
+        try checkIndices("labels", labels, below: encoder.labels)
         try checkCount(
             "embeddingsGradient", embeddingsGradient.count,
             is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
-        try checkGradient("parametersGradient", gradient, of: parameters.memory)
         try checkParameter("gradientScale", scale, "finite") { $0.isFinite }
         let inputs: InlineArray<_, NamedMemory?> = [
-            NamedMemory("labels", labels.memory),
-            NamedMemory("embeddingsGradient", embeddingsGradient.memory),
-            NamedMemory("parameters", parameters.memory),
+            NamedMemory("labels", labels), NamedMemory("embeddingsGradient", embeddingsGradient),
+            arrays.parameters,
         ]
-        let outputs: InlineArray<_, NamedMemory?> = [NamedMemory("parametersGradient", gradient)]
+        let outputs: InlineArray<_, NamedMemory?> = [arrays.gradients]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
-        self.labels = labels.memory
-        self.parameters = parameters.pointer
-        self.embeddingsGradient = embeddingsGradient.pointer
-        self.gradient = gradient
+        self.labels = labels
+        self.embeddingsGradient = pointer(embeddingsGradient)
+        self.gradients = gradients
         self.scale = scale
         writer = GradientWriter(update: update)
         rows = try layout.add(4, by: encoder.width, of: Float.self)
         sums = try layout.add(2, by: encoder.width, of: Double.self)
     }
 
-    func run(on execution: Execution) {
+    package func run(on execution: Execution) {
         let width = encoder.width
-        guard width > 0, let gradient = gradient.baseAddress else { return }
-        let weight = parameters + encoder.norm.weight.lowerBound
+        guard width > 0 else { return }
         let normalised = execution.pointer(rows)
         let output = normalised + width
         let scaled = output + width
@@ -187,20 +217,21 @@ private struct LabelEncoderGradientPlan: Plan {
         let weightSums = execution.pointer(sums)
         let biasSums = weightSums + width
         weightSums.update(repeating: 0, count: 2 * width)
-        let table = gradient + encoder.table.lowerBound
-        if !writer.accumulates { table.update(repeating: 0, count: encoder.table.count) }
+        if !writer.accumulates { gradients.table?.update(repeating: 0, count: encoder.labels * width) }
         for index in labels.indices {
             let label = Int(labels[index])
             let inverse = kernels.layer_norm(
-                parameters + encoder.table.lowerBound + label * width, width, weight,
-                parameters + encoder.norm.bias.lowerBound, normalised, output)
+                encoder.table + label * width, width, encoder.norm.weight, encoder.norm.bias, normalised,
+                output)
             kernels.scale(
                 embeddingsGradient + index * width, width, Double(scale), scaled, FASTLOSS_OVERWRITE)
             kernels.layer_norm_gradient(
-                scaled, normalised, width, inverse, weight, weightSums, biasSums, row)
-            kernels.scale(row, width, 1, table + label * width, FASTLOSS_ACCUMULATE)
+                scaled, normalised, width, inverse, encoder.norm.weight, weightSums, biasSums, row)
+            if let table = gradients.table {
+                kernels.scale(row, width, 1, table + label * width, FASTLOSS_ACCUMULATE)
+            }
         }
-        writer.write(weightSums, count: width, to: gradient + encoder.norm.weight.lowerBound)
-        writer.write(biasSums, count: width, to: gradient + encoder.norm.bias.lowerBound)
+        writer.write(weightSums, count: width, to: gradients.norm.weight)
+        writer.write(biasSums, count: width, to: gradients.norm.bias)
     }
 }

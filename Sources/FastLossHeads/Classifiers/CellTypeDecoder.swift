@@ -56,8 +56,8 @@ public struct ClassifierGradients: ~Copyable, ~Escapable {
 
     /// The memory of the spans, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    mutating func buffers(cellFactor: Double = 1, update: GradientUpdate) -> ClassifierBuffers {
-        ClassifierBuffers(
+    mutating func buffers(cellFactor: Double = 1, update: GradientUpdate) -> ClassifierMemory {
+        ClassifierMemory(
             parameters: parameters.memory,
             cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory, cellFactor: cellFactor,
             update: update)

@@ -4,7 +4,7 @@ import CFastLossKernels
 import FastLoss
 
 /// What a classifier's logits are for.
-enum ClassifierLoss {
+package enum ClassifierLoss {
     /// Cross-entropy against B labels.
     case labels(UnsafeBufferPointer<Int32>, CrossEntropy)
     /// A loss of the caller's, by the B·C gradients of the logits.
@@ -12,10 +12,28 @@ enum ClassifierLoss {
 }
 
 /// Where a classifier's gradients go.
-struct ClassifierBuffers {
-    let parameters: UnsafeMutableBufferPointer<Float>
+package struct ClassifierBuffers {
+    let parameters: ClassifierParameterGradients
     let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
     /// The factor of the gradient of the cell embeddings: −λ behind a gradient reversal, else 1.
+    let cellFactor: Double
+    let update: GradientUpdate
+
+    package init(
+        parameters: ClassifierParameterGradients, cellEmbeddings: UnsafeMutableBufferPointer<Float>?,
+        cellFactor: Double, update: GradientUpdate
+    ) {
+        self.parameters = parameters
+        self.cellEmbeddings = cellEmbeddings
+        self.cellFactor = cellFactor
+        self.update = update
+    }
+}
+
+/// Where a classifier's gradients go, with one array for those of all parameters.
+struct ClassifierMemory {
+    let parameters: UnsafeMutableBufferPointer<Float>
+    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
     let cellFactor: Double
     let update: GradientUpdate
 }
@@ -28,14 +46,22 @@ extension NormalizedClassifier {
     ///   - logits: receives the logits.
     func run(
         cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, loss: ClassifierLoss? = nil,
-        logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierBuffers? = nil,
+        logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierMemory? = nil,
         gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
+        let arrays = try ParameterArrays(
+            parameters.memory, gradients: gradients?.parameters, count: self.layout.count)
+        let buffers = gradients.map {
+            ClassifierBuffers(
+                parameters: ClassifierParameterGradients(self, in: pointer($0.parameters)),
+                cellEmbeddings: $0.cellEmbeddings, cellFactor: $0.cellFactor, update: $0.update)
+        }
         var layout = workspace.layout
         let plan = try ClassifierPlan(
-            self, cellEmbeddings: cellEmbeddings.memory, cells: cells, parameters: parameters.memory,
-            loss: loss, logits: logits, gradients: gradients,
-            gradientScale: gradientScale, in: &layout)
+            ClassifierOptions(name: name, width: width, classes: classes, activation: activation),
+            cellEmbeddings: cellEmbeddings.memory, cells: cells,
+            parameters: ClassifierParameters(self, in: parameters.pointer), loss: loss, logits: logits,
+            gradients: buffers, gradientScale: gradientScale, arrays: arrays, in: &layout)
         return try workspace.run(plan, layout)
     }
 }
@@ -43,11 +69,11 @@ extension NormalizedClassifier {
 /// One batch through a classifier.
 ///
 ///     z = W x + b        a = f(z)        y = LayerNorm(a)        logits = W_out y + b_out
-struct ClassifierPlan: Plan {
-    var name: String { classifier.name }
+package struct ClassifierPlan: Plan {
+    package var name: String { classifier.name }
 
-    private let classifier: NormalizedClassifier
-    private let parameters: UnsafePointer<Float>
+    private let classifier: ClassifierOptions
+    private let parameters: ClassifierParameters
     private let cellEmbeddings: MatrixPointer
     private let loss: ClassifierLoss?
     private let logits: UnsafeMutablePointer<Float>?
@@ -78,10 +104,10 @@ struct ClassifierPlan: Plan {
     private let forwardOutput: PackedOperand
     private let backwardOutput: PackedOperand
 
-    init(
-        _ classifier: NormalizedClassifier, cellEmbeddings: UnsafeBufferPointer<Float>, cells: Int,
-        parameters: UnsafeBufferPointer<Float>, loss: ClassifierLoss?,
-        logits: UnsafeMutableBufferPointer<Float>?, gradients: ClassifierBuffers?, gradientScale: Float,
+    package init(
+        _ classifier: ClassifierOptions, cellEmbeddings: UnsafeBufferPointer<Float>, cells: Int,
+        parameters: ClassifierParameters, loss: ClassifierLoss?, logits: UnsafeMutableBufferPointer<Float>?,
+        gradients: ClassifierBuffers?, gradientScale: Float, arrays: ParameterArrays = ParameterArrays(),
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.classifier = classifier
@@ -92,13 +118,10 @@ struct ClassifierPlan: Plan {
         let count = try MatrixShape(rows: cells, columns: width).checkedCount()
         let logitCount = try MatrixShape(rows: cells, columns: classifier.classes).checkedCount()
         try checkCount("cellEmbeddings", cellEmbeddings.count, is: count)
-        try checkCount("parameters", parameters.count, is: classifier.layout.count)
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
         if let logits { try checkCount("logits", logits.count, is: logitCount) }
-        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
         try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: cellEmbeddings)
-        let memory = pointer(parameters)
-        self.parameters = memory
+        self.parameters = parameters
         self.cellEmbeddings = MatrixPointer(pointer(cellEmbeddings), rows: cells, columns: width)
         self.logits = logits.map(pointer)
 
@@ -117,17 +140,17 @@ struct ClassifierPlan: Plan {
         case nil: lossInput = nil
         }
         let inputs: InlineArray<_, NamedMemory?> = [
-            NamedMemory("parameters", parameters), NamedMemory("cellEmbeddings", cellEmbeddings), lossInput,
+            arrays.parameters, NamedMemory("cellEmbeddings", cellEmbeddings), lossInput,
         ]
         let outputs: InlineArray<_, NamedMemory?> = [
             NamedMemory("logits", ifGiven: logits),
-            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            arrays.gradients,
             NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
         ]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
 
         TileProducts.prepare()
-        let blocks = classifier.blocks.count
+        let blocks = parameters.count
         self.inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
         activated = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
         normalised = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
@@ -139,15 +162,15 @@ struct ClassifierPlan: Plan {
         weightSums = try layout.add(max(width, classifier.classes), of: Double.self)
         biasSums = try layout.add(width, of: Double.self)
         columnProducts = try ColumnProducts(in: &layout)
-        let output = LinearParameters(classifier.output, in: memory).weight
-        let block = classifier.blocks.first.map { LinearParameters($0.linear, in: memory).weight }
+        let output = parameters.output.weight
+        let block = blocks == 0 ? nil : parameters.block(0, width: width).linear.weight
         forwardWeight = try PackedOperand(block ?? output, transposed: true, in: &layout)
         backwardWeight = try PackedOperand(block ?? output, transposed: false, in: &layout)
         forwardOutput = try PackedOperand(output, transposed: true, in: &layout)
         backwardOutput = try PackedOperand(output, transposed: false, in: &layout)
     }
 
-    func run(on execution: Execution) -> LossValue {
+    package func run(on execution: Execution) -> LossValue {
         forward(on: execution)
         guard let loss else { return LossValue(value: 0, selectedCount: 0) }
         let value: LossValue
@@ -190,8 +213,9 @@ extension ClassifierPlan {
         for cell in 0..<cells {
             inputs.row(cell, on: execution).update(from: cellEmbeddings.base + cell * width, count: width)
         }
-        for (index, block) in classifier.blocks.enumerated() {
-            let linear = LinearParameters(block.linear, in: parameters)
+        for index in 0..<parameters.count {
+            let block = parameters.block(index, width: width)
+            let linear = block.linear
             let weight = forwardWeight.replaced(by: linear.weight)
             let rows = rows(ofBlock: index)
             weight.multiplyOnce(
@@ -202,14 +226,13 @@ extension ClassifierPlan {
                 kernels.activate(output, linear.bias, width, classifier.activation.kernelValue)
                 guard width > 0 else { continue }
                 execution.pointer(inverses)[row] = kernels.layer_norm(
-                    output, width, parameters + block.norm.weight.lowerBound,
-                    parameters + block.norm.bias.lowerBound, normalised.row(row, on: execution),
+                    output, width, block.norm.weight, block.norm.bias, normalised.row(row, on: execution),
                     inputs.row(row + cells, on: execution))
             }
         }
-        let output = LinearParameters(classifier.output, in: parameters)
+        let output = parameters.output
         forwardOutput.multiplyOnce(
-            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution),
+            inputs.matrix(rows: rows(ofBlock: parameters.count), on: execution),
             into: outputs.row(0, on: execution), stride: outputs.stride, on: execution)
         for cell in 0..<cells {
             let row = outputs.row(cell, on: execution)
@@ -224,15 +247,16 @@ extension ClassifierPlan {
 extension ClassifierPlan {
     private func backward(_ gradients: ClassifierBuffers, on execution: Execution) {
         let writer = GradientWriter(update: gradients.update)
-        let memory = pointer(gradients.parameters)
         writeLayer(
-            LinearGradients(classifier.output, in: memory),
+            gradients.parameters.output,
             outputGradient.matrix(rows: 0..<cells, on: execution),
-            inputs.matrix(rows: rows(ofBlock: classifier.blocks.count), on: execution), writer, on: execution)
+            inputs.matrix(rows: rows(ofBlock: parameters.count), on: execution), writer, on: execution)
         backwardOutput.multiplyOnce(
             outputGradient.matrix(rows: 0..<cells, on: execution),
             into: upper.row(0, on: execution), stride: upper.stride, on: execution)
-        for (index, block) in classifier.blocks.enumerated().reversed() {
+        for index in (0..<parameters.count).reversed() {
+            let block = parameters.block(index, width: width)
+            let targets = gradients.parameters.block(index)
             let rows = rows(ofBlock: index)
             let weights = execution.pointer(weightSums)
             let biases = execution.pointer(biasSums)
@@ -244,18 +268,18 @@ extension ClassifierPlan {
                 kernels.layer_norm_gradient(
                     upper.row(row, on: execution), normalised.row(rows.lowerBound + row, on: execution),
                     width, execution.pointer(inverses)[rows.lowerBound + row],
-                    parameters + block.norm.weight.lowerBound, weights, biases, gradient)
+                    block.norm.weight, weights, biases, gradient)
                 kernels.activation_gradient(
                     gradient, activated.row(rows.lowerBound + row, on: execution), width,
                     classifier.activation.kernelValue)
             }
-            writer.write(weights, count: width, to: memory + block.norm.weight.lowerBound)
-            writer.write(biases, count: width, to: memory + block.norm.bias.lowerBound)
+            writer.write(weights, count: width, to: targets.norm.weight)
+            writer.write(biases, count: width, to: targets.norm.bias)
             writeLayer(
-                LinearGradients(block.linear, in: memory), lower.matrix(rows: 0..<cells, on: execution),
+                targets.linear, lower.matrix(rows: 0..<cells, on: execution),
                 inputs.matrix(rows: rows, on: execution), writer, on: execution)
             guard index > 0 || gradients.cellEmbeddings != nil else { continue }
-            let weight = backwardWeight.replaced(by: LinearParameters(block.linear, in: parameters).weight)
+            let weight = backwardWeight.replaced(by: block.linear.weight)
             weight.multiplyOnce(
                 lower.matrix(rows: 0..<cells, on: execution), into: upper.row(0, on: execution),
                 stride: upper.stride, on: execution)
@@ -273,9 +297,10 @@ extension ClassifierPlan {
         _ gradients: LinearGradients, _ outputs: MatrixPointer, _ inputs: MatrixPointer,
         _ writer: GradientWriter, on execution: Execution
     ) {
-        columnProducts.multiplyAll(
-            outputs, inputs, into: gradients.weight, stride: width, accumulates: writer.accumulates,
-            on: execution)
+        if let weight = gradients.weight {
+            columnProducts.multiplyAll(
+                outputs, inputs, into: weight, stride: width, accumulates: writer.accumulates, on: execution)
+        }
         guard let bias = gradients.bias else { return }
         let sums = execution.pointer(weightSums)
         sums.update(repeating: 0, count: outputs.columns)

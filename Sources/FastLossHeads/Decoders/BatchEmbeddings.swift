@@ -32,7 +32,7 @@ extension BatchEmbeddingFields: Sendable
 where Floats: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of batch embeddings.
-typealias BatchEmbeddingBuffers = BatchEmbeddingFields<
+package typealias BatchEmbeddingBuffers = BatchEmbeddingFields<
     UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>
 >
 

@@ -205,9 +205,11 @@ struct CellAnswersBackward {
         let width = answers.width
         let inputs = answers.inputs(ofBatch: ofBatch)
         guard let gradient = gradients[index] else { return }
-        columnProducts.multiplyAll(
-            inputs, dVectors, into: gradient.weight + (ofBatch ? width * width : 0), stride: width,
-            accumulates: writer.accumulates, on: execution)
+        if let weight = gradient.weight {
+            columnProducts.multiplyAll(
+                inputs, dVectors, into: weight + (ofBatch ? width * width : 0), stride: width,
+                accumulates: writer.accumulates, on: execution)
+        }
         if let bias = gradient.bias {
             let sums = execution.pointer(biasSums)
             for i in 0..<width { sums[i] = 0 }

@@ -30,7 +30,7 @@ public struct DecoderWeights: Equatable, Sendable {
 }
 
 /// What a decoder's outputs are compared with.
-enum DecoderLoss {
+package enum DecoderLoss {
     /// Mean squared error and explicit zeros, against B·L targets.
     case targets(UnsafeBufferPointer<Float>, DecoderWeights)
     /// A loss of the caller's, by the B·L gradients of each output.

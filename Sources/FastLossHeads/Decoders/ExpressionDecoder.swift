@@ -127,7 +127,7 @@ extension ExpressionDecoderInputFields: Sendable
 where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of a decoder's inputs.
-typealias ExpressionDecoderInputBuffers = ExpressionDecoderInputFields<
+package typealias ExpressionDecoderInputBuffers = ExpressionDecoderInputFields<
     UnsafeBufferPointer<Float>, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
 >
 
@@ -225,7 +225,7 @@ extension ExpressionDecoder {
     ) throws(LossError) -> DecoderLosses {
         try run(
             inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs.
@@ -255,7 +255,7 @@ extension ExpressionDecoder {
         _ = try run(
             inputs.buffers, parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
@@ -278,13 +278,29 @@ extension ExpressionDecoder {
 
     private func run(
         _ inputs: ExpressionDecoderInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
-        gradients: ExpressionDecoderBuffers? = nil, gradientScale: Float = 1,
+        gradients: (memory: ExpressionDecoderMemory, update: GradientUpdate)? = nil, gradientScale: Float = 1,
         outputs: DecoderOutputs? = nil, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
+        let arrays = try ParameterArrays(
+            parameters, gradients: gradients?.memory.parameters, count: self.layout.count)
+        var pointers = InlineArray<2, PerceptronParameters?>(repeating: nil)
+        var places = InlineArray<2, PerceptronGradients?>(repeating: nil)
+        for (index, place) in perceptrons.enumerated() {
+            pointers[index] = place.parameters(in: pointer(parameters))
+            places[index] = gradients.map { place.gradients(in: pointer($0.memory.parameters)) }
+        }
+        let options = ExpressionDecoderOptions(
+            width: width, hasExplicitZeros: hasExplicitZeros, hasBatchEmbeddings: hasBatchEmbeddings,
+            nonzeroForm: nonzeroForm, whenEmpty: whenEmpty)
+        let buffers = gradients.map {
+            ExpressionDecoderBuffers(
+                perceptrons: places, states: $0.memory.states, batchEmbeddings: $0.memory.batchEmbeddings,
+                update: $0.update)
+        }
         var layout = workspace.layout
         let plan = try ExpressionDecoderPlan(
-            self, inputs, parameters: parameters, loss: loss, gradients: gradients,
-            gradientScale: gradientScale, outputs: outputs, in: &layout)
+            options, inputs, parameters: pointers, loss: loss, gradients: buffers,
+            gradientScale: gradientScale, outputs: outputs, arrays: arrays, in: &layout)
         return try workspace.run(plan, layout)
     }
 }
@@ -309,7 +325,7 @@ extension ExpressionDecoder {
     ) throws(LossError) -> DecoderLosses {
         try run(
             inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs, from and into arrays.
@@ -322,7 +338,7 @@ extension ExpressionDecoder {
             inputs.buffers, parameters: parameters.span.memory,
             loss: .given(
                 predictions: predictionsGradient.span.memory, nonzero: nonzeroGradient.map { $0.span.memory }),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens, from and into arrays.
@@ -337,42 +353,40 @@ extension ExpressionDecoder {
     }
 }
 
-/// The memory of a decoder's gradients.
-struct ExpressionDecoderBuffers {
+/// The memory of a decoder's gradients, with one array for those of all parameters.
+private struct ExpressionDecoderMemory {
     let parameters: UnsafeMutableBufferPointer<Float>
     let states: UnsafeMutableBufferPointer<Float>?
     let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
-    let update: GradientUpdate
 }
 
 extension ExpressionDecoderGradientFields where Buffer: ~Copyable & ~Escapable {
     /// The memory of every buffer that is given, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    private mutating func buffers(
-        update: GradientUpdate, _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
-    ) -> ExpressionDecoderBuffers {
+    fileprivate mutating func buffers(
+        _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
+    ) -> ExpressionDecoderMemory {
         @_lifetime(buffer: copy buffer)
         func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
             buffer == nil ? nil : memory(&buffer!)
         }
-        return ExpressionDecoderBuffers(
+        return ExpressionDecoderMemory(
             parameters: memory(&parameters), states: memoryIfGiven(&states),
-            batchEmbeddings: memoryIfGiven(&batchEmbeddings),
-            update: update)
+            batchEmbeddings: memoryIfGiven(&batchEmbeddings))
     }
 }
 
 extension ExpressionDecoderGradientFields<MutableSpan<Float>> {
     /// The memory of the spans.
     @_lifetime(self: copy self)
-    mutating func buffers(update: GradientUpdate) -> ExpressionDecoderBuffers {
-        buffers(update: update) { $0.memory }
+    fileprivate mutating func buffers() -> ExpressionDecoderMemory {
+        buffers { $0.memory }
     }
 }
 
 extension ExpressionDecoderGradientFields<[Float]> {
     /// The memory of the arrays, each the only owner of its elements from now on.
-    mutating func buffers(update: GradientUpdate) -> ExpressionDecoderBuffers {
-        buffers(update: update) { $0.uniqueMemory }
+    fileprivate mutating func buffers() -> ExpressionDecoderMemory {
+        buffers { $0.uniqueMemory }
     }
 }

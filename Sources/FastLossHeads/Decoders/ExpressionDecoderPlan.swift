@@ -3,19 +3,57 @@
 import CFastLossKernels
 import FastLoss
 
+/// The sizes and options of an expression decoder.
+package struct ExpressionDecoderOptions {
+    let width: Int
+    let hasExplicitZeros: Bool
+    let hasBatchEmbeddings: Bool
+    let nonzeroForm: BernoulliNLL.Form
+    let whenEmpty: EmptySelectionRule
+
+    package init(
+        width: Int, hasExplicitZeros: Bool, hasBatchEmbeddings: Bool, nonzeroForm: BernoulliNLL.Form,
+        whenEmpty: EmptySelectionRule
+    ) {
+        self.width = width
+        self.hasExplicitZeros = hasExplicitZeros
+        self.hasBatchEmbeddings = hasBatchEmbeddings
+        self.nonzeroForm = nonzeroForm
+        self.whenEmpty = whenEmpty
+    }
+}
+
+/// The memory of an expression decoder's gradients.
+package struct ExpressionDecoderBuffers {
+    let perceptrons: InlineArray<2, PerceptronGradients?>
+    let states: UnsafeMutableBufferPointer<Float>?
+    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let update: GradientUpdate
+
+    package init(
+        perceptrons: InlineArray<2, PerceptronGradients?>, states: UnsafeMutableBufferPointer<Float>?,
+        batchEmbeddings: UnsafeMutableBufferPointer<Float>?, update: GradientUpdate
+    ) {
+        self.perceptrons = perceptrons
+        self.states = states
+        self.batchEmbeddings = batchEmbeddings
+        self.update = update
+    }
+}
+
 /// The expression decoder over the masked tokens of one batch.
 ///
 /// Tokens run in groups of 1,536, and a group in blocks of 48. A task takes one block forward, computes its
 /// losses, and carries the gradients back to its states. Then the group's share is added to the gradients of
 /// the weights, one task for each 48 rows of a weight. Every sum runs in the order of the tokens.
-struct ExpressionDecoderPlan: Plan {
+package struct ExpressionDecoderPlan: Plan {
     /// The tokens of a block: whole tiles with every instruction set.
     private static let tokensPerBlock = 48
     /// The blocks of a group: enough for many workers, and few enough that the activations of a group stay in
     /// a last-level cache.
     private static let blocksPerGroup = 32
 
-    var name: String { "ExpressionDecoder" }
+    package var name: String { "ExpressionDecoder" }
 
     private let shape: TokenShape
     private let states: UnsafePointer<Float>
@@ -40,11 +78,11 @@ struct ExpressionDecoderPlan: Plan {
     private let thirdGradients: ScratchArray<Float>
     private let blockSums: ScratchArray<BlockSums>
 
-    init(
-        _ decoder: ExpressionDecoder, _ inputs: ExpressionDecoderInputBuffers,
-        parameters: UnsafeBufferPointer<Float>,
-        loss: DecoderLoss?, gradients: ExpressionDecoderBuffers? = nil,
-        gradientScale: Float = 1, outputs: DecoderOutputs? = nil, in layout: inout ScratchLayout
+    package init(
+        _ decoder: ExpressionDecoderOptions, _ inputs: ExpressionDecoderInputBuffers,
+        parameters: InlineArray<2, PerceptronParameters?>, loss: DecoderLoss?,
+        gradients: ExpressionDecoderBuffers? = nil, gradientScale: Float = 1, outputs: DecoderOutputs? = nil,
+        arrays: ParameterArrays = ParameterArrays(), in layout: inout ScratchLayout
     ) throws(LossError) {
         shape = inputs.shape
         let total = try MatrixShape(rows: shape.cells, columns: shape.tokens).checkedCount()
@@ -52,7 +90,6 @@ struct ExpressionDecoderPlan: Plan {
         try checkCount("shape.width", shape.width, is: width)
         try checkCount(
             "states", inputs.states.count, is: MatrixShape(rows: total, columns: width).checkedCount())
-        try checkCount("parameters", parameters.count, is: decoder.layout.count)
         try loss?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
         if let mask = inputs.mask { try checkCount("mask", mask.count, is: total) }
         states = pointer(inputs.states)
@@ -60,13 +97,12 @@ struct ExpressionDecoderPlan: Plan {
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: shape.cells, width: width)
         self.gradients = gradients
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
-        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
         try checkGradient("gradients.states", gradients?.states, of: inputs.states)
         try checkGradient(
             "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
         try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
         let read: InlineArray<_, NamedMemory?> = [
-            NamedMemory("parameters", parameters),
+            arrays.parameters,
             NamedMemory("states", inputs.states),
             NamedMemory("mask", ifGiven: inputs.mask),
             NamedMemory("batches.embeddings", ifGiven: inputs.batches?.embeddings),
@@ -74,7 +110,7 @@ struct ExpressionDecoderPlan: Plan {
             loss?.inputs.0, loss?.inputs.1,
         ]
         let written: InlineArray<_, NamedMemory?> = [
-            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            arrays.gradients,
             NamedMemory("gradients.states", ifGiven: gradients?.states),
             NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),
             NamedMemory("predictions", ifGiven: outputs?.predictions),
@@ -91,12 +127,8 @@ struct ExpressionDecoderPlan: Plan {
             loss, into: outputs, form: decoder.nonzeroForm, scale: gradientScale, selected: rows.count,
             wantsGradients: gradients != nil)
 
-        var pointers = InlineArray<2, PerceptronParameters?>(repeating: nil)
-        for (index, place) in decoder.perceptrons.enumerated() {
-            pointers[index] = place.parameters(in: pointer(parameters))
-        }
         perceptrons = try Perceptrons(
-            pointers, width: width, embeddings: batches?.embeddings, in: &layout)
+            parameters, width: width, embeddings: batches?.embeddings, in: &layout)
         let blocks = gradients == nil ? layout.workers : Self.blocksPerGroup
         let tokens = blocks * Self.tokensPerBlock
         let hidden = perceptrons.hiddenWidth
@@ -113,16 +145,12 @@ struct ExpressionDecoderPlan: Plan {
         statesGradient = try ScratchMatrix(
             rows: gradients?.states == nil ? 0 : layout.workers * Self.tokensPerBlock, columns: width,
             in: &layout)
-        guard let gradients, let memory = gradients.parameters.baseAddress else {
+        guard let gradients else {
             backward = nil
             return
         }
-        var places = InlineArray<2, PerceptronGradients?>(repeating: nil)
-        for (index, place) in decoder.perceptrons.enumerated() {
-            places[index] = place.gradients(in: memory)
-        }
         backward = try PerceptronsBackward(
-            perceptrons, gradients: places, writer: GradientWriter(update: gradients.update),
+            perceptrons, gradients: gradients.perceptrons, writer: GradientWriter(update: gradients.update),
             embeddings: batches?.embeddings, embeddingsGradient: gradients.batchEmbeddings?.baseAddress,
             wantsStates: gradients.states != nil, in: &layout)
     }
@@ -131,7 +159,7 @@ struct ExpressionDecoderPlan: Plan {
 // MARK: - Run
 
 extension ExpressionDecoderPlan {
-    func run(on execution: Execution) throws(LossError) -> DecoderLosses {
+    package func run(on execution: Execution) throws(LossError) -> DecoderLosses {
         let hasZeros = perceptrons.count == Perceptrons.most
         guard rows.count > 0 else {
             fillGradients(with: Float(emptyValue))
@@ -259,7 +287,9 @@ extension ExpressionDecoderPlan {
     private func fillGradients(with value: Float) {
         guard let gradients else { return }
         let writer = GradientWriter(update: gradients.update)
-        writer.fill(value, gradients.parameters)
+        for index in 0..<perceptrons.count {
+            gradients.perceptrons[index]?.fill(value, like: perceptrons[index], writer)
+        }
         if let states = gradients.states { writer.fill(value, states) }
         if let embeddings = gradients.batchEmbeddings { writer.fill(value, embeddings) }
     }

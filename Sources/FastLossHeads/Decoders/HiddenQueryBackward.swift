@@ -14,7 +14,7 @@ struct HiddenQueryBackward {
     private let first: LinearGradients
     private let firstStride: Int
     private let second: LinearGradients
-    private let slopeGradient: UnsafeMutablePointer<Float>
+    private let slopeGradient: UnsafeMutablePointer<Float>?
     private let gradients: MaskedValueBuffers
     private let writer: GradientWriter
     private let queryWeight: PackedOperand?
@@ -38,10 +38,10 @@ struct HiddenQueryBackward {
     private let columnProducts: ColumnProducts
 
     init(
-        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
-        places: HiddenPlace, query parameters: LinearParameters, first: LinearParameters, total: Int,
+        _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers, places: HiddenGradients, query parameters: LinearParameters, first: LinearParameters, total: Int,
         in layout: inout ScratchLayout
     ) throws(LossError) {
+        let decoder = arguments.options
         self.arguments = arguments
         self.gradients = gradients
         width = decoder.width
@@ -49,12 +49,11 @@ struct HiddenQueryBackward {
         queryWidth = parameters.weight.rows
         addsQuery = decoder.style == .sumQuery
         writer = GradientWriter(update: gradients.update)
-        let memory = pointer(gradients.parameters)
-        query = LinearGradients(decoder.query, in: memory)
-        self.first = LinearGradients(places.first, in: memory)
+        query = gradients.parameters.query
+        self.first = places.first
         firstStride = first.weight.columns
-        second = LinearGradients(places.second, in: memory)
-        slopeGradient = memory + places.slope.lowerBound
+        second = places.second
+        slopeGradient = places.slope
         queryWeight =
             gradients.genes == nil
             ? nil : try PackedOperand(parameters.weight, transposed: false, in: &layout)
@@ -117,17 +116,20 @@ struct HiddenQueryBackward {
         let geneGradient = geneGradients.matrix(rows: allGenes, on: execution)
         let queryGradient = queryGradients.matrix(rows: allGenes, on: execution)
         // With one matrix for both parts, the cells' share is added to the genes'.
-        columnProducts.multiplyAll(
-            geneGradient, genes.queries, into: first.weight + (addsQuery ? 0 : width), stride: firstStride,
-            accumulates: writer.accumulates, on: execution)
-        columnProducts.multiplyAll(
-            cellGradients.matrix(rows: allCells, on: execution),
-            cellCopy.matrix(rows: allCells, on: execution),
-            into: first.weight, stride: firstStride, accumulates: writer.accumulates || addsQuery,
-            on: execution)
-        columnProducts.multiplyAll(
-            queryGradient, genes.embeddings, into: query.weight, stride: width,
-            accumulates: writer.accumulates, on: execution)
+        if let weight = first.weight {
+            columnProducts.multiplyAll(
+                geneGradient, genes.queries, into: weight + (addsQuery ? 0 : width), stride: firstStride,
+                accumulates: writer.accumulates, on: execution)
+            columnProducts.multiplyAll(
+                cellGradients.matrix(rows: allCells, on: execution),
+                cellCopy.matrix(rows: allCells, on: execution), into: weight, stride: firstStride,
+                accumulates: writer.accumulates || addsQuery, on: execution)
+        }
+        if let weight = query.weight {
+            columnProducts.multiplyAll(
+                queryGradient, genes.embeddings, into: weight, stride: width,
+                accumulates: writer.accumulates, on: execution)
+        }
         writeBias(first.bias, sumsOf: geneGradient, on: execution)
         writeBias(query.bias, sumsOf: queryGradient, on: execution)
     }

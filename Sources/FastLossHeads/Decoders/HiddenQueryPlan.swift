@@ -13,13 +13,12 @@ import FastLoss
 ///
 /// Cells run forward and back first, one task for each. Then genes run back, in blocks of 48. Scratch memory
 /// is that of the genes' embeddings, queries and query gradients.
-struct HiddenQueryPlan: Plan {
-    var name: String { "MaskedValueDecoder" }
+package struct HiddenQueryPlan: Plan {
+    package var name: String { "MaskedValueDecoder" }
 
     private let arguments: MaskedValueArguments
     private let tokens: MaskedValueTokens
 
-    private let decoder: MaskedValueDecoder
     private let query: LinearParameters
     private let first: LinearParameters
     private let second: LinearParameters
@@ -39,18 +38,18 @@ struct HiddenQueryPlan: Plan {
     private let cellSums: ScratchArray<BlockSums>
     private let backward: HiddenQueryBackward?
 
-    init(
-        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, in layout: inout ScratchLayout
-    ) throws(LossError) {
-        guard let places = decoder.hidden else { preconditionFailure("\(decoder.style) has a hidden layer") }
-        self.decoder = decoder
+    package init(_ arguments: MaskedValueArguments, in layout: inout ScratchLayout) throws(LossError) {
+        let decoder = arguments.options
+        guard let hidden = arguments.parameters.hidden else {
+            preconditionFailure("\(decoder.style) has a hidden layer")
+        }
         self.arguments = arguments
         TileProducts.prepare()
-        tokens = try MaskedValueTokens(decoder, arguments, in: &layout)
-        query = LinearParameters(decoder.query, in: arguments.parameters)
-        first = LinearParameters(places.first, in: arguments.parameters)
-        second = LinearParameters(places.second, in: arguments.parameters)
-        slope = arguments.parameters + places.slope.lowerBound
+        tokens = try MaskedValueTokens(arguments, in: &layout)
+        query = arguments.parameters.query
+        first = hidden.first
+        second = hidden.second
+        slope = hidden.slope
         hiddenWidth = decoder.hiddenWidth
         queryWidth = query.weight.rows
 
@@ -65,13 +64,12 @@ struct HiddenQueryPlan: Plan {
         queries = try ScratchMatrix(rows: genes, columns: queryWidth, in: &layout)
         geneParts = try ScratchMatrix(rows: genes, columns: hiddenWidth, in: &layout)
         cellSums = try layout.add(arguments.cells, of: BlockSums.self)
-        guard let gradients = arguments.gradients else {
+        guard let gradients = arguments.gradients, let places = gradients.parameters.hidden else {
             backward = nil
             return
         }
         backward = try HiddenQueryBackward(
-            decoder, arguments, gradients, places: places, query: query, first: first,
-            total: tokens.rows.total,
+            arguments, gradients, places: places, query: query, first: first, total: tokens.rows.total,
             in: &layout)
     }
 
@@ -83,14 +81,14 @@ struct HiddenQueryPlan: Plan {
     }
 
     /// F_q: the columns behind those of the cell, or the same ones if cell and query are added.
-    static func geneWeight(_ decoder: MaskedValueDecoder, _ first: LinearParameters) -> MatrixPointer {
+    static func geneWeight(_ decoder: MaskedValueOptions, _ first: LinearParameters) -> MatrixPointer {
         decoder.style == .concatQuery
             ? part(first, from: decoder.width, columns: decoder.hiddenWidth) : first.weight
     }
 
-    func run(on execution: Execution) throws(LossError) -> DecoderLosses {
+    package func run(on execution: Execution) throws(LossError) -> DecoderLosses {
         guard tokens.rows.count > 0 else {
-            arguments.gradients?.fill(Float(tokens.emptyValue))
+            arguments.gradients?.fill(Float(tokens.emptyValue), like: arguments.parameters)
             return DecoderLosses(emptyValue: tokens.emptyValue, explicitZeros: false)
         }
         tokens.prepare(on: execution)

@@ -25,25 +25,20 @@ struct InnerProductBackward {
     private let columnProducts: ColumnProducts
 
     init(
-        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
+        _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
         query parameters: LinearParameters, answers: CellAnswers, genesPerGroup: Int,
         in layout: inout ScratchLayout
     ) throws(LossError) {
-        width = decoder.width
+        width = arguments.options.width
         answerRows = answers.outputs * answers.cells
         writer = GradientWriter(update: gradients.update)
-        let memory = pointer(gradients.parameters)
-        query = LinearGradients(decoder.query, in: memory)
-        var places = InlineArray<2, LinearGradients?>(repeating: nil)
-        for (index, place) in decoder.answers.enumerated() {
-            places[index] = LinearGradients(place, in: memory)
-        }
+        query = gradients.parameters.query
         self.answers = try CellAnswersBackward(
-            answers, gradients: places, cells: gradients.cellEmbeddings?.baseAddress,
+            answers, gradients: gradients.parameters.answers, cells: gradients.cellEmbeddings?.baseAddress,
             batches: gradients.batchEmbeddings?.baseAddress, writer: writer, in: &layout)
         answerVectors = try PackedOperand(answers.vectors, rows: answerRows, transposed: false, in: &layout)
         genes = gradients.genes
-        writesZeroGenes = decoder.style == .innerProductDetached
+        writesZeroGenes = arguments.options.style == .innerProductDetached
         queryWeight =
             genes == nil || writesZeroGenes
             ? nil : try PackedOperand(parameters.weight, transposed: false, in: &layout)
@@ -101,9 +96,11 @@ struct InnerProductBackward {
         let rows = 0..<embeddings.rows
         let queryGradient = queryGradients.matrix(rows: rows, on: execution)
         let productGradient = products.matrix(rows: rows, on: execution)
-        columnProducts.multiplyAll(
-            queryGradient, embeddings, into: query.weight, stride: width,
-            accumulates: writer.accumulates || !isFirst, on: execution)
+        if let weight = query.weight {
+            columnProducts.multiplyAll(
+                queryGradient, embeddings, into: weight, stride: width,
+                accumulates: writer.accumulates || !isFirst, on: execution)
+        }
         columnProducts.multiplyAll(
             productGradient, queries, into: answers.vectors.row(0, on: execution),
             stride: answers.vectors.stride, accumulates: !isFirst, on: execution)

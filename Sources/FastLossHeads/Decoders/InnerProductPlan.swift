@@ -9,12 +9,12 @@ import FastLoss
 /// their products with all cells, visits the masked tokens of its genes, and carries the gradients back to
 /// queries and genes. Then the group's share is added to the gradients of `gene2query` and of the cells.
 /// Every sum runs in the order of the genes.
-struct InnerProductPlan: Plan {
+package struct InnerProductPlan: Plan {
     private static let genesPerBlock = TokensByGene.genesPerBlock
     /// The blocks of a group.
     private static let blocksPerGroup = 32
 
-    var name: String { "MaskedValueDecoder" }
+    package var name: String { "MaskedValueDecoder" }
 
     private let arguments: MaskedValueArguments
     private let width: Int
@@ -33,21 +33,15 @@ struct InnerProductPlan: Plan {
     private let products: ScratchMatrix
     private let blockSums: ScratchArray<BlockSums>
 
-    init(
-        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, in layout: inout ScratchLayout
-    ) throws(LossError) {
+    package init(_ arguments: MaskedValueArguments, in layout: inout ScratchLayout) throws(LossError) {
         self.arguments = arguments
-        width = decoder.width
+        width = arguments.options.width
         TileProducts.prepare()
-        tokens = try MaskedValueTokens(decoder, arguments, in: &layout)
+        tokens = try MaskedValueTokens(arguments, in: &layout)
 
-        query = LinearParameters(decoder.query, in: arguments.parameters)
-        var layers = InlineArray<2, LinearParameters?>(repeating: nil)
-        for (index, place) in decoder.answers.enumerated() {
-            layers[index] = LinearParameters(place, in: arguments.parameters)
-        }
+        query = arguments.parameters.query
         answers = try CellAnswers(
-            layers, embeddings: arguments.cellEmbeddings, batches: arguments.batches, in: &layout)
+            arguments.parameters.answers, embeddings: arguments.cellEmbeddings, batches: arguments.batches, in: &layout)
         queryWeight = try PackedOperand(query.weight, transposed: true, in: &layout)
         let answerRows = answers.outputs * answers.cells
         answerColumns = try PackedOperand(answers.vectors, rows: answerRows, transposed: true, in: &layout)
@@ -63,14 +57,14 @@ struct InnerProductPlan: Plan {
             return
         }
         backward = try InnerProductBackward(
-            decoder, arguments, gradients, query: query, answers: answers,
+            arguments, gradients, query: query, answers: answers,
             genesPerGroup: Self.blocksPerGroup * Self.genesPerBlock, in: &layout)
     }
 
-    func run(on execution: Execution) throws(LossError) -> DecoderLosses {
+    package func run(on execution: Execution) throws(LossError) -> DecoderLosses {
         let hasZeros = answers.outputs == 2
         guard tokens.rows.count > 0 else {
-            arguments.gradients?.fill(Float(tokens.emptyValue))
+            arguments.gradients?.fill(Float(tokens.emptyValue), like: arguments.parameters)
             return DecoderLosses(emptyValue: tokens.emptyValue, explicitZeros: hasZeros)
         }
         tokens.prepare(on: execution)

@@ -3,7 +3,8 @@
 import FastLoss
 
 /// The arguments of one call, checked.
-struct MaskedValueArguments {
+package struct MaskedValueArguments {
+    let options: MaskedValueOptions
     let cells: Int
     let tokens: Int
     /// B × D.
@@ -11,17 +12,18 @@ struct MaskedValueArguments {
     let genes: CheckedGenes
     let batches: CheckedBatches?
     let mask: UnsafePointer<Bool>?
-    let parameters: UnsafePointer<Float>
+    let parameters: MaskedValueParameters
     let loss: DecoderLoss?
     let gradients: MaskedValueBuffers?
     let gradientScale: Float
     let outputs: DecoderOutputs?
 
-    init(
-        _ decoder: MaskedValueDecoder, _ inputs: MaskedValueInputBuffers,
-        parameters: UnsafeBufferPointer<Float>,
-        loss: DecoderLoss?, gradients: MaskedValueBuffers?, gradientScale: Float, outputs: DecoderOutputs?
+    package init(
+        _ decoder: MaskedValueOptions, _ inputs: MaskedValueInputBuffers, parameters: MaskedValueParameters,
+        loss: DecoderLoss?, gradients: MaskedValueBuffers?, gradientScale: Float, outputs: DecoderOutputs?,
+        arrays: ParameterArrays = ParameterArrays()
     ) throws(LossError) {
+        options = decoder
         cells = inputs.shape.rows
         tokens = inputs.shape.columns
         let total = try inputs.shape.checkedCount()
@@ -29,7 +31,6 @@ struct MaskedValueArguments {
         try checkCount(
             "cellEmbeddings", inputs.cellEmbeddings.count,
             is: MatrixShape(rows: cells, columns: width).checkedCount())
-        try checkCount("parameters", parameters.count, is: decoder.layout.count)
         if let mask = inputs.mask { try checkCount("mask", mask.count, is: total) }
         genes = try CheckedGenes(inputs.genes, cells: cells, tokens: tokens, width: width)
         batches = try CheckedBatches.check(
@@ -38,20 +39,19 @@ struct MaskedValueArguments {
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
         cellEmbeddings = MatrixPointer(pointer(inputs.cellEmbeddings), rows: cells, columns: width)
         mask = inputs.mask.map(pointer)
-        self.parameters = pointer(parameters)
+        self.parameters = parameters
         self.loss = loss
         self.gradients = gradients
         self.gradientScale = gradientScale
         self.outputs = outputs
 
-        try checkGradient("gradients.parameters", gradients?.parameters, of: parameters)
         try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: inputs.cellEmbeddings)
         try checkGradient("gradients.genes", gradients?.genes, of: inputs.genes.embeddings)
         try checkGradient(
             "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
         try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
         let read: InlineArray<_, NamedMemory?> = [
-            NamedMemory("parameters", parameters),
+            arrays.parameters,
             NamedMemory("cellEmbeddings", inputs.cellEmbeddings),
             NamedMemory("genes.embeddings", inputs.genes.embeddings),
             NamedMemory("genes.indices", inputs.genes.indices),
@@ -61,7 +61,7 @@ struct MaskedValueArguments {
             loss?.inputs.0, loss?.inputs.1,
         ]
         let written: InlineArray<_, NamedMemory?> = [
-            NamedMemory("gradients.parameters", ifGiven: gradients?.parameters),
+            arrays.gradients,
             NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
             NamedMemory("gradients.genes", ifGiven: gradients?.genes),
             NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),

@@ -166,7 +166,7 @@ extension MaskedValueInputFields: Sendable
 where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of a decoder's inputs.
-typealias MaskedValueInputBuffers = MaskedValueInputFields<
+package typealias MaskedValueInputBuffers = MaskedValueInputFields<
     UnsafeBufferPointer<Float>, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
 >
 
@@ -269,7 +269,7 @@ extension MaskedValueDecoder {
     ) throws(LossError) -> DecoderLosses {
         try run(
             inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs. It runs the forward pass again.
@@ -297,7 +297,7 @@ extension MaskedValueDecoder {
         _ = try run(
             inputs.buffers, parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
@@ -320,19 +320,56 @@ extension MaskedValueDecoder {
 
     private func run(
         _ inputs: MaskedValueInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
-        gradients: MaskedValueBuffers? = nil, gradientScale: Float = 1, outputs: DecoderOutputs? = nil,
-        workspace: Workspace
+        gradients: (memory: MaskedValueMemory, update: GradientUpdate)? = nil, gradientScale: Float = 1,
+        outputs: DecoderOutputs? = nil, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
+        let arrays = try ParameterArrays(
+            parameters, gradients: gradients?.memory.parameters, count: self.layout.count)
+        let options = MaskedValueOptions(
+            style: style, width: width, hiddenWidth: hiddenWidth, hasExplicitZeros: hasExplicitZeros,
+            hasBatchEmbeddings: hasBatchEmbeddings, nonzeroForm: nonzeroForm, whenEmpty: whenEmpty)
+        let buffers = gradients.map {
+            MaskedValueBuffers(
+                parameters: places(in: pointer($0.memory.parameters)),
+                cellEmbeddings: $0.memory.cellEmbeddings, genes: $0.memory.genes,
+                batchEmbeddings: $0.memory.batchEmbeddings, update: $0.update)
+        }
         let arguments = try MaskedValueArguments(
-            self, inputs, parameters: parameters, loss: loss, gradients: gradients,
-            gradientScale: gradientScale, outputs: outputs)
+            options, inputs, parameters: pointers(in: pointer(parameters)), loss: loss, gradients: buffers,
+            gradientScale: gradientScale, outputs: outputs, arrays: arrays)
         var layout = workspace.layout
         guard style.isInnerProduct else {
-            let plan = try HiddenQueryPlan(self, arguments, in: &layout)
+            let plan = try HiddenQueryPlan(arguments, in: &layout)
             return try workspace.run(plan, layout)
         }
-        let plan = try InnerProductPlan(self, arguments, in: &layout)
+        let plan = try InnerProductPlan(arguments, in: &layout)
         return try workspace.run(plan, layout)
+    }
+
+    /// The parameters in one array.
+    private func pointers(in memory: UnsafePointer<Float>) -> MaskedValueParameters {
+        var layers = InlineArray<2, LinearParameters?>(repeating: nil)
+        for (index, place) in answers.enumerated() { layers[index] = LinearParameters(place, in: memory) }
+        return MaskedValueParameters(
+            query: LinearParameters(query, in: memory), answers: layers,
+            hidden: hidden.map {
+                HiddenParameters(
+                    first: LinearParameters($0.first, in: memory), slope: memory + $0.slope.lowerBound,
+                    second: LinearParameters($0.second, in: memory))
+            })
+    }
+
+    /// Where the gradients of the parameters go in one array.
+    private func places(in memory: UnsafeMutablePointer<Float>) -> MaskedValueParameterGradients {
+        var layers = InlineArray<2, LinearGradients?>(repeating: nil)
+        for (index, place) in answers.enumerated() { layers[index] = LinearGradients(place, in: memory) }
+        return MaskedValueParameterGradients(
+            query: LinearGradients(query, in: memory), answers: layers,
+            hidden: hidden.map {
+                HiddenGradients(
+                    first: LinearGradients($0.first, in: memory), slope: memory + $0.slope.lowerBound,
+                    second: LinearGradients($0.second, in: memory))
+            })
     }
 }
 
@@ -356,7 +393,7 @@ extension MaskedValueDecoder {
     ) throws(LossError) -> DecoderLosses {
         try run(
             inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs, from and into arrays.
@@ -369,7 +406,7 @@ extension MaskedValueDecoder {
             inputs.buffers, parameters: parameters.span.memory,
             loss: .given(
                 predictions: predictionsGradient.span.memory, nonzero: nonzeroGradient.map { $0.span.memory }),
-            gradients: gradients.buffers(update: update), gradientScale: gradientScale, workspace: workspace)
+            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens, from and into arrays.
@@ -383,53 +420,42 @@ extension MaskedValueDecoder {
     }
 }
 
-/// The memory of a decoder's gradients.
-struct MaskedValueBuffers {
+/// The memory of a decoder's gradients, with one array for those of all parameters.
+private struct MaskedValueMemory {
     let parameters: UnsafeMutableBufferPointer<Float>
     let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
     let genes: UnsafeMutableBufferPointer<Float>?
     let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
-    let update: GradientUpdate
-
-    /// Writes the gradients of an empty selection.
-    func fill(_ value: Float) {
-        let writer = GradientWriter(update: update)
-        writer.fill(value, parameters)
-        if let cellEmbeddings { writer.fill(value, cellEmbeddings) }
-        if let genes { writer.fill(value, genes) }
-        if let batchEmbeddings { writer.fill(value, batchEmbeddings) }
-    }
 }
 
 extension MaskedValueGradientFields where Buffer: ~Copyable & ~Escapable {
     /// The memory of every buffer that is given, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    private mutating func buffers(
-        update: GradientUpdate, _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
-    ) -> MaskedValueBuffers {
+    fileprivate mutating func buffers(
+        _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
+    ) -> MaskedValueMemory {
         @_lifetime(buffer: copy buffer)
         func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
             buffer == nil ? nil : memory(&buffer!)
         }
-        return MaskedValueBuffers(
+        return MaskedValueMemory(
             parameters: memory(&parameters), cellEmbeddings: memoryIfGiven(&cellEmbeddings),
             genes: memoryIfGiven(&genes),
-            batchEmbeddings: memoryIfGiven(&batchEmbeddings),
-            update: update)
+            batchEmbeddings: memoryIfGiven(&batchEmbeddings))
     }
 }
 
 extension MaskedValueGradientFields<MutableSpan<Float>> {
     /// The memory of the spans.
     @_lifetime(self: copy self)
-    mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
-        buffers(update: update) { $0.memory }
+    fileprivate mutating func buffers() -> MaskedValueMemory {
+        buffers { $0.memory }
     }
 }
 
 extension MaskedValueGradientFields<[Float]> {
     /// The memory of the arrays, each the only owner of its elements from now on.
-    mutating func buffers(update: GradientUpdate) -> MaskedValueBuffers {
-        buffers(update: update) { $0.uniqueMemory }
+    fileprivate mutating func buffers() -> MaskedValueMemory {
+        buffers { $0.uniqueMemory }
     }
 }

@@ -11,16 +11,16 @@ struct MaskedValueTokens {
     let emptyValue: Double
 
     init(
-        _ decoder: MaskedValueDecoder, _ arguments: MaskedValueArguments, in layout: inout ScratchLayout
+        _ arguments: MaskedValueArguments, in layout: inout ScratchLayout
     ) throws(LossError) {
         rows = try SelectedRows(
             mask: arguments.mask, total: arguments.cells * arguments.tokens, in: &layout)
         emptyValue =
             rows.count == 0
-            ? try arguments.loss?.emptyValue(decoder.whenEmpty, decoder: "MaskedValueDecoder") ?? 0 : 0
+            ? try arguments.loss?.emptyValue(arguments.options.whenEmpty, decoder: "MaskedValueDecoder") ?? 0 : 0
         byGene = try TokensByGene(rows, arguments.genes, in: &layout)
         outputs = TokenOutputs(
-            arguments.loss, into: arguments.outputs, form: decoder.nonzeroForm,
+            arguments.loss, into: arguments.outputs, form: arguments.options.nonzeroForm,
             scale: arguments.gradientScale, selected: rows.count,
             wantsGradients: arguments.gradients != nil)
     }

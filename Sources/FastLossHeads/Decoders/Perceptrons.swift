@@ -7,17 +7,36 @@ import CFastLossKernels
 import FastLoss
 
 /// The parameters of one perceptron in memory: Linear → LeakyReLU → Linear → LeakyReLU → Linear.
-struct PerceptronParameters {
+package struct PerceptronParameters {
     let first: LinearParameters
     let second: LinearParameters
     let third: LinearParameters
+
+    package init(first: LinearParameters, second: LinearParameters, third: LinearParameters) {
+        self.first = first
+        self.second = second
+        self.third = third
+    }
 }
 
 /// Where the gradients of one perceptron go.
-struct PerceptronGradients {
+package struct PerceptronGradients {
     let first: LinearGradients
     let second: LinearGradients
     let third: LinearGradients
+
+    package init(first: LinearGradients, second: LinearGradients, third: LinearGradients) {
+        self.first = first
+        self.second = second
+        self.third = third
+    }
+
+    /// Writes the gradients of an empty selection, for the perceptron with these parameters.
+    func fill(_ value: Float, like parameters: PerceptronParameters, _ writer: GradientWriter) {
+        first.fill(value, like: parameters.first, writer)
+        second.fill(value, like: parameters.second, writer)
+        third.fill(value, like: parameters.third, writer)
+    }
 }
 
 /// One or two perceptrons over the same rows of D states, with D hidden units in each of two layers.

@@ -156,9 +156,11 @@ extension PerceptronsBackward {
                     first.base + index * width, rows: rows, columns: width, stride: first.stride)
             let stride = isFirstLayer ? perceptrons[index].first.weight.columns : width
             let target = isFirstLayer ? gradient.first.weight : gradient.second.weight
-            columnProducts.multiply(
-                dz, inputs, into: target + start * stride, stride: stride, accumulates: accumulates,
-                worker: worker, on: execution)
+            if let target {
+                columnProducts.multiply(
+                    dz, inputs, into: target + start * stride, stride: stride, accumulates: accumulates,
+                    worker: worker, on: execution)
+            }
             let sums = execution.pointer(isFirstLayer ? firstSums : secondSums) + index * width + start
             guard isFirstLayer, embeddings != nil else {
                 return kernels.add_rows(dz.base, rows, dz.columns, dz.stride, sums)
@@ -201,10 +203,11 @@ extension PerceptronsBackward {
             }
             guard embeddings != nil else { continue }
             let sumsOfBatches = batchSums.matrix(rows: rows, column: column, columns: width, on: execution)
-            columnProducts.multiplyAll(
-                sumsOfBatches, embeddingsCopy.matrix(rows: rows, on: execution),
-                into: gradient.first.weight + width, stride: 2 * width, accumulates: writer.accumulates,
-                on: execution)
+            if let weight = gradient.first.weight {
+                columnProducts.multiplyAll(
+                    sumsOfBatches, embeddingsCopy.matrix(rows: rows, on: execution), into: weight + width,
+                    stride: 2 * width, accumulates: writer.accumulates, on: execution)
+            }
             if let embeddingsGradient {
                 embeddingWeights[index]?.multiply(
                     sumsOfBatches, into: embeddingsGradient, stride: width,

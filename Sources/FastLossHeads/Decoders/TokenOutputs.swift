@@ -41,9 +41,16 @@ extension DecoderLosses {
 }
 
 /// Where a decoder's outputs go, for the masked tokens alone.
-struct DecoderOutputs {
+package struct DecoderOutputs {
     let predictions: UnsafeMutableBufferPointer<Float>
     let nonzero: UnsafeMutableBufferPointer<Float>?
+
+    package init(
+        predictions: UnsafeMutableBufferPointer<Float>, nonzero: UnsafeMutableBufferPointer<Float>?
+    ) {
+        self.predictions = predictions
+        self.nonzero = nonzero
+    }
 
     /// Throws unless the counts fit `total` tokens.
     func check(total: Int, explicitZeros: Bool) throws(LossError) {

@@ -9,8 +9,9 @@ struct GradientWriter {
     /// Whether a product adds its result to the gradient.
     var accumulates: Bool { update == .accumulate }
 
-    /// Writes `count` sums.
-    func write(_ sums: UnsafePointer<Double>, count: Int, to gradient: UnsafeMutablePointer<Float>) {
+    /// Writes `count` sums; nothing if the gradient is nil.
+    func write(_ sums: UnsafePointer<Double>, count: Int, to gradient: UnsafeMutablePointer<Float>?) {
+        guard let gradient else { return }
         for i in 0..<count {
             gradient[i] = Float(accumulates ? Double(gradient[i]) + sums[i] : sums[i])
         }
@@ -18,6 +19,7 @@ struct GradientWriter {
 
     /// Writes the gradient of an empty selection to every element.
     func fill(_ value: Float, _ gradient: UnsafeMutableBufferPointer<Float>) {
+        guard gradient.baseAddress != nil else { return }
         for i in gradient.indices { gradient[i] = accumulates ? gradient[i] + value : value }
     }
 }
