@@ -191,6 +191,17 @@ extension Call {
         }
     }
 
+    /// Packs, plans, computes and unpacks; errors belong to a task head.
+    func runHead<P: Plan>(
+        _ plan: (inout ScratchLayout) throws(LossError) -> P
+    ) throws(CallError) -> P.Result {
+        do throws(LossError) {
+            return try compute(plan)
+        } catch {
+            throw .head(error)
+        }
+    }
+
     private func compute<P: Plan>(
         _ plan: (inout ScratchLayout) throws(LossError) -> P
     ) throws(LossError) -> P.Result {

@@ -9,6 +9,10 @@ enum CallError: Error {
     case loss(LossError)
     /// An error of the Swift API in the total objective.
     case objective(LossError)
+    /// An error of the Swift API in a task head.
+    case head(LossError)
+    /// A gradient of a part that the head does not have.
+    case gradientOfAbsentPart(String)
     case missingInput(term: Int, input: String)
     case weight(term: Int, Float)
     case nullPointer(argument: String, elements: Int?)
@@ -35,7 +39,8 @@ enum CallError: Error {
 extension CallError {
     var status: fastloss_status {
         switch self {
-        case .loss(let error), .objective(let error): error.status
+        case .loss(let error), .objective(let error), .head(let error): error.status
+        case .gradientOfAbsentPart: fastloss_status(FASTLOSS_ERROR_GRADIENT_WITHOUT_INPUT)
         case .missingInput: fastloss_status(FASTLOSS_ERROR_MISSING_INPUT)
         case .nullPointer: fastloss_status(FASTLOSS_ERROR_NULL_POINTER)
         case .misalignedPointer: fastloss_status(FASTLOSS_ERROR_MISALIGNED_POINTER)
@@ -55,6 +60,7 @@ extension CallError {
         switch self {
         case .loss(let error): error.message(naming: .function)
         case .objective(let error): error.message(naming: .objective)
+        case .head(let error): error.message(naming: .head)
         default: messageOfCall
         }
     }
@@ -62,8 +68,10 @@ extension CallError {
     /// The message of an error of C alone.
     private var messageOfCall: Message {
         switch self {
-        case .loss, .objective:
+        case .loss, .objective, .head:
             message
+        case .gradientOfAbsentPart(let gradient):
+            "\(gradient) has a buffer, but the head does not have this part"
         case .missingInput(let term, let input):
             "the term \(nameOfTerm(term)) is enabled, but \(input) is NULL"
         case .weight(let term, let weight):

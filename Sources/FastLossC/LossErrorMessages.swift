@@ -76,11 +76,13 @@ enum Names {
     case function
     /// Those of `fastloss_objective` and its inputs.
     case objective
+    /// Those of the structs of a task head.
+    case head
 
     /// The member that decides about empty selections.
     var emptyRule: String {
         switch self {
-        case .function: "when_empty"
+        case .function, .head: "when_empty"
         case .objective: "the term's when_empty"
         }
     }
@@ -96,6 +98,11 @@ enum Names {
         case (_, "shape.width"): "width"
         case (_, "shape.columns"): "columns"
         case (.function, _): nil
+        case (.head, "genes.embeddings"): "gene_embeddings"
+        case (.head, "genes.indices"): "genes"
+        case (.head, "batches.embeddings"): "batch_embeddings"
+        case (.head, "batches.labels"): "batch_labels"
+        case (.head, _): nil
         case (.objective, "columns"): "width"
         case (.objective, "rows"): "cells"
         case (.objective, "threshold"): "elastic_threshold"

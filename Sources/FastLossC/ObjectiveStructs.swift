@@ -132,7 +132,7 @@ extension fastloss_objective: SizedStruct {
 }
 
 extension BernoulliNLL.Form {
-    fileprivate init(_ form: fastloss_nonzero_form) throws(CallError) {
+    init(_ form: fastloss_nonzero_form) throws(CallError) {
         switch Int(form) {
         case FASTLOSS_NONZERO_PROBABILITIES: self = .probabilities
         case FASTLOSS_NONZERO_LOGITS: self = .logits

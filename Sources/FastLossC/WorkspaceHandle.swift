@@ -20,8 +20,9 @@ struct WorkspaceHandle {
         /// The packed matrices. Separate from `scratch`: it is filled before a loss lays out its scratch
         /// memory.
         var packing = ScratchMemory()
-        /// The matrices of the current call. The list is too large to pass around.
-        var operands = InlineArray<23, Operand?>(repeating: nil)
+        /// The matrices of the current call: most for a classifier of 16 blocks and its gradients. The list is too
+        /// large to pass around.
+        var operands = InlineArray<137, Operand?>(repeating: nil)
         var operandCount = 0
         let isBusy = Atomic(false)
 

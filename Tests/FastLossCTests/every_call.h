@@ -6,7 +6,7 @@
 
 #include "support.h"
 
-enum { MOST_RESULTS = 1 << 18 };
+enum { MOST_RESULTS = 1 << 18, MOST_CALLS = 64 };
 
 /// What a call computes: its value and everything it writes. What it does not write is 0.
 typedef struct call_results {

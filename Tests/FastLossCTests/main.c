@@ -22,6 +22,8 @@ int main(int count, char **arguments) {
     test_cell_embeddings();
     test_reductions();
     test_total_objective();
+    test_heads();
+    test_head_errors();
     test_threads();
     test_allocations();
     test_failing_allocations();

@@ -83,6 +83,8 @@ const float *gather(const float *matrix, int64_t rows, int64_t columns, int64_t 
 #define ELEMENTWISE 1e-6
 /// Results of products: errors relative to the size of what was summed.
 #define PRODUCT 2e-6
+/// Results of several layers of products, relative to the largest element.
+#define HEAD 1e-5
 
 /// Checks |actual - expected| <= relative * (|expected| + scale) for each element; NaN and infinity have to
 /// agree.
@@ -110,6 +112,8 @@ void test_classification(void);
 void test_cell_embeddings(void);
 void test_reductions(void);
 void test_total_objective(void);
+void test_heads(void);
+void test_head_errors(void);
 void test_errors(void);
 void test_extreme_shapes(void);
 void test_structs(void);

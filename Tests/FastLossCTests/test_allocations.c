@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "support.h"
+#include "every_call.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -76,6 +76,26 @@ static fastloss_status step(fastloss_workspace *workspace, int64_t gap) {
         workspace, &loss);
 }
 
+/// Every function that computes, without gaps.
+static void test_every_call(void) {
+    fastloss_workspace *workspace = NULL;
+    CHECK_OK(fastloss_workspace_create(2, &workspace));
+    call_results *const results = (call_results *)remember(sizeof *results);
+    scale_inputs(1);
+    for (int i = 0; i < every_call_count; i++) {
+        now_testing("allocations of %s", every_calls[i].name);
+        CHECK_OK(run_call(&every_calls[i], workspace, results));
+        CHECK_OK(run_call(&every_calls[i], workspace, results));
+        allocation_counter_start();
+        const fastloss_status status = run_call(&every_calls[i], workspace, results);
+        const long made = allocation_counter_stop();
+        CHECK_OK(status);
+        check(made == 0, __FILE__, __LINE__, "%ld allocations", made);
+    }
+    fastloss_workspace_destroy(workspace);
+    forget();
+}
+
 void test_allocations(void) {
     now_testing("allocations");
     if (allocation_counter_obstacle() != NULL) {
@@ -86,6 +106,8 @@ void test_allocations(void) {
     skip("only an optimised library keeps its closures on the stack, so that there is nothing to be counted");
     return;
 #endif
+    test_every_call();
+    now_testing("allocations");
     fill();
     for (int64_t gap = 0; gap <= 1; gap++) {
         fastloss_workspace *workspace = NULL;

@@ -96,6 +96,49 @@ static void test_objective(void) {
         == FASTLOSS_ERROR_INVALID_STRUCT);
 }
 
+typedef struct newer_losses {
+    fastloss_decoder_losses known;
+    double unknown;
+} newer_losses;
+
+typedef struct newer_decoder {
+    fastloss_expression_decoder known;
+    int64_t unknown;
+} newer_decoder;
+
+static void test_heads_structs(void) {
+    now_testing("the size of the heads' structs");
+    newer_decoder decoder;
+    memset(&decoder, 0, sizeof decoder);
+    const fastloss_expression_decoder start = FASTLOSS_EXPRESSION_DECODER(2);
+    const fastloss_layer layer = {x, x};
+    const fastloss_perceptron perceptron = {layer, layer, layer};
+    decoder.known = start;
+    decoder.known.size = sizeof decoder;
+    decoder.known.fc = perceptron;
+    fastloss_expression_decoder_inputs inputs = FASTLOSS_EXPRESSION_DECODER_INPUTS;
+    inputs.cells = 1, inputs.tokens = 2;
+    inputs.states = x, inputs.states_token_stride = 2, inputs.states_cell_stride = 4;
+    fastloss_decoder_targets targets = FASTLOSS_DECODER_TARGETS(t, 2);
+    newer_losses losses;
+    memset(&losses, 0, sizeof losses);
+    losses.known.size = sizeof losses;
+    CHECK_OK(fastloss_expression_decoder_loss(&decoder.known, &inputs, &targets, NULL, NULL, &losses.known));
+    CHECK(losses.known.size == sizeof losses && losses.known.selected_count == 2 && losses.unknown == 0);
+    CHECK(losses.known.squared_error > 0);
+    decoder.unknown = 1;
+    CHECK_FAILS(
+        fastloss_expression_decoder_loss(&decoder.known, &inputs, &targets, NULL, NULL, &losses.known),
+        FASTLOSS_ERROR_INVALID_STRUCT,
+        "fastloss_expression_decoder has 136 bytes, but those after the 128 that this library knows must be "
+        "0");
+    decoder.unknown = 0;
+    losses.known.size = 8;
+    CHECK(
+        fastloss_expression_decoder_loss(&decoder.known, &inputs, &targets, NULL, NULL, &losses.known)
+        == FASTLOSS_ERROR_INVALID_STRUCT);
+}
+
 /// What the initialisers say is what the library does without options.
 static void test_defaults(void) {
     now_testing("defaults");
@@ -136,4 +179,5 @@ void test_structs(void) {
     test_defaults();
     test_options();
     test_objective();
+    test_heads_structs();
 }

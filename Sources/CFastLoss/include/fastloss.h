@@ -82,6 +82,7 @@
 #define FASTLOSS_H
 
 #include "fastloss/common.h"
+#include "fastloss/heads.h"
 #include "fastloss/losses.h"
 #include "fastloss/objective.h"
 #include "fastloss/pooling.h"

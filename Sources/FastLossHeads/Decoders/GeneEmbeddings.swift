@@ -33,7 +33,9 @@ extension GeneEmbeddingFields: Sendable
 where Floats: Sendable & ~Escapable, Indices: Sendable & ~Escapable {}
 
 /// The memory of gene embeddings.
-package typealias GeneEmbeddingBuffers = GeneEmbeddingFields<UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>>
+package typealias GeneEmbeddingBuffers = GeneEmbeddingFields<
+    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>
+>
 
 extension GeneEmbeddingFields<Span<Float>, Span<Int32>> {
     /// The memory of the spans, under the rule of `Span.memory`.

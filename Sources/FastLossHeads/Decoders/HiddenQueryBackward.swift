@@ -38,7 +38,8 @@ struct HiddenQueryBackward {
     private let columnProducts: ColumnProducts
 
     init(
-        _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers, places: HiddenGradients, query parameters: LinearParameters, first: LinearParameters, total: Int,
+        _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers, places: HiddenGradients,
+        query parameters: LinearParameters, first: LinearParameters, total: Int,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         let decoder = arguments.options

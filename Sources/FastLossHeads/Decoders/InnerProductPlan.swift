@@ -41,7 +41,8 @@ package struct InnerProductPlan: Plan {
 
         query = arguments.parameters.query
         answers = try CellAnswers(
-            arguments.parameters.answers, embeddings: arguments.cellEmbeddings, batches: arguments.batches, in: &layout)
+            arguments.parameters.answers, embeddings: arguments.cellEmbeddings, batches: arguments.batches,
+            in: &layout)
         queryWeight = try PackedOperand(query.weight, transposed: true, in: &layout)
         let answerRows = answers.outputs * answers.cells
         answerColumns = try PackedOperand(answers.vectors, rows: answerRows, transposed: true, in: &layout)

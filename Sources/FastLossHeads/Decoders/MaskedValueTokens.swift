@@ -17,7 +17,8 @@ struct MaskedValueTokens {
             mask: arguments.mask, total: arguments.cells * arguments.tokens, in: &layout)
         emptyValue =
             rows.count == 0
-            ? try arguments.loss?.emptyValue(arguments.options.whenEmpty, decoder: "MaskedValueDecoder") ?? 0 : 0
+            ? try arguments.loss?.emptyValue(arguments.options.whenEmpty, decoder: "MaskedValueDecoder") ?? 0
+            : 0
         byGene = try TokensByGene(rows, arguments.genes, in: &layout)
         outputs = TokenOutputs(
             arguments.loss, into: arguments.outputs, form: arguments.options.nonzeroForm,

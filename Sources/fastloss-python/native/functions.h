@@ -47,4 +47,18 @@
     USE(objective_generative_pretraining) \
     USE(objective_masked_pretraining) \
     USE(objective_scformer) \
-    USE(total_objective)
+    USE(total_objective) \
+    USE(expression_decoder_predict) \
+    USE(expression_decoder_gradient) \
+    USE(expression_decoder_loss) \
+    USE(masked_value_decoder_predict) \
+    USE(masked_value_decoder_gradient) \
+    USE(masked_value_decoder_loss) \
+    USE(cell_type_decoder_predict) \
+    USE(cell_type_decoder_gradient) \
+    USE(cell_type_decoder_loss) \
+    USE(adversarial_discriminator_predict) \
+    USE(adversarial_discriminator_gradient) \
+    USE(adversarial_discriminator_loss) \
+    USE(batch_label_encoder_embed) \
+    USE(batch_label_encoder_gradient)

@@ -20,6 +20,7 @@ from typing import Any
 
 ABI_VERSION = 1
 IGNORED_LABEL = -100
+CLASSIFIER_BLOCK_CAPACITY = 16
 OK = 0
 ERROR_SHAPE_MISMATCH = 1
 ERROR_INVALID_SHAPE = 2
@@ -47,6 +48,8 @@ EMPTY_ZERO = 1
 EMPTY_NAN = 2
 UPDATE_OVERWRITE = 0
 UPDATE_ACCUMULATE = 1
+NONZERO_PROBABILITIES = 0
+NONZERO_LOGITS = 1
 POOLING_CLS = 0
 POOLING_AVERAGE = 1
 TERM_MASKED_GENE = 0
@@ -60,8 +63,10 @@ TERM_ELASTIC = 7
 TERM_BATCH = 8
 TERM_COUNT = 9
 TERM_CAPACITY = 16
-NONZERO_PROBABILITIES = 0
-NONZERO_LOGITS = 1
+QUERY_INNER_PRODUCT = 0
+QUERY_INNER_PRODUCT_DETACHED = 1
+QUERY_CONCAT = 2
+QUERY_SUM = 3
 
 
 class Gradient(Structure):
@@ -175,4 +180,32 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "fastloss_objective_masked_pretraining": (c_int32, [c_void_p]),
     "fastloss_objective_scformer": (c_int32, [c_void_p, c_bool, c_bool]),
     "fastloss_total_objective": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_expression_decoder_predict": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
+    "fastloss_expression_decoder_gradient": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p]),
+    "fastloss_expression_decoder_loss": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_masked_value_decoder_predict": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
+    "fastloss_masked_value_decoder_gradient": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p]),
+    "fastloss_masked_value_decoder_loss": (c_int32, [
+        c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_cell_type_decoder_predict": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
+    "fastloss_cell_type_decoder_gradient": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p]),
+    "fastloss_cell_type_decoder_loss": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_adversarial_discriminator_predict": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
+    "fastloss_adversarial_discriminator_gradient": (c_int32, [
+        c_void_p, c_float, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p]),
+    "fastloss_adversarial_discriminator_loss": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_batch_label_encoder_embed": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p]),
+    "fastloss_batch_label_encoder_gradient": (c_int32, [
+        c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p]),
 }
