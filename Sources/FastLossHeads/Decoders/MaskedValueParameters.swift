@@ -115,7 +115,7 @@ package struct MaskedValueBuffers {
         }
         if let hidden = layers.hidden, let gradients = parameters.hidden {
             gradients.first.fill(value, like: hidden.first, writer)
-            writer.fill(value, UnsafeMutableBufferPointer(start: gradients.slope, count: 1))
+            writer.fill(value, gradients.slope, count: 1)
             gradients.second.fill(value, like: hidden.second, writer)
         }
         if let cellEmbeddings { writer.fill(value, cellEmbeddings) }

@@ -17,9 +17,14 @@ struct GradientWriter {
         }
     }
 
+    /// Writes the gradient of an empty selection to `count` elements; nothing if the gradient is nil.
+    func fill(_ value: Float, _ gradient: UnsafeMutablePointer<Float>?, count: Int) {
+        guard let gradient else { return }
+        fill(value, UnsafeMutableBufferPointer(start: gradient, count: count))
+    }
+
     /// Writes the gradient of an empty selection to every element.
     func fill(_ value: Float, _ gradient: UnsafeMutableBufferPointer<Float>) {
-        guard gradient.baseAddress != nil else { return }
         for i in gradient.indices { gradient[i] = accumulates ? gradient[i] + value : value }
     }
 }

@@ -80,9 +80,8 @@ package struct LinearGradients {
     /// Writes the gradients of an empty selection, for the layer with these parameters.
     func fill(_ value: Float, like parameters: LinearParameters, _ writer: GradientWriter) {
         let rows = parameters.weight.rows
-        writer.fill(
-            value, UnsafeMutableBufferPointer(start: weight, count: rows * parameters.weight.columns))
-        writer.fill(value, UnsafeMutableBufferPointer(start: bias, count: rows))
+        writer.fill(value, weight, count: rows * parameters.weight.columns)
+        writer.fill(value, bias, count: rows)
     }
 
     init(_ place: LinearPlace, in gradients: UnsafeMutablePointer<Float>) {
