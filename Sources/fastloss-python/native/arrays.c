@@ -1,7 +1,7 @@
 // NumPy arrays through NumPy's array interface, and PyTorch tensors through DLPack's exchange functions. Both
-// are stable binary interfaces that are looked up at run time. The attributes of a tensor (address, type,
-// shape, strides, device) take several times as long to read, and Python's buffer protocol would need
-// Python 3.11.
+// are stable binary interfaces that are looked up at run time. Python's buffer protocol would need Python 3.11.
+// Older versions of PyTorch lack the exchange functions. There, the attributes of a tensor (address, type,
+// shape, strides, device) are read, which takes several times as long.
 
 #include "arrays.h"
 
@@ -102,8 +102,7 @@ typedef struct {
     void (*stream)(void);
 } dlpack_functions;
 
-static PyObject *tensor_types;
-static PyObject *is_negated;
+/// NULL if this version of PyTorch has none.
 static const dlpack_functions *dlpack;
 
 static element dlpack_element(const dlpack_tensor *tensor) {
@@ -116,14 +115,113 @@ static element dlpack_element(const dlpack_tensor *tensor) {
     }
 }
 
-/// Whether the tensor is a view whose elements have the opposite sign of those in memory. DLPack does not
-/// say.
-static bool has_other_sign(PyObject *object) {
-    PyObject *answer = PyObject_CallMethodObjArgs(object, is_negated, NULL);
-    Py_XDECREF(answer);
-    if (!answer) PyErr_Clear();
-    return answer != Py_False;
+static bool read_exchanged(PyObject *object, array *array) {
+    dlpack_tensor tensor;
+    // Fails for sparse tensors, for example, and for those of a transform of torch.func.
+    if (dlpack->describe(object, &tensor)) return false;
+    if (tensor.device.type != DLPACK_CPU || tensor.dimensions > MAX_DIMENSIONS) return false;
+    array->element = dlpack_element(&tensor);
+    if (array->element == OTHER) return false;
+    array->data = tensor.data ? (char *)tensor.data + tensor.byte_offset : NULL;
+    array->dimensions = tensor.dimensions;
+    int64_t count = 1;
+    for (int axis = tensor.dimensions - 1; axis >= 0; axis--) {
+        array->shape[axis] = tensor.shape[axis];
+        array->strides[axis] = tensor.strides ? tensor.strides[axis] : count;
+        count *= tensor.shape[axis];
+    }
+    return true;
 }
+
+/// Finds the exchange functions. Leaves `dlpack` NULL if there are none, or of another version.
+static void use_exchange(PyObject *type) {
+    PyObject *capsule = PyObject_GetAttrString(type, "__dlpack_c_exchange_api__");
+    const dlpack_functions *functions = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
+    Py_XDECREF(capsule);
+    PyErr_Clear();
+    if (functions && functions->version.major == DLPACK_VERSION && functions->describe) dlpack = functions;
+}
+
+// -----------------------------------------------------------------------------------------------------------
+// PyTorch without the exchange functions
+// -----------------------------------------------------------------------------------------------------------
+
+static const struct {
+    const char *name;
+    element element;
+} torch_elements[] = {{"float32", FLOAT32}, {"bool", BOOL}, {"int32", INT32}, {"int64", INT64}};
+
+enum { ELEMENTS = sizeof torch_elements / sizeof *torch_elements };
+
+static PyObject *element_types[ELEMENTS];
+static PyObject *strided_layout;
+static PyObject *name_dtype, *name_layout, *name_is_cpu, *name_shape, *name_stride, *name_data_ptr;
+
+/// Whether an attribute of the tensor is this object.
+static bool has(PyObject *tensor, PyObject *name, const PyObject *value) {
+    PyObject *found = PyObject_GetAttr(tensor, name);
+    Py_XDECREF(found);
+    return found == value;
+}
+
+static element attribute_element(PyObject *tensor) {
+    PyObject *type = PyObject_GetAttr(tensor, name_dtype);
+    Py_XDECREF(type);
+    for (int index = 0; type && index < ELEMENTS; index++) {
+        if (element_types[index] == type) return torch_elements[index].element;
+    }
+    return OTHER;
+}
+
+/// Takes the reference to a tuple of integers. Returns their number, or −1 if there are too many, or none.
+static int take_numbers(PyObject *tuple, int64_t *numbers) {
+    const Py_ssize_t count = tuple && PyTuple_Check(tuple) ? PyTuple_Size(tuple) : -1;
+    bool done = count >= 0 && count <= MAX_DIMENSIONS;
+    for (Py_ssize_t index = 0; done && index < count; index++) {
+        numbers[index] = PyLong_AsLongLong(PyTuple_GetItem(tuple, index));
+        done = numbers[index] != -1 || !PyErr_Occurred();
+    }
+    Py_XDECREF(tuple);
+    return done ? (int)count : -1;
+}
+
+static bool read_attributes(PyObject *object, array *array) {
+    array->element = attribute_element(object);
+    if (array->element == OTHER) return false;
+    if (!has(object, name_is_cpu, Py_True) || !has(object, name_layout, strided_layout)) return false;
+    array->dimensions = take_numbers(PyObject_GetAttr(object, name_shape), array->shape);
+    if (array->dimensions < 0) return false;
+    PyObject *strides = PyObject_CallMethodObjArgs(object, name_stride, NULL);
+    if (take_numbers(strides, array->strides) != array->dimensions) return false;
+    PyObject *address = PyObject_CallMethodObjArgs(object, name_data_ptr, NULL);
+    array->data = address ? PyLong_AsVoidPtr(address) : NULL;
+    Py_XDECREF(address);
+    return !PyErr_Occurred();
+}
+
+/// Looks up the attributes. Returns false with an exception set.
+static bool use_attributes(void) {
+    PyObject *torch = PyImport_ImportModule("torch");
+    bool done = torch && (strided_layout = PyObject_GetAttrString(torch, "strided"));
+    for (int index = 0; done && index < ELEMENTS; index++) {
+        element_types[index] = PyObject_GetAttrString(torch, torch_elements[index].name);
+        done = element_types[index];
+    }
+    Py_XDECREF(torch);
+    return done && (name_dtype = PyUnicode_InternFromString("dtype"))
+        && (name_layout = PyUnicode_InternFromString("layout"))
+        && (name_is_cpu = PyUnicode_InternFromString("is_cpu"))
+        && (name_shape = PyUnicode_InternFromString("shape"))
+        && (name_stride = PyUnicode_InternFromString("stride"))
+        && (name_data_ptr = PyUnicode_InternFromString("data_ptr"));
+}
+
+// -----------------------------------------------------------------------------------------------------------
+// PyTorch
+// -----------------------------------------------------------------------------------------------------------
+
+static PyObject *tensor_types;
+static PyObject *is_negated;
 
 static bool is_tensor(PyObject *object) {
     PyObject *type = (PyObject *)Py_TYPE(object);
@@ -133,45 +231,36 @@ static bool is_tensor(PyObject *object) {
     return false;
 }
 
+/// Whether the tensor is a view whose elements have the opposite sign of those in memory, which neither DLPack
+/// nor the other attributes tell.
+static bool has_other_sign(PyObject *object) {
+    PyObject *answer = PyObject_CallMethodObjArgs(object, is_negated, NULL);
+    Py_XDECREF(answer);
+    return answer != Py_False;
+}
+
 bool read_tensor(PyObject *object, array *array) {
-    dlpack_tensor tensor;
     if (!is_tensor(object)) return false;
-    if (dlpack->describe(object, &tensor)) {
-        // Sparse tensors, for example, and those of a transform of torch.func.
+    const bool done = dlpack ? read_exchanged(object, array) : read_attributes(object, array);
+    if (!done || (array->element == FLOAT32 && has_other_sign(object))) {
         PyErr_Clear();
         return false;
     }
-    if (tensor.device.type != DLPACK_CPU || tensor.dimensions > MAX_DIMENSIONS) return false;
-    array->element = dlpack_element(&tensor);
-    if (array->element == OTHER) return false;
-    if (array->element == FLOAT32 && has_other_sign(object)) return false;
-    array->data = tensor.data ? (char *)tensor.data + tensor.byte_offset : NULL;
     array->is_tensor = true;
     array->is_writable = true;
-    array->dimensions = tensor.dimensions;
     int64_t count = 1;
-    for (int axis = tensor.dimensions - 1; axis >= 0; axis--) {
-        array->shape[axis] = tensor.shape[axis];
-        array->strides[axis] = tensor.strides ? tensor.strides[axis] : count;
-        count *= tensor.shape[axis];
-    }
+    for (int axis = 0; axis < array->dimensions; axis++) count *= array->shape[axis];
     // A tensor of zeros may have no memory, and the library would read NULL as an absent input.
-    return tensor.data || count == 0;
+    return array->data || count == 0;
 }
 
 bool use_torch(PyObject *types) {
-    PyObject *capsule = PyObject_GetAttrString(PyTuple_GetItem(types, 0), "__dlpack_c_exchange_api__");
-    const dlpack_functions *functions = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
-    Py_XDECREF(capsule);
     is_negated = PyUnicode_InternFromString("is_neg");
-    if (!functions || !is_negated) return false;
-    if (functions->version.major != DLPACK_VERSION || !functions->describe) {
-        PyErr_SetString(PyExc_ImportError, "this version of PyTorch has other functions of DLPack");
-        return false;
-    }
+    if (!is_negated) return false;
+    use_exchange(PyTuple_GetItem(types, 0));
+    if (!dlpack && !use_attributes()) return false;
     Py_INCREF(types);
     tensor_types = types;
-    dlpack = functions;
     return true;
 }
 

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from .._parameters import mapping, real
 from ..errors import FastLossError
 from . import _losses
+from ._compatibility import is_compiling
 from ._operators import is_eager
 from ._tensors import check_tensor, refuse_transforms, transforms_are_active
 
@@ -230,15 +230,16 @@ def integration_loss(
     others = (target_values, masked_positions, cell_type_labels, batch_labels)
     found = _losses.direct_integration(step, read, *others) if is_eager() else None
     if found is None:
-        for tensor, name in zip(read, step.names, strict=True):
-            if name is not None and tensor is None:
+        # Without zip(strict=True), which torch.compile cannot trace before PyTorch 2.2.
+        for index, name in enumerate(step.names):
+            if name is not None and read[index] is None:
                 raise FastLossError(
                     f"outputs has no {name!r}, which is required {REASONS[name]}; it has {sorted(outputs)}"
                 )
         found = _losses.integration(*read, *others, step.weights, step.threshold)
     total, terms = found
     if is_compiling():
-        return IntegrationLoss(total, dict(zip(step.terms, terms.unbind(), strict=True)))
+        return IntegrationLoss(total, {name: terms[index] for name, index in step.terms.items()})
     return IntegrationLoss(total, Terms(step.terms, terms))
 
 

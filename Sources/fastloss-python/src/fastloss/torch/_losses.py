@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, empty_like, is_grad_enabled
-from torch.compiler import is_compiling
 
 from .. import _abi, objective
 from .._library import NAMES, TERM_NAMES, workspace
 from .._parameters import flag, real
 from ..errors import EmptySelectionError, ShapeError
+from ._compatibility import is_compiling
 from ._operators import Operator, attach, memory_like, scalar
 from ._tensors import (
     CPU,

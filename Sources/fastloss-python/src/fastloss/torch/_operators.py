@@ -7,7 +7,7 @@ are released.
 
 Every loss has two forms:
 
-- a `torch.library` custom operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd, for
+- a `torch.library` operator `torch.ops.fastloss.…`, with a fake kernel and registered autograd, for
   torch.compile, torch.export and fake tensors;
 - a `torch.autograd.Function` around a direct call of the library, for eager mode. PyTorch's dispatcher would
   add 11 µs per forward and backward pass; a masked MSE of 64 × 1201 takes 14. Autograd functions in C++ are
@@ -24,13 +24,12 @@ from torch._C import (
     _get_tracing_state,
     _len_torch_dispatch_stack,
 )
-from torch._C._autograd import _get_current_graph_task_keep_graph
 from torch.autograd import forward_ad
-from torch.compiler import is_compiling
 
 from .._library import NAMES, fail
 from .._parameters import kind_of, real
 from ..errors import ArrayError, FastLossError
+from ._compatibility import define_operator, is_compiling, keeps_graph
 from ._tensors import CPU, PLAIN, check_tensor, native, refuse_transforms, transforms_are_active
 
 __all__ = ["Operator", "attach", "is_eager", "memory_like", "scalar"]
@@ -82,7 +81,7 @@ class FastLoss(torch.autograd.Function):
             native.is_one(grad_output)
             and not is_grad_enabled()
             and forward_ad._current_level < 0
-            and not _get_current_graph_task_keep_graph()
+            and not keeps_graph()
         ):
             return None, None, *gradients
         return None, None, *scaled(gradients, ctx.inputs, grad_output)
@@ -183,7 +182,7 @@ class Operator:
         self.results = results
         self.nothing = [False] * len(self.differentiable)
         outputs = ", ".join(["Tensor"] * (results + len(self.differentiable)))
-        schema = f"({arguments}, bool[{len(self.differentiable)}] wanted) -> "
+        schema = f"({arguments}, bool[{len(self.differentiable) or ''}] wanted) -> "
         alone = results == 1 and not self.differentiable
         schema += outputs if alone else f"({outputs})"
 
@@ -207,12 +206,9 @@ class Operator:
             )
             return (*fake(*values), *gradients)
 
-        operator = torch.library.custom_op(
-            f"fastloss::{name}", kernel, mutates_args=(), device_types="cpu", schema=schema
+        self.dispatched = define_operator(
+            name, schema, kernel, fake_kernel, self.setup_context, self.backward
         )
-        operator.register_fake(fake_kernel)
-        operator.register_autograd(self.backward, setup_context=self.setup_context)
-        self.dispatched = operator
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor):

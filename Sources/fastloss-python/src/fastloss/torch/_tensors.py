@@ -34,11 +34,6 @@ __all__ = [
 
 #: The types whose tensors have no behaviour of their own.
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
-if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
-    raise ImportError(
-        f"PyTorch {torch.__version__} lacks DLPack's exchange functions, through which fastloss reads "
-        f"tensors; expected PyTorch 2.13 or newer"
-    )
 #: The calls of the library, for tensors of these types.
 native: Any = _native.for_torch((Tensor, *(PLAIN - {Tensor})))
 
@@ -48,22 +43,38 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 STRIDED = torch.strided
 FLOAT = frozenset({torch.float32})
 REAL = frozenset(
-    {
-        torch.bool,
-        torch.uint8,
-        torch.uint16,
-        torch.uint32,
-        torch.uint64,
-        torch.int8,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-        torch.float16,
-        torch.bfloat16,
-        torch.float32,
-        torch.float64,
-    }
+    getattr(torch, name)
+    for name in (
+        "bool",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    )
+    # PyTorch 2.3 added the wider unsigned types.
+    if hasattr(torch, name)
 )
+#: Types that PyTorch has few operations for.
+BARE = REAL - {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+}
 LABELS = frozenset({torch.int64, torch.int32})
 EXPECTED = {
     FLOAT: "torch.float32 on the cpu, torch.strided; convert it with .float(), .cpu() or .to_dense()",
@@ -156,6 +167,8 @@ def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
     """A contiguous bool mask of the shape. Masks of other types must hold only 0 and 1."""
     check_mask(name, mask, shape, like)
     if mask.dtype is not torch.bool:
+        if mask.dtype in BARE:
+            mask = mask.to(torch.int64)
         converted = mask.bool()
         if not torch.equal(converted.to(mask.dtype), mask):
             raise ArrayError(
