@@ -127,10 +127,22 @@ def fused_loss(output: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Ten
     return fastloss.torch.integration_loss(output, batch["target"], batch["mask"], batch["labels"])
 
 
+def show_progress(run: str, step: int, steps: int, total: float, seconds: float) -> None:
+    """Prints about ten lines per run to the standard error."""
+    if step == steps or step % max(1, steps // 10) == 0:
+        print(
+            f"{run}: step {step} of {steps}, {seconds:.1f} s, total {total:.4f}", file=sys.stderr, flush=True
+        )
+
+
 def train(
-    options: argparse.Namespace, fused: bool, each: Callable[[dict[str, Tensor], dict[str, Tensor]], None]
+    run: str,
+    options: argparse.Namespace,
+    fused: bool,
+    each: Callable[[dict[str, Tensor], dict[str, Tensor]], None],
 ) -> Any:
     """One row per step with the total and every term, and the seconds of the steps."""
+    began = time.perf_counter()
     model = new_model(options).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-4)
     curve, seconds = [], []
@@ -150,6 +162,7 @@ def train(
         curve.append({"total": total.item(), **{name: term.item() for name, term in terms.items()}})
         seconds.append(time.perf_counter() - start)
         each(output, batch)
+        show_progress(run, number + 1, options.steps, total.item(), time.perf_counter() - began)
     return curve, seconds
 
 
@@ -167,7 +180,7 @@ def time_loss_part(
         return scgpt_loss(leaves, batch, torch_written.elastic({"embedding": leaves["cell_emb"]}))[0]
 
     def patched() -> Tensor:
-        with fastloss.patch_scgpt():
+        with fastloss.patch_scgpt(strict=True):
             start = time.perf_counter()
             elastic = fastloss.torch.elastic_cell_similarity(leaves["cell_emb"], THRESHOLD)
             total = scgpt_loss(leaves, batch, elastic)[0]
@@ -213,14 +226,16 @@ def main() -> int:
     seconds: dict[str, Any] = {}
     with Disturbance([os.getpid()]) as others:
         curves["scgpt"], seconds["scgpt"] = train(
-            options, False, lambda output, batch: time_loss_part(times, output, batch)
+            "scgpt", options, False, lambda output, batch: time_loss_part(times, output, batch)
         )
-    with fastloss.patch_scgpt() as patch:
+    with fastloss.patch_scgpt(strict=True) as patch:
         replaced = patch.replaced
-        curves["patched"], seconds["patched"] = train(options, False, nothing)
-    curves["fused"], seconds["fused"] = train(options, True, nothing)
+        curves["patched"], seconds["patched"] = train("patched", options, False, nothing)
+    curves["fused"], seconds["fused"] = train("fused", options, True, nothing)
     torch.set_num_threads(1)
-    curves["scgpt, one thread"], seconds["scgpt, one thread"] = train(options, False, nothing)
+    curves["scgpt, one thread"], seconds["scgpt, one thread"] = train(
+        "scgpt, one thread", options, False, nothing
+    )
 
     print("patch_scgpt() replaced", ", ".join(replaced))
     print(f"\n{'step':>4}" + "".join(f"{name:>20}" for name in curves))

@@ -1,7 +1,7 @@
 // NumPy arrays through NumPy's array interface, and PyTorch tensors through DLPack's exchange functions. Both
-// are stable binary interfaces that are looked up at run time. Python's buffer protocol would need Python 3.11.
-// Older versions of PyTorch lack the exchange functions. There, the attributes of a tensor (address, type,
-// shape, strides, device) are read, which takes several times as long.
+// are stable binary interfaces that are looked up at run time. Python's buffer protocol would need
+// Python 3.11. Older versions of PyTorch lack the exchange functions. There, the attributes of a tensor
+// (address, type, shape, strides, device) are read, which takes several times as long.
 
 #include "arrays.h"
 
@@ -231,8 +231,8 @@ static bool is_tensor(PyObject *object) {
     return false;
 }
 
-/// Whether the tensor is a view whose elements have the opposite sign of those in memory, which neither DLPack
-/// nor the other attributes tell.
+/// Whether the tensor is a view whose elements have the opposite sign of those in memory, which neither
+/// DLPack nor the other attributes tell.
 static bool has_other_sign(PyObject *object) {
     PyObject *answer = PyObject_CallMethodObjArgs(object, is_negated, NULL);
     Py_XDECREF(answer);

@@ -250,14 +250,29 @@ def test_other_memory_layouts(loss: Loss) -> None:
 
 @every_loss
 def test_other_devices_and_types_are_refused(loss: Loss) -> None:
+    """The message says which call converts them."""
     arguments = loss.arguments()
     for kind in (torch.float64, torch.bfloat16, torch.float16):
         with pytest.raises(
-            fastloss.ArrayError, match=f"{kind} tensor on cpu.*expected torch.float32 on the cpu"
+            fastloss.ArrayError,
+            match=rf"{kind} tensor on cpu.*expected torch.float32 on the cpu.*; convert it with \.float\(\)$",
         ):
             loss.function(arguments[0].detach().to(kind), *arguments[1:])
-    with pytest.raises(fastloss.ArrayError, match="on meta"):
+    with pytest.raises(fastloss.ArrayError, match=r"on meta.*; a meta tensor has no elements$"):
         loss.function(arguments[0].detach().to("meta"), *arguments[1:])
+    for change, calls in (
+        (lambda x: x.to_sparse(), ".to_dense()"),
+        (lambda x: x.double().to_sparse(), ".to_dense().float()"),
+        (lambda x: x.to(torch.complex128), ".real.float()"),
+    ):
+        changed = change(arguments[0].detach())
+        with pytest.raises(fastloss.ArrayError) as caught:
+            loss.function(changed, *arguments[1:])
+        message = str(caught.value)
+        assert message.endswith(f"; convert it with {calls}")
+        # The call that it names does.
+        converted = eval(f"changed{calls}")
+        torch.testing.assert_close(loss.function(converted, *arguments[1:]), loss.function(*arguments))
 
 
 def test_only_one_embedding_with_a_gradient() -> None:
@@ -306,8 +321,13 @@ def test_masks_of_other_types(kind: torch.dtype) -> None:
 def test_targets_of_other_types() -> None:
     for loss in (*every_loss.args[1][:2], METRIC):
         input, target, mask = loss.arguments()
-        for kind in (torch.int64, torch.float64, torch.bfloat16):
+        for kind in (torch.int64, torch.bfloat16):
             assert loss.function(input, target.to(kind), mask) == loss.function(input, target, mask)
+        # Not silently: it would lose digits.
+        with pytest.raises(
+            fastloss.ArrayError, match=r"target is a torch.float64.*; convert it with \.float\(\)"
+        ):
+            loss.function(input, target.double(), mask)
 
 
 def test_any_number_of_dimensions() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from versions import opcheck
 from losses import METRIC, Loss, assert_gradients, every_loss, in_double, leaves
 from torch._subclasses.fake_tensor import FakeTensorMode
+from versions import opcheck
 
 import fastloss
 import fastloss.torch

@@ -1,9 +1,11 @@
 """patch_scgpt() on scGPT's own functions and models."""
 
+import contextlib
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -102,7 +104,7 @@ def test_functions(scgpt: types.ModuleType) -> None:
         metric = own.masked_relative_error(input, target, mask)
         own_gradients = torch.autograd.grad(sum(own_results), [input, probabilities])
         with fastloss.patch_scgpt():
-            assert own.masked_mse_loss is fastloss.torch.masked_mse_loss
+            assert own.masked_mse_loss.__wrapped__ is fastloss.torch.masked_mse_loss
             results = [
                 own.masked_mse_loss(input, target, mask.to(kind)),
                 own.criterion_neg_log_bernoulli(probabilities, target, mask.to(kind)),
@@ -132,7 +134,7 @@ def test_modules_that_have_imported_the_functions(scgpt: types.ModuleType) -> No
     sys.modules["scgpt.trainer"] = trainer
     own = trainer.masked_relative_error, scgpt.loss.masked_mse_loss
     try:
-        patch = fastloss.patch_scgpt()
+        patch = fastloss.patch_scgpt(strict=True)
         assert trainer.masked_mse_loss is fastloss.torch.masked_mse_loss
         # Something else of the same name is not scGPT's function, and stays.
         assert trainer.masked_relative_error is own[0]
@@ -151,6 +153,123 @@ def test_modules_that_have_imported_the_functions(scgpt: types.ModuleType) -> No
         patch.undo()
     finally:
         del sys.modules["scgpt.trainer"]
+
+
+# --- What FastLoss does not take ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def counted_warnings(expected: int) -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    messages = [str(warning.message) for warning in caught]
+    found = [message for message in messages if "runs scGPT's own operations" in message]
+    assert len(found) == expected, messages
+    for message in found:
+        assert "patch_scgpt(strict=True)" in message
+
+
+#: Changes of a model, and the switches that make its calls fall back.
+OTHER_MODELS: dict[str, Callable[[Any], Any]] = {
+    "float64": lambda net: net.double(),
+    "bfloat16": lambda net: net.bfloat16(),
+    "meta": lambda net: net.to("meta"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_MODELS)
+def test_other_models_compute_as_before(scgpt: types.ModuleType, other: str) -> None:
+    net = OTHER_MODELS[other](model(scgpt, "TransformerModel")).train()
+    parameter = next(net.parameters())
+
+    def run() -> list[Tensor]:
+        random = torch.Generator().manual_seed(3)
+        source = torch.randint(1, 40, (9, 12), generator=random).to(parameter.device)
+        values = torch.rand(9, 12, generator=random).to(parameter)
+        torch.manual_seed(3)
+        # The padding mask is an input of the encoder, which asks for a value of it.
+        output = net(source, values, source == 0, torch.arange(9).to(source) % 3, ECS=True, CCE=True)
+        mask = values < 0.5
+        losses = [
+            output["loss_ecs"],
+            output["loss_cce"],
+            scgpt.loss.masked_mse_loss(output["mlm_output"], values, mask),
+            scgpt.loss.criterion_neg_log_bernoulli(output["mlm_zero_probs"], values, mask),
+        ]
+        return [*losses, *torch.autograd.grad(sum(losses), [net.encoder.embedding.weight])]
+
+    if other == "meta":
+        # PyTorch's encoder and its Bernoulli look at values, which a meta tensor has none of.
+        embeddings = torch.ones(4, 3, device="meta")
+        with counted_warnings(1), fastloss.patch_scgpt():
+            value = scgpt.loss.masked_mse_loss(embeddings, embeddings, embeddings > 0)
+            assert value.device.type == "meta" and value.shape == ()
+        return
+    expected = run()
+    with counted_warnings(1), fastloss.patch_scgpt():
+        found = run()
+    for one, another in zip(found, expected, strict=True):
+        assert one.dtype == another.dtype and torch.equal(one, another)
+    with fastloss.patch_scgpt(strict=True), pytest.raises(fastloss.ArrayError, match=f"torch.{other} tensor"):
+        run()
+    # A later patch warns again.
+    with counted_warnings(1), fastloss.patch_scgpt():
+        run()
+
+
+def test_other_arguments_compute_as_before(scgpt: types.ModuleType) -> None:
+    own = scgpt.loss
+    input, target, mask = every_loss.args[1][0].arguments()
+    weights = mask * 0.5
+    calls: dict[str, Callable[[], Tensor]] = {
+        "weights": lambda: own.masked_mse_loss(input, target, weights),
+        "gradient of the mask": lambda: own.masked_mse_loss(input, target, weights.requires_grad_()),
+        "broadcast": lambda: own.masked_mse_loss(input, target[:1], mask),
+        "float64 target": lambda: own.masked_mse_loss(input, target.double(), mask),
+        "keywords": lambda: own.masked_mse_loss(input=input, mask=weights, target=target),
+    }
+    for name, call in calls.items():
+        expected = call()
+        with counted_warnings(1), fastloss.patch_scgpt():
+            assert torch.equal(call(), expected), name
+            call()
+        with fastloss.patch_scgpt(strict=True), pytest.raises(fastloss.FastLossError):
+            call()
+    # What scGPT refuses stays an error, its own, and nothing is said about it.
+    with counted_warnings(0), fastloss.patch_scgpt():
+        with pytest.raises(AssertionError):
+            own.masked_relative_error(input, target, mask & False)
+        with pytest.raises(RuntimeError):
+            own.masked_mse_loss(input, target[:, :3], mask)
+        with pytest.raises(TypeError):
+            own.masked_mse_loss([1.0], target, mask)
+
+
+def test_compiled_functions(scgpt: types.ModuleType) -> None:
+    own = scgpt.loss
+    input, target, mask = every_loss.args[1][0].arguments()
+
+    def objective(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return 2 * own.masked_mse_loss(input * 1.0, target, mask)
+
+    for kind, count in ((torch.float32, 0), (torch.float64, 1)):
+        torch.compiler.reset()
+        arguments = (input.detach().to(kind), target.to(kind), mask)
+        expected = objective(*arguments)
+        with counted_warnings(count), fastloss.patch_scgpt():
+            found = torch.compile(objective, fullgraph=True)(*arguments)
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected)
+    torch.compiler.reset()
+
+
+def test_own_elastic_is_scgpts(scgpt: types.ModuleType) -> None:
+    from fastloss.torch._upstream import own_elastic
+
+    net = model(scgpt, "TransformerModel").eval()
+    output, _ = call(net, 5, ECS=True)
+    assert torch.equal(own_elastic(output["cell_emb"], net.ecs_threshold), output["loss_ecs"])
 
 
 def test_without_scgpt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def name_of(owner: Any) -> str:
     return f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else str(owner.__name__)
 
 
-def patch_scgpt() -> ScGPTPatch:
+def patch_scgpt(*, strict: bool = False) -> ScGPTPatch:
     """Replaces scGPT's losses by those of FastLoss, in this process:
 
     - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` in ``scgpt.loss`` and
@@ -66,8 +66,11 @@ def patch_scgpt() -> ScGPTPatch:
       its CCE in training if ``torch.distributed`` is initialized, because it then gathers the embeddings of
       all processes.
 
-    Call this before a script runs ``from scgpt.loss import …``: the script would keep the originals. The
-    losses then require float32 on the CPU; see :mod:`fastloss.torch`.
+    Call this before a script runs ``from scgpt.loss import …``: the script would keep the originals.
+
+    Arguments that FastLoss does not take, for example tensors on a GPU or of float64, go to scGPT's own
+    operations, and the first such call of a patch warns. With ``strict=True`` they are an error; see
+    :mod:`fastloss.torch` for what FastLoss takes.
 
     Dropout draws the same random numbers as without the patch, except in training with CCE and
     ``do_sample=True``.
@@ -76,20 +79,24 @@ def patch_scgpt() -> ScGPTPatch:
     if it is already patched.
     """
     from . import torch as losses
+    from .torch import _upstream
 
     loss_module = importlib.import_module("scgpt.loss")
     if getattr(loss_module.masked_mse_loss, "__module__", "").startswith("fastloss"):
         raise RuntimeError("scGPT is already patched; undo() that patch first")
     patch = ScGPTPatch()
+    warn = None if strict else _upstream.new_warning()
     try:
         for name in FUNCTIONS:
             original, replacement = getattr(loss_module, name), getattr(losses, name)
+            if warn is not None:
+                replacement = _upstream.with_fallback(replacement, original, _upstream.takes_values, warn)
             for module in loaded_modules():
                 if getattr(module, name, None) is original:
                     patch.replace(module, name, replacement)
         for module_name, class_name in MODELS.items():
             model = getattr(importlib.import_module(module_name), class_name)
-            patch.replace(model, "forward", forward_with_fastloss(model.forward))
+            patch.replace(model, "forward", forward_with_fastloss(model.forward, warn))
     except BaseException:
         patch.undo()
         raise
@@ -102,13 +109,30 @@ def loaded_modules() -> list[Any]:
     return [sys.modules[name] for name in sorted(names, key=lambda name: name != "scgpt.loss")]
 
 
-def forward_with_fastloss(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A model's `forward` with FastLoss's ECS and CCE."""
+def forward_with_fastloss(
+    forward: Callable[..., Any], warn: Callable[[str, str], None] | None
+) -> Callable[..., Any]:
+    """A model's `forward` with FastLoss's ECS and CCE. warn: None if there is no fallback."""
     import torch
 
     from .torch import contrastive_cell_embedding, elastic_cell_similarity
+    from .torch._upstream import own_elastic, takes_embeddings, with_fallback
 
     signature = inspect.signature(forward)
+    elastic_loss = elastic_cell_similarity
+    if warn is not None:
+        elastic_loss = with_fallback(elastic_loss, own_elastic, takes_embeddings, warn)
+
+    def contrastive_loss(model: Any, first: Any, second: Any) -> Any:
+        def own(first: Any, second: Any, temperature: float) -> Any:
+            similarities = model.sim(first.unsqueeze(1), second.unsqueeze(0))
+            labels = torch.arange(similarities.size(0)).long().to(first.device)
+            return model.creterion_cce(similarities, labels)
+
+        loss = contrastive_cell_embedding
+        if warn is not None:
+            loss = with_fallback(loss, own, takes_embeddings, warn)
+        return loss(first, second, model.sim.temp)
 
     @functools.wraps(forward)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -124,9 +148,9 @@ def forward_with_fastloss(forward: Callable[..., Any]) -> Callable[..., Any]:
             names = ("src", "values", "src_key_padding_mask", "batch_labels")
             states = self._encode(*(arguments.get(name) for name in names))
             second = self._get_cell_emb_from_layer(states)
-            output["loss_cce"] = contrastive_cell_embedding(embedding, second, self.sim.temp)
+            output["loss_cce"] = contrastive_loss(self, embedding, second)
         if elastic:
-            output["loss_ecs"] = elastic_cell_similarity(embedding, self.ecs_threshold)
+            output["loss_ecs"] = elastic_loss(embedding, self.ecs_threshold)
         return output
 
     return wrapper

@@ -1,6 +1,7 @@
-"""What differs between the versions of PyTorch that FastLoss supports. Every other file of this package may be
+"""What differs between the versions of PyTorch that FastLoss supports. The other files of this package are
 written for the newest."""
 
+import importlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,22 +26,21 @@ if version_of(torch.__version__) < OLDEST:
         f"{'.'.join(map(str, OLDEST))} or newer, for example from pip install 'fastloss[torch]'"
     )
 
-#: Whether torch.compile or torch.export is looking at the caller, in the form that it replaces by True.
-is_compiling: Callable[[], bool]
-if hasattr(torch.compiler, "is_compiling"):
-    is_compiling = torch.compiler.is_compiling
-else:
-    is_compiling = torch._utils.is_compiling  # type: ignore[attr-defined]
+#: Whether torch.compile or torch.export is looking at the caller: a function that they replace by True.
+is_compiling: Callable[[], bool] = (
+    torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._utils.is_compiling
+)
+
+
+def may_keep_graph() -> bool:
+    return True
+
 
 #: Whether the running backward pass keeps what it has saved, for another pass. Where PyTorch does not say, it
 #: may.
-keeps_graph: Callable[[], bool]
-try:
-    from torch._C._autograd import _get_current_graph_task_keep_graph as keeps_graph
-except ImportError:
-
-    def keeps_graph() -> bool:
-        return True
+keeps_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", may_keep_graph
+)
 
 
 def define_operator(
@@ -79,8 +79,8 @@ def define_by_dispatch_keys(
 ) -> Callable[..., Any]:
     """As `define_operator`, with one kernel for each dispatch key."""
     if not registrations:
-        registrations.append(torch.library.Library("fastloss", "FRAGMENT"))  # noqa: TOR901
-    library = registrations[0]
+        registrations.append(torch.library.Library("fastloss", "FRAGMENT"))  # type: ignore[no-untyped-call]
+    library: Any = registrations[0]
     compliant = getattr(torch.Tag, "pt2_compliant_tag", None)
     if compliant is None:
         library.define(name + schema)
@@ -109,8 +109,7 @@ def define_by_dispatch_keys(
 
     library.impl(name, kernel, "CPU")
     library.impl(name, differentiable, "Autograd")
-    impl_abstract = getattr(torch.library, "impl_abstract", None)
-    if impl_abstract is None:
-        from torch._custom_ops import impl_abstract
-    impl_abstract(f"fastloss::{name}", func=fake)
+    # torch.library has the function since PyTorch 2.2.
+    module = "torch.library" if hasattr(torch.library, "impl_abstract") else "torch._custom_ops"
+    importlib.import_module(module).impl_abstract(f"fastloss::{name}", func=fake)
     return operator

@@ -16,7 +16,7 @@ from ._operators import Operator, attach, memory_like, scalar
 from ._tensors import (
     CPU,
     FLOAT,
-    REAL,
+    TARGETS,
     as_float,
     check_kind,
     check_labels,
@@ -106,7 +106,7 @@ def call_relative_error(gradients: Gradients, input: Tensor, target: Tensor, mas
 
 def check_values(input: Tensor, target: Tensor) -> None:
     check_kind("input", input, FLOAT)
-    check_kind("target", target, REAL)
+    check_kind("target", target, TARGETS)
     if target.shape != input.shape:
         raise ShapeError(
             f"target has the shape {tuple(target.shape)}; expected {tuple(input.shape)}, as input"
@@ -435,7 +435,7 @@ def call_integration(gradients: Gradients, *arguments: Any) -> Any:
 def checked_integration(*arguments: Any) -> tuple[Any, ...]:
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels, weights, threshold = arguments[COUNT:]
-    check_kind("target_values", target, REAL)
+    check_kind("target_values", target, TARGETS)
     target = matrix("target_values", as_float(target))
     mask = mask_like("masked_positions", mask, target.shape, "target_values")
     cells, genes = target.shape
@@ -459,7 +459,7 @@ def checked_integration(*arguments: Any) -> tuple[Any, ...]:
 def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
     outputs = arguments[:COUNT]
     target, mask, cell_type_labels, batch_labels = arguments[COUNT : COUNT + 4]
-    check_kind("target_values", target, REAL)
+    check_kind("target_values", target, TARGETS)
     check_mask("masked_positions", mask, target.shape, "target_values")
     for name, given in (("cell_type_labels", cell_type_labels), ("batch_labels", batch_labels)):
         if given is not None:

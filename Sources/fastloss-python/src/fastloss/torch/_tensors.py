@@ -18,6 +18,7 @@ __all__ = [
     "FLOAT",
     "PLAIN",
     "REAL",
+    "TARGETS",
     "as_float",
     "check_kind",
     "check_labels",
@@ -75,11 +76,15 @@ BARE = REAL - {
     torch.float32,
     torch.float64,
 }
+#: Types of targets. float64 would lose digits, so that the caller converts it.
+TARGETS = REAL - {torch.float64}
 LABELS = frozenset({torch.int64, torch.int32})
+#: For each, the description, and the call that converts other types.
 EXPECTED = {
-    FLOAT: "torch.float32 on the cpu, torch.strided; convert it with .float(), .cpu() or .to_dense()",
-    REAL: "a real type (for a mask, true and false or 1 and 0) on the cpu, torch.strided",
-    LABELS: "torch.int64 or torch.int32 on the cpu, torch.strided",
+    FLOAT: ("torch.float32", ".float()"),
+    TARGETS: ("a real type except torch.float64", ".float()"),
+    REAL: ("a real type (for a mask, true and false or 1 and 0)", ".bool()"),
+    LABELS: ("torch.int64 or torch.int32", ".long()"),
 }
 
 
@@ -96,10 +101,30 @@ def check_kind(name: str, tensor: Tensor, kinds: frozenset[torch.dtype]) -> None
     if tensor.dtype in kinds and tensor.is_cpu and tensor.layout is STRIDED and not tensor.is_nested:
         return
     nested = "nested " if tensor.is_nested else ""
+    expected, _ = EXPECTED[kinds]
     raise ArrayError(
-        f"{name} is a {nested}{tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected "
-        f"{EXPECTED[kinds]}"
+        f"{name} is a {nested}{tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected {expected} "
+        f"on the cpu, torch.strided{conversion(tensor, kinds)}"
     )
+
+
+def conversion(tensor: Tensor, kinds: frozenset[torch.dtype]) -> str:
+    """The end of a message: the calls that make the expected kind of a tensor."""
+    if tensor.is_meta:
+        return "; a meta tensor has no elements"
+    calls = "" if tensor.is_cpu else ".cpu()"
+    if tensor.is_nested:
+        calls += ".to_padded_tensor(padding)"
+    elif tensor.layout is not STRIDED:
+        calls += ".to_dense()"
+    if tensor.is_quantized:
+        calls += ".dequantize()"
+    elif tensor.is_complex():
+        calls += ".real"
+    if tensor.dtype not in kinds:
+        _, call = EXPECTED[kinds]
+        calls += call
+    return f"; convert it with {calls}"
 
 
 def check_mask(name: str, mask: Tensor, shape: torch.Size, like: str) -> None:
