@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -60,6 +61,11 @@ def test_the_wheel_brings_what_it_needs() -> None:
     assert str(folder / "_lib" / "libfastloss.so") in native
     blas = [path for path in native if "blas" in pathlib.Path(path).name or "gfortran" in path]
     assert any(path.startswith(f"{folder}.libs/") for path in blas)
+    # The description names that library, and a version of it that has the kernels of today's processors.
+    description = fastloss.describe()
+    assert description["blasLibrary"] in blas
+    version = re.match(r"OpenBLAS (\d+)\.(\d+)\.(\d+)", description["blasConfiguration"])
+    assert version and tuple(map(int, version.groups())) >= (0, 3, 34), description
     site = str(folder.parent)
     assert all(path.startswith(site) for path in blas), blas
     assert not [path for path in native if "swift" in path.lower() or "dispatch" in path]

@@ -1,6 +1,9 @@
 """The extension module: what it reads, what it declines, and that it declines before it writes."""
 
+import ast
+import inspect
 import pathlib
+import pydoc
 from typing import Any
 
 import numpy as np
@@ -133,3 +136,41 @@ def test_tuples_and_bytes_of_the_objective() -> None:
 def test_the_module_is_of_the_stable_abi() -> None:
     """One file for every version of Python."""
     assert pathlib.Path(_native.__file__).name == "_native.abi3.so"
+
+
+# --- Documentation ------------------------------------------------------------------------------------------
+
+
+def stubs() -> dict[str, list[str]]:
+    """The parameters of every function in `_native.pyi`."""
+    text = pathlib.Path(fastloss.__file__).with_name("_native.pyi").read_text()
+    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: [argument.arg for argument in node.args.posonlyargs] for node in functions}
+
+
+def test_the_stubs_are_those_of_the_module() -> None:
+    found = stubs()
+    assert set(found) == {*FUNCTIONS, "open_library", "for_torch"}
+    for name, parameters in found.items():
+        function = getattr(_native, name)
+        assert list(inspect.signature(function).parameters) == parameters, name
+        assert function.__doc__ and function.__doc__.endswith(".")
+        with pytest.raises(TypeError):
+            function(*[None] * (len(parameters) + 1))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_call_with_the_parameters_of_the_stub_is_declined_for_none(name: str) -> None:
+    """Not refused for their number."""
+    function = getattr(_native, name)
+    assert not function(*[None] * len(stubs()[name]))
+
+
+def test_help() -> None:
+    for name in fastloss.__all__:
+        value = getattr(fastloss, name)
+        assert inspect.getdoc(value), f"fastloss.{name} has no documentation"
+    text = pydoc.render_doc(fastloss, renderer=pydoc.plaintext)
+    assert "masked_mse(" in text and "patch_scgpt(" in text and fastloss.__version__ in text
+    text = pydoc.render_doc(_native, renderer=pydoc.plaintext)
+    assert "masked_mse(workspace, predictions, targets, mask, " in text

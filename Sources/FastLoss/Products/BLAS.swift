@@ -147,8 +147,12 @@ extension BLAS {
     /// The text in place of ``libraryPathText`` if OpenBLAS is linked statically.
     package static let staticLibrary = "unknown (linked statically)"
 
-    /// The file of the shared library that `cblas_sgemm` comes from; nil if it is linked statically.
+    /// The file of the shared library that holds OpenBLAS; nil if it is linked statically.
     package static var libraryPathText: UnsafePointer<CChar>? {
-        dlsym(dlopen(nil, RTLD_LAZY), "cblas_sgemm").flatMap { fastloss_library_of($0) }
+        // The core's name is a constant of OpenBLAS. dlsym would not find a library that was loaded with
+        // RTLD_LOCAL, as Python loads this one, and might find the BLAS of another.
+        guard let file = fastloss_library_of(coreNameText) else { return nil }
+        let own = fastloss_library_of(FastLossVersion.text.utf8Start)
+        return own.map { strcmp($0, file) == 0 } == true ? nil : file
     }
 }

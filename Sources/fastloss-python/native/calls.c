@@ -625,26 +625,84 @@ FUNCTION(is_one, 1) {
 // The modules
 // -----------------------------------------------------------------------------------------------------------
 
-#define METHOD(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+/// A function with its parameters and its first line, which help() and inspect.signature() show.
+#define METHOD(name, parameters, text)                                                          \
+    {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, #name parameters "\n--\n\n" text}
 
 static PyMethodDef functions[] = {
-    METHOD(masked_mse),
-    METHOD(bernoulli_nll),
-    METHOD(bernoulli_nll_logits),
-    METHOD(masked_relative_error),
-    METHOD(masked_mse_per_cell),
-    METHOD(bernoulli_nll_per_cell),
-    METHOD(bernoulli_nll_logits_per_cell),
-    METHOD(masked_relative_error_per_cell),
-    METHOD(cross_entropy),
-    METHOD(domain_adversarial),
-    METHOD(gradient_reversal),
-    METHOD(elastic_cell_similarity),
-    METHOD(contrastive_cell_embedding),
-    METHOD(cosine_similarity),
-    METHOD(total_objective),
-    METHOD(logged_objective),
-    METHOD(is_one),
+    METHOD(
+        masked_mse,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, /)",
+        "The masked mean squared error."),
+    METHOD(
+        bernoulli_nll,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, /)",
+        "The negative log-likelihood of a nonzero value, from probabilities."),
+    METHOD(
+        bernoulli_nll_logits,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, /)",
+        "The negative log-likelihood of a nonzero value, from logits."),
+    METHOD(
+        masked_relative_error, "($module, workspace, predictions, targets, mask, reduction, when_empty, /)",
+        "The masked relative error."),
+    METHOD(
+        masked_mse_per_cell,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, cells, /)",
+        "As masked_mse, one value per row, written to cells."),
+    METHOD(
+        bernoulli_nll_per_cell,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, cells, /)",
+        "As bernoulli_nll, one value per row, written to cells."),
+    METHOD(
+        bernoulli_nll_logits_per_cell,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, gradient, scale, "
+        "accumulate, cells, /)",
+        "As bernoulli_nll_logits, one value per row, written to cells."),
+    METHOD(
+        masked_relative_error_per_cell,
+        "($module, workspace, predictions, targets, mask, reduction, when_empty, cells, /)",
+        "As masked_relative_error, one value per row, written to cells."),
+    METHOD(
+        cross_entropy,
+        "($module, workspace, logits, labels, ignored_label, reduction, when_empty, gradient, scale, "
+        "accumulate, /)",
+        "The cross-entropy of logits."),
+    METHOD(
+        domain_adversarial,
+        "($module, workspace, logits, labels, ignored_label, reduction, when_empty, lambd, "
+        "discriminator_gradient, embedding_gradient, scale, accumulate, /)",
+        "The cross-entropy behind a gradient reversal."),
+    METHOD(
+        gradient_reversal, "($module, workspace, arriving, lambd, reversed, scale, accumulate, /)",
+        "Writes -lambd times the arriving gradient."),
+    METHOD(
+        elastic_cell_similarity,
+        "($module, workspace, embeddings, threshold, when_empty, gradient, scale, accumulate, /)",
+        "The elastic cell similarity."),
+    METHOD(
+        contrastive_cell_embedding,
+        "($module, workspace, first, second, temperature, when_empty, first_gradient, second_gradient, "
+        "scale, accumulate, /)",
+        "The contrastive loss of two encodings."),
+    METHOD(
+        cosine_similarity, "($module, workspace, embeddings, similarities, /)",
+        "Writes the cosine similarities of the rows."),
+    METHOD(
+        total_objective, "($module, workspace, objective, inputs, gradients, scale, accumulate, /)",
+        "All enabled terms. Returns total, relative error, number of selected elements, and for every term "
+        "its value, its\nweighted value and its logged value."),
+    METHOD(
+        logged_objective, "($module, workspace, objective, inputs, gradients, scale, accumulate, log, /)",
+        "All enabled terms, of which log receives the logged values, followed by the relative error. Returns "
+        "the total."),
+    METHOD(
+        is_one, "($module, array, /)",
+        "Whether an array is the single number 1. False for an array that cannot be read."),
     {NULL, NULL, 0, NULL},
 };
 
@@ -662,15 +720,20 @@ static PyObject *for_torch(PyObject *module, PyObject *types) {
 }
 
 static PyMethodDef preparations[] = {
-    {"open_library", open_library, METH_O, NULL},
-    {"for_torch", for_torch, METH_O, NULL},
+    {"open_library", open_library, METH_O,
+     "open_library($module, path, /)\n--\n\nLoads libfastloss, which all other functions call."},
+    {"for_torch", for_torch, METH_O,
+     "for_torch($module, types, /)\n--\n\nThe module with the same functions for tensors of these types."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "fastloss._native",
-    .m_doc = "The calls of libfastloss for NumPy arrays, and `for_torch`, which returns those for tensors.",
+    .m_doc =
+        "The calls of libfastloss for NumPy arrays, and `for_torch`, which returns those for tensors.\n\n"
+        "A function returns its result, or True; None, before it writes anything, if an argument is not\n"
+        "exactly what it reads; or the status, an int, if libfastloss refuses the arguments.",
     .m_size = -1,
     .m_methods = functions,
 };

@@ -136,11 +136,15 @@ def library_version() -> str:
 
 
 def describe() -> dict[str, Any]:
-    """Describes the process: instruction set, workers, the loaded BLAS and its processor core."""
+    """Describes the process: instruction set, workers, and the BLAS: file, version, kernels of which core."""
     length = library.fastloss_describe(None, 0)
     buffer = ctypes.create_string_buffer(length + 1)
     library.fastloss_describe(buffer, len(buffer))
     description: dict[str, Any] = json.loads(buffer.value)
+    blas = description["blasLibrary"]
+    if "/" in blas:
+        # The wheel finds its BLAS relative to the library.
+        description["blasLibrary"] = os.path.normpath(blas)
     return description
 
 
