@@ -23,7 +23,7 @@ def example(word: str) -> str:
 
 
 def test_every_example_is_run_below() -> None:
-    assert sorted(examples()) == sorted([example("masked_mse("), example("training_step")])
+    assert sorted(examples()) == sorted(map(example, ("masked_mse(", "training_step", "decoder_step")))
 
 
 def test_numpy_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +53,22 @@ def test_torch_example() -> None:
         names["masked_mse_loss"](outputs["mlm_output"], torch.ones(6, 20), mask).item()
     )
     assert all(output.grad is not None and output.grad.abs().sum() > 0 for output in outputs.values())
+
+
+def test_decoder_example() -> None:
+    torch = pytest.importorskip("torch")
+    names: dict[str, Any] = {}
+    exec(example("decoder_step"), names)
+    trained = names["ExprDecoder"](8, True, True)
+    checkpoint = {f"decoder.{name}": value for name, value in trained.state_dict().items()}
+    decoder = names["decoder_of"](checkpoint | {"encoder.weight": torch.ones(1)}, 8)
+    random = torch.Generator().manual_seed(1)
+    states, batch_emb = (torch.randn(shape, generator=random) for shape in ((3, 7, 8), (3, 8)))
+    target, mask = torch.ones(3, 7), torch.rand(3, 7, generator=random) < 0.5
+    logged = names["decoder_step"](decoder, states, target, mask, batch_emb)
+    output = trained(torch.cat([states, batch_emb.unsqueeze(1).expand(-1, 7, -1)], dim=2))
+    assert logged == {
+        "mse": pytest.approx(((output["pred"] - 1)[mask] ** 2).mean().item(), rel=1e-5),
+        "nzlp": pytest.approx(-output["zero_probs"][mask].log().mean().item(), rel=1e-5),
+    }
+    assert all(parameter.grad.abs().sum() > 0 for parameter in decoder.parameters())

@@ -2,6 +2,8 @@
 
     from fastloss.torch import masked_mse_loss, criterion_neg_log_bernoulli
 
+:mod:`fastloss.torch.heads` has scGPT's task heads as modules.
+
 These rules hold for every function:
 
 - PyTorch is 2.1 or newer. Tensors are float32 on the CPU. Contiguous tensors, and matrices with gaps between

@@ -1,0 +1,429 @@
+"""scGPT's task heads as PyTorch modules, each with a call that computes its loss.
+
+    from fastloss.torch.heads import ExprDecoder, MVCDecoder  # instead of: from scgpt.model.model import …
+
+The modules have scGPT's names, constructor arguments, outputs and state-dict keys: a checkpoint of scGPT
+loads, and the same seed draws the same initial parameters. `forward` computes what scGPT's does, on any
+device and of any floating type. `loss` takes the targets or labels, too, and computes less:
+
+- A decoder computes the selected tokens alone. The others are not read, and their gradients are 0.
+- The embedding of a cell's batch goes through the first layer once per cell, not once per token.
+- The inner product W q · c is computed as q · Wᵀ c: one product per cell in place of one per token.
+- Queries are computed once per gene if the embeddings are given per gene.
+
+The results are those of scGPT up to rounding. The losses are those of :mod:`fastloss.torch`, with its rules:
+float32 on the CPU, differentiable once, NaN for an empty mask. The gradients of the parameters are then 0;
+scGPT's are NaN. torch.compile cannot select tokens, because their number depends on data: there, `loss`
+computes all tokens, and a NaN outside the mask reaches the gradients of the parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .._parameters import real
+from ..errors import ShapeError
+from . import criterion_neg_log_bernoulli, cross_entropy, grad_reverse, masked_mse_loss
+from ._compatibility import is_compiling
+from ._tensors import check_tensor, mask_like
+
+__all__ = [
+    "AdversarialDiscriminator",
+    "BatchLabelEncoder",
+    "ClsDecoder",
+    "DecoderLoss",
+    "ExprDecoder",
+    "MVCDecoder",
+]
+
+INNER_PRODUCTS = ("inner product", "inner product, detach")
+
+
+class DecoderLoss(NamedTuple):
+    """The loss of a decoder's outputs over a mask, and its terms for the log."""
+
+    #: The sum of the terms times their weights: a scalar with a gradient.
+    total: Tensor
+    #: The mean squared error (scGPT logs it as "mse" and "mvc"), without a gradient.
+    mse: Tensor
+    #: The negative log-likelihood of the zeros ("nzlp", "mvc_nzlp"), without a gradient; None without
+    #: explicit_zero_prob.
+    nzlp: Tensor | None
+
+
+class Selection:
+    """The selected tokens of a batch, their targets, and the weights of the two losses.
+
+    Every method keeps all tokens if `rows` is None.
+    """
+
+    def __init__(
+        self,
+        target: Tensor,
+        mask: Tensor,
+        shape: torch.Size,
+        like: str,
+        mse_weight: float,
+        nzlp_weight: float,
+    ) -> None:
+        """shape: B × L, which target and mask must have."""
+        self.weights = real("mse_weight", mse_weight), real("nzlp_weight", nzlp_weight)
+        for name, value in (("target", target), ("mask", mask)):
+            check_tensor(name, value)
+            if value.shape != shape:
+                raise ShapeError(
+                    f"{name} has the shape {tuple(value.shape)}; expected {tuple(shape)}, as {like}"
+                )
+        self.tokens = shape[1]
+        self.rows: Tensor | None = None
+        self.target, self.mask = target.reshape(-1), mask.reshape(-1)
+        if not is_compiling():
+            self.rows = mask_like("mask", mask.detach(), mask.shape, "mask").view(-1).nonzero().squeeze(1)
+            self.target = self.target.index_select(0, self.rows)
+            self.mask = torch.ones_like(self.rows, dtype=torch.bool)
+
+    def of_tokens(self, values: Tensor) -> Tensor:
+        """B × L × D to selected tokens × D."""
+        flat = values.reshape(-1, values.shape[-1])
+        return flat if self.rows is None else flat.index_select(0, self.rows)
+
+    def of_pairs(self, values: Tensor) -> Tensor:
+        """B × L to selected tokens."""
+        flat = values.reshape(-1)
+        return flat if self.rows is None else flat.index_select(0, self.rows)
+
+    def of_cells(self, values: Tensor) -> Tensor:
+        """B × D to selected tokens × D: the row of each token's cell."""
+        if self.rows is None:
+            return values.repeat_interleave(self.tokens, dim=0)
+        return values.index_select(0, torch.div(self.rows, self.tokens, rounding_mode="floor"))
+
+    def loss(self, predictions: Tensor, zero_logits: Tensor | None) -> DecoderLoss:
+        """The loss of one value for each selected token."""
+        mse = masked_mse_loss(predictions, self.target, self.mask)
+        total = self.weights[0] * mse
+        if zero_logits is None:
+            return DecoderLoss(total, mse.detach(), None)
+        nzlp = criterion_neg_log_bernoulli(torch.sigmoid(zero_logits), self.target, self.mask)
+        return DecoderLoss(total + self.weights[1] * nzlp, mse.detach(), nzlp.detach())
+
+
+# --- Decoders -----------------------------------------------------------------------------------------------
+
+
+def perceptron(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, 1)
+    )
+
+
+class ExprDecoder(nn.Module):
+    """Values of tokens from their states (scGPT: ``ExprDecoder``; MLM, MGM, GEP).
+
+    Linear → LeakyReLU → Linear → LeakyReLU → Linear, and with explicit_zero_prob a second such perceptron for
+    the probability that a value is not zero.
+
+    d_model: D. use_batch_labels: each state is followed by the embedding of its cell's batch: 2 D columns.
+    """
+
+    def __init__(
+        self, d_model: int, explicit_zero_prob: bool = False, use_batch_labels: bool = False
+    ) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.explicit_zero_prob = explicit_zero_prob
+        #: The columns of x.
+        self.inputs = 2 * d_model if use_batch_labels else d_model
+        self.fc = perceptron(self.inputs, d_model)
+        if explicit_zero_prob:
+            self.zero_logit = perceptron(self.inputs, d_model)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """x: B × L × D, or 2 D columns with batch labels. Returns "pred" and "zero_probs", both B × L."""
+        outputs: dict[str, Tensor] = {"pred": self.fc(x).squeeze(-1)}
+        if self.explicit_zero_prob:
+            outputs["zero_probs"] = torch.sigmoid(self.zero_logit(x).squeeze(-1))
+        return outputs
+
+    def loss(
+        self,
+        x: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        batch_emb: Tensor | None = None,
+        *,
+        mse_weight: float = 1.0,
+        nzlp_weight: float = 1.0,
+    ) -> DecoderLoss:
+        """mse_weight · MSE + nzlp_weight · NLL of the outputs over a mask.
+
+        x: as `forward`; or, with batch labels, B × L × D, and batch_emb, B × D, the embedding of each cell's
+            batch. target: B × L. mask: B × L, true for selected tokens.
+
+        Raises ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
+        ``masked_mse_loss`` and ``criterion_neg_log_bernoulli``.
+        """
+        check_tensor("x", x)
+        columns = self.inputs - (0 if batch_emb is None else self.d_model)
+        if x.dim() != 3 or x.shape[2] != columns or columns == 0:
+            raise ShapeError(f"x has the shape {tuple(x.shape)}; expected B × L × {columns or self.d_model}")
+        if batch_emb is not None and (columns == 0 or batch_emb.shape != (x.shape[0], self.d_model)):
+            expected = f"({x.shape[0]}, {self.d_model})" if columns else "None without use_batch_labels"
+            raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
+        selection = Selection(target, mask, x.shape[:2], "x without its columns", mse_weight, nzlp_weight)
+        perceptrons = [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]
+        # Both perceptrons read the same states: their first layers are one product.
+        first_layers: list[Any] = [each[0] for each in perceptrons]
+        weight = torch.cat([layer.weight for layer in first_layers])
+        bias = torch.cat([layer.bias for layer in first_layers])
+        states = selection.of_tokens(x)
+        if batch_emb is None:
+            hidden = F.linear(states, weight, bias)
+        else:
+            of_batches = F.linear(batch_emb, weight[:, columns:], bias)
+            hidden = F.linear(states, weight[:, :columns]) + selection.of_cells(of_batches)
+        hidden = F.leaky_relu(hidden)
+        outputs = [
+            each[2:](hidden[:, index * self.d_model : (index + 1) * self.d_model]).squeeze(-1)
+            for index, each in enumerate(perceptrons)
+        ]
+        return selection.loss(outputs[0], outputs[1] if self.explicit_zero_prob else None)
+
+
+class MVCDecoder(nn.Module):
+    """Values of tokens from the cell embedding and the genes (scGPT: ``MVCDecoder``; MVC, GEPC).
+
+    A query q = query_activation(gene2query(gene embedding)) for each gene, c the cell embedding, and by
+    arch_style:
+
+    - "inner product": W q · c. With explicit_zero_prob, σ(W₀ q · c) is the probability that a value is not
+      zero. "inner product, detach": the same, without gradients of the gene embeddings.
+    - "concat query": fc2(hidden_activation(fc1([c; q]))).
+    - "sum query": fc2(hidden_activation(fc1(c + q))).
+
+    d_model: D. use_batch_labels: cell_emb is followed by the embedding of the cell's batch: 2 D columns.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        arch_style: str = "inner product",
+        query_activation: Callable[[], nn.Module] = nn.Sigmoid,
+        hidden_activation: Callable[[], nn.Module] = nn.PReLU,
+        explicit_zero_prob: bool = False,
+        use_batch_labels: bool = False,
+    ) -> None:
+        super().__init__()
+        inputs = 2 * d_model if use_batch_labels else d_model
+        if arch_style in INNER_PRODUCTS:
+            self.gene2query = nn.Linear(d_model, d_model)
+            self.query_activation = query_activation()
+            self.W = nn.Linear(d_model, inputs, bias=False)
+            if explicit_zero_prob:
+                self.W_zero_logit = nn.Linear(d_model, inputs)
+        elif arch_style in ("concat query", "sum query"):
+            queries = 64 if arch_style == "concat query" else d_model
+            self.gene2query = nn.Linear(d_model, queries)
+            self.query_activation = query_activation()
+            self.fc1 = nn.Linear(d_model + 64 if arch_style == "concat query" else d_model, 64)
+            self.hidden_activation = hidden_activation()
+            self.fc2 = nn.Linear(64, 1)
+        else:
+            raise ValueError(f"Unknown arch_style: {arch_style}")
+        self.arch_style = arch_style
+        self.do_detach = arch_style.endswith("detach")
+        self.explicit_zero_prob = explicit_zero_prob
+
+    def forward(self, cell_emb: Tensor, gene_embs: Tensor) -> Tensor | dict[str, Tensor]:
+        """cell_emb: B × D, or 2 D columns with batch labels. gene_embs: B × L × D; or L × D, if all cells
+        have the same genes.
+
+        Returns "pred" and "zero_probs", both B × L; with "concat query" and "sum query" the predictions
+        alone.
+
+        Raises NotImplementedError for these with explicit_zero_prob, as scGPT.
+        """
+        queries = self.queries(gene_embs)
+        if self.arch_style not in INNER_PRODUCTS:
+            of_cells, of_genes = self.hidden_parts(cell_emb, queries)
+            hidden = self.hidden_activation(of_cells.unsqueeze(1) + of_genes)
+            predictions: Tensor = self.fc2(hidden).squeeze(-1)
+            return predictions
+        answers, answers_of_zeros, offsets = self.answers(cell_emb)
+        outputs = {"pred": products(answers, queries)}
+        if answers_of_zeros is not None and offsets is not None:
+            outputs["zero_probs"] = torch.sigmoid(products(answers_of_zeros, queries) + offsets.unsqueeze(1))
+        return outputs
+
+    def loss(
+        self,
+        cell_emb: Tensor,
+        gene_embs: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        genes: Tensor | None = None,
+        *,
+        mse_weight: float = 1.0,
+        nzlp_weight: float = 1.0,
+    ) -> DecoderLoss:
+        """mse_weight · MSE + nzlp_weight · NLL of the outputs over a mask.
+
+        cell_emb, gene_embs: as `forward`; or gene_embs: G × D, the embeddings of the batch's distinct genes,
+            and genes: B × L, int64, the row of each token's gene. Every query is then computed once.
+        target: B × L. mask: B × L, true for selected tokens.
+
+        Raises ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
+        ``masked_mse_loss`` and ``criterion_neg_log_bernoulli``.
+        """
+        for name, value in (("cell_emb", cell_emb), ("gene_embs", gene_embs)):
+            check_tensor(name, value)
+        if genes is not None and gene_embs.dim() != 2:
+            raise ShapeError(
+                f"gene_embs has {gene_embs.dim()} dimensions; expected 2, a row for each gene of genes"
+            )
+        shape = torch.Size((cell_emb.shape[0], gene_embs.shape[-2])) if genes is None else genes.shape
+        if shape[0] != cell_emb.shape[0] or (gene_embs.dim() == 3 and gene_embs.shape[0] != shape[0]):
+            raise ShapeError(
+                f"cell_emb has {cell_emb.shape[0]} rows; expected one for each cell, as "
+                f"{'genes' if genes is not None else 'gene_embs'}"
+            )
+        like = "the tokens of gene_embs" if genes is None else "genes"
+        selection = Selection(target, mask, shape, like, mse_weight, nzlp_weight)
+        per_token = gene_embs.dim() == 3
+        queries = self.queries(selection.of_tokens(gene_embs) if per_token else gene_embs)
+        index = None
+        if not per_token:
+            if genes is None:
+                genes = torch.arange(shape[1], device=gene_embs.device).expand(shape)
+            index = selection.of_pairs(genes)
+        if self.arch_style not in INNER_PRODUCTS:
+            of_cells, of_genes = self.hidden_parts(cell_emb, queries)
+            of_genes = of_genes if index is None else of_genes.index_select(0, index)
+            hidden = self.hidden_activation(selection.of_cells(of_cells) + of_genes)
+            return selection.loss(self.fc2(hidden).squeeze(-1), None)
+
+        def selected(answers: Tensor) -> Tensor:
+            if index is None:
+                return (selection.of_cells(answers) * queries).sum(dim=1)
+            pairs = answers @ queries.t()
+            # The row of each token's cell begins at the cell's number times the number of genes.
+            cells = torch.arange(shape[0], device=index.device).unsqueeze(1)
+            return pairs.reshape(-1).index_select(
+                0, selection.of_cells(cells).squeeze(1) * pairs.shape[1] + index
+            )
+
+        answers, answers_of_zeros, offsets = self.answers(cell_emb)
+        if answers_of_zeros is None or offsets is None:
+            return selection.loss(selected(answers), None)
+        logits = selected(answers_of_zeros) + selection.of_cells(offsets.unsqueeze(1)).squeeze(1)
+        return selection.loss(selected(answers), logits)
+
+    def queries(self, gene_embs: Tensor) -> Tensor:
+        if self.explicit_zero_prob and self.arch_style not in INNER_PRODUCTS:
+            raise NotImplementedError(f"scGPT has no explicit_zero_prob with {self.arch_style!r}")
+        queries: Tensor = self.query_activation(
+            self.gene2query(gene_embs.detach() if self.do_detach else gene_embs)
+        )
+        return queries
+
+    def answers(self, cell_emb: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Wᵀ c, W₀ᵀ c and b₀ · c of each cell.
+
+        W q · c = q · Wᵀ c, and (W₀ q + b₀) · c = q · W₀ᵀ c + b₀ · c.
+        """
+        answers = cell_emb @ self.W.weight
+        if not self.explicit_zero_prob:
+            return answers, None, None
+        return answers, cell_emb @ self.W_zero_logit.weight, cell_emb @ self.W_zero_logit.bias
+
+    def hidden_parts(self, cell_emb: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts of the hidden layer, which is linear, that depend on the cell and on the gene."""
+        if self.arch_style == "sum query":
+            return F.linear(cell_emb, self.fc1.weight, self.fc1.bias), F.linear(queries, self.fc1.weight)
+        width = cell_emb.shape[1]
+        return (
+            F.linear(cell_emb, self.fc1.weight[:, :width], self.fc1.bias),
+            F.linear(queries, self.fc1.weight[:, width:]),
+        )
+
+
+def products(answers: Tensor, queries: Tensor) -> Tensor:
+    """The inner products of each cell's answer with its tokens' queries, or with those of all cells."""
+    if queries.dim() == 2:
+        return answers @ queries.t()
+    return torch.bmm(queries, answers.unsqueeze(2)).squeeze(2)
+
+
+# --- Classifiers --------------------------------------------------------------------------------------------
+
+
+class ClsDecoder(nn.Module):
+    """Logits of cell types from cell embeddings (scGPT: ``ClsDecoder``; CLS).
+
+    nlayers − 1 times Linear → activation → LayerNorm, then Linear(d_model, n_cls).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_cls: int,
+        nlayers: int = 3,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self._decoder = nn.ModuleList()
+        for _ in range(nlayers - 1):
+            self._decoder.append(nn.Linear(d_model, d_model))
+            self._decoder.append(activation())
+            self._decoder.append(nn.LayerNorm(d_model))
+        self.out_layer = nn.Linear(d_model, n_cls)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B × D. Returns B × n_cls."""
+        for layer in self._decoder:
+            x = layer(x)
+        logits: Tensor = self.out_layer(x)
+        return logits
+
+    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The cross-entropy of the logits; see ``fastloss.torch.cross_entropy``."""
+        return cross_entropy(self(x), labels)
+
+
+class AdversarialDiscriminator(ClsDecoder):
+    """Logits of batches from cell embeddings (scGPT: ``AdversarialDiscriminator``; DAB, DAR).
+
+    As :class:`ClsDecoder`. With reverse_grad, the gradient of x is that of the loss times −1.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_cls: int,
+        nlayers: int = 3,
+        activation: Callable[[], nn.Module] = nn.LeakyReLU,
+        reverse_grad: bool = False,
+    ) -> None:
+        super().__init__(d_model, n_cls, nlayers, activation)
+        self.reverse_grad = reverse_grad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B × D. Returns B × n_cls."""
+        return super().forward(grad_reverse(x, 1.0) if self.reverse_grad else x)
+
+
+class BatchLabelEncoder(nn.Module):
+    """Embeddings of batch labels: Embedding → LayerNorm (scGPT: ``BatchLabelEncoder``)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_embeddings, embedding_dim, padding_idx=padding_idx)
+        self.enc_norm = nn.LayerNorm(embedding_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: labels. Returns one row of embedding_dim columns for each."""
+        embeddings: Tensor = self.enc_norm(self.embedding(x))
+        return embeddings
