@@ -1,5 +1,5 @@
 // Every verb gives the same bits, values and gradients: with any number of workers, run after run, and under
-// concurrent callers.
+// concurrent callers. scripts/verify runs 1,000 repetitions.
 
 import Dispatch
 import FastLoss
@@ -10,14 +10,25 @@ import Testing
 @Suite struct DeterminismTests {
     @Test(arguments: PublicCall.all)
     func `any number of workers, run after run`(_ call: PublicCall) throws {
+        try expectSameBits(call, repetitions: TestLength.repetitions)
+    }
+
+    @Test(arguments: 0..<50)
+    func `small shapes`(_ number: Int) throws {
+        let calls = try PublicCall.calls(
+            cells: 1 + number % 7, tokens: 1 + number * 11 % 83, width: 1 + number * 7 % 37,
+            classes: 1 + number * 5 % 19)
+        for call in calls { try expectSameBits(call, repetitions: TestLength.smallRepetitions) }
+    }
+
+    private func expectSameBits(_ call: PublicCall, repetitions: Int) throws {
         let expected = try call.bits(Workspace(workers: 1))
         for workers in [1, 2, 3, 4, 8] {
             let workspace = Workspace(workers: workers)
-            // A second time in the same workspace: what the first call left in the scratch memory must not
-            // matter.
-            for run in 1...2 {
+            // In the same workspace: what the last call left in the scratch memory must not matter.
+            for run in 1...repetitions {
                 let bits = try call.bits(workspace)
-                #expect(bits == expected, "\(workers) workers, run \(run)")
+                #expect(bits == expected, "\(call.name): \(workers) workers, run \(run)")
             }
         }
     }
@@ -29,12 +40,13 @@ import Testing
         let differing = Atomic(0)
         let failed = Atomic(0)
         DispatchQueue.concurrentPerform(iterations: 8) { caller in
-            do {
-                if try call.bits(Workspace(workers: 1 + caller % 4)) != expected {
-                    differing.add(1, ordering: .relaxed)
+            let workspace = Workspace(workers: 1 + caller % 4)
+            for _ in 1...(TestLength.repetitions + 7) / 8 {
+                do {
+                    if try call.bits(workspace) != expected { differing.add(1, ordering: .relaxed) }
+                } catch {
+                    failed.add(1, ordering: .relaxed)
                 }
-            } catch {
-                failed.add(1, ordering: .relaxed)
             }
         }
         #expect(differing.load(ordering: .relaxed) == 0)

@@ -1,30 +1,56 @@
 // The list of public calls, family by family, at shapes that no block or vector divides: small ones, which
-// one worker does alone, and ones worth sharing.
+// one worker does alone, and ones worth sharing. ``PublicCall/calls(cells:tokens:width:classes:)`` makes the
+// same list for any other shape.
 
 import FastLoss
 
 extension PublicCall {
     static let all: [PublicCall] = [
-        maskedLosses, classification, similarities, certifiedSimilarities, reductions, pooling,
-        weightedPooling, objectives, heads,
+        [(3, 7), (203, 1_201)].flatMap(maskedLosses),
+        [(5, 3), (2_501, 11), (301, 131)].flatMap(classification),
+        [(5, 7), (129, 513), (515, 65), (1_025, 3)].flatMap(similarities),
+        certifiedSimilarities,
+        [(3, 7, 2), (403, 301, 5)].flatMap(reductions),
+        tokens.flatMap(pooling),
+        tokens.flatMap { shape in [1, 3].flatMap { weightedPooling(shape, weightings: $0) } },
+        [(3, 7, 5), (203, 401, 65)].flatMap(objectives),
+        heads,
     ].flatMap(\.self)
+
+    private static let tokens = [
+        TokenShape(cells: 2, tokens: 3, width: 5), TokenShape(cells: 9, tokens: 301, width: 67),
+    ]
+
+    /// Every call at one shape: `cells` rows, `tokens` columns, embeddings of `width` columns, and `classes`
+    /// classes, masks, weightings and batches.
+    static func calls(cells: Int, tokens: Int, width: Int, classes: Int) throws -> [PublicCall] {
+        let shape = TokenShape(cells: cells, tokens: tokens, width: width)
+        return [
+            maskedLosses(cells, tokens), classification(cells, classes), similarities(cells, width),
+            reductions(cells, tokens, classes), pooling(shape), weightedPooling(shape, weightings: classes),
+            objectives(cells, tokens, width),
+            try heads(cells: cells, tokens: tokens, width: width, classes: classes),
+        ].flatMap(\.self)
+    }
 
     private static let updates = [GradientUpdate.overwrite, .accumulate]
 
     // MARK: - Value losses
 
-    private static let maskedLosses: [PublicCall] = [(3, 7), (203, 1_201)].flatMap {
-        (rows, columns) -> [PublicCall] in
+    private static func maskedLosses(_ rows: Int, _ columns: Int) -> [PublicCall] {
         let shape = MatrixShape(rows: rows, columns: columns)
         let count = rows * columns
         var random = RandomInputs(seed: 1)
-        let (targets, mask) = (random.targets(count), random.mask(count))
+        let targets = random.targets(count)
+        // Something is selected, however few elements there are.
+        let mask = random.mask(count).enumerated().map { $0.offset == count / 2 || $0.element }
         let (predictions, probabilities) = (random.predictions(count), random.probabilities(count))
         func calls(_ name: String, _ loss: some MaskedMetric, _ x: [Float]) -> [PublicCall] {
             [
-                PublicCall("\(name), value, \(rows)×\(columns)") { (_, workspace) -> Double in
+                PublicCall("\(name), value, \(rows)×\(columns)") { (memory, workspace) -> Double in
                     try loss.value(
-                        predictions: x.span, targets: targets.span, mask: mask.span, workspace: workspace
+                        predictions: memory.input(x), targets: memory.input(targets),
+                        mask: memory.input(mask), workspace: workspace
                     ).value
                 },
                 PublicCall("\(name), value per cell, \(rows)×\(columns)", outputs: [rows]) {
@@ -32,7 +58,8 @@ extension PublicCall {
                     var values = memory.output(0)
                     return Double(
                         try loss.valuePerCell(
-                            predictions: x.span, targets: targets.span, mask: nil, shape: shape,
+                            predictions: memory.input(x), targets: memory.input(targets), mask: nil,
+                            shape: shape,
                             values: &values,
                             workspace: workspace))
                 },
@@ -44,7 +71,8 @@ extension PublicCall {
                     (memory, workspace) -> Double in
                     var gradient = memory.output(0)
                     return try loss.valueAndGradient(
-                        predictions: x.span, targets: targets.span, mask: mask.span, gradient: &gradient,
+                        predictions: memory.input(x), targets: memory.input(targets),
+                        mask: memory.input(mask), gradient: &gradient,
                         update: update, workspace: workspace
                     ).value
                 }
@@ -57,7 +85,8 @@ extension PublicCall {
                 var gradient = memory.output(1)
                 return Double(
                     try loss.valueAndGradientPerCell(
-                        predictions: x.span, targets: targets.span, mask: nil, shape: shape, values: &values,
+                        predictions: memory.input(x), targets: memory.input(targets), mask: nil, shape: shape,
+                        values: &values,
                         gradient: &gradient, workspace: workspace))
             }
             return reduced + [perCell]
@@ -78,17 +107,17 @@ extension PublicCall {
     // MARK: - Cross-entropy
 
     /// Both ways of the kernel: several rows at a time, and one.
-    private static let classification: [PublicCall] = [(5, 3), (2_501, 11), (301, 131)].flatMap {
-        (rows, classes) -> [PublicCall] in
+    private static func classification(_ rows: Int, _ classes: Int) -> [PublicCall] {
         var random = RandomInputs(seed: 2)
         let logits = random.normals(rows * classes, scale: 3)
         var labels = random.labels(rows, classes: classes, ignored: 0.2)
         labels[0] = 0
         let shape = "\(rows)×\(classes)"
         let plain = [
-            PublicCall("CrossEntropy, value, \(shape)") { [labels] (_, workspace) -> Double in
+            PublicCall("CrossEntropy, value, \(shape)") { [labels] (memory, workspace) -> Double in
                 try CrossEntropy().value(
-                    logits: logits.span, labels: labels.span, classes: classes, workspace: workspace
+                    logits: memory.input(logits), labels: memory.input(labels), classes: classes,
+                    workspace: workspace
                 ).value
             },
             PublicCall("DomainAdversarialLoss, gradients, \(shape)", outputs: [logits.count, logits.count]) {
@@ -96,7 +125,7 @@ extension PublicCall {
                 var discriminator = memory.output(0)
                 var embedding = memory.output(1)
                 return try DomainAdversarialLoss().valueAndGradient(
-                    logits: logits.span, labels: labels.span, classes: classes,
+                    logits: memory.input(logits), labels: memory.input(labels), classes: classes,
                     discriminatorGradient: &discriminator, embeddingGradient: &embedding, workspace: workspace
                 ).value
             },
@@ -106,7 +135,8 @@ extension PublicCall {
                 [labels] (memory, workspace) -> Double in
                 var gradient = memory.output(0)
                 return try CrossEntropy().valueAndGradient(
-                    logits: logits.span, labels: labels.span, classes: classes, gradient: &gradient,
+                    logits: memory.input(logits), labels: memory.input(labels), classes: classes,
+                    gradient: &gradient,
                     update: update, workspace: workspace
                 ).value
             }
@@ -116,8 +146,7 @@ extension PublicCall {
 
     // MARK: - Pairs of cells
 
-    private static let similarities: [PublicCall] = [(5, 7), (129, 513), (515, 65), (1_025, 3)].flatMap {
-        (rows, columns) -> [PublicCall] in
+    private static func similarities(_ rows: Int, _ columns: Int) -> [PublicCall] {
         let shape = MatrixShape(rows: rows, columns: columns)
         let count = rows * columns
         var random = RandomInputs(seed: 3)
@@ -125,18 +154,23 @@ extension PublicCall {
         let second = random.secondEncoding(of: first)
         let (ecs, cce) = (ElasticCellSimilarity(threshold: 0.3), ContrastiveCellEmbedding())
         let plain = [
-            PublicCall("ElasticCellSimilarity, value, \(rows)×\(columns)") { (_, workspace) -> Double in
-                try ecs.value(embeddings: first.span, shape: shape, workspace: workspace).value
+            PublicCall("ElasticCellSimilarity, value, \(rows)×\(columns)") { (memory, workspace) -> Double in
+                try ecs.value(embeddings: memory.input(first), shape: shape, workspace: workspace).value
             },
-            PublicCall("ContrastiveCellEmbedding, value, \(rows)×\(columns)") { (_, workspace) -> Double in
-                try cce.value(first: first.span, second: second.span, shape: shape, workspace: workspace)
-                    .value
+            PublicCall("ContrastiveCellEmbedding, value, \(rows)×\(columns)") {
+                (memory, workspace) -> Double in
+                try cce.value(
+                    first: memory.input(first), second: memory.input(second), shape: shape,
+                    workspace: workspace
+                )
+                .value
             },
             PublicCall("CosineSimilarity, \(rows)×\(columns)", outputs: [rows * rows]) {
                 (memory, workspace) -> Double in
                 var similarities = memory.output(0)
                 try CosineSimilarity().matrix(
-                    embeddings: first.span, shape: shape, similarities: &similarities, workspace: workspace)
+                    embeddings: memory.input(first), shape: shape, similarities: &similarities,
+                    workspace: workspace)
                 return 0
             },
         ]
@@ -147,7 +181,7 @@ extension PublicCall {
                     (memory, workspace) -> Double in
                     var gradient = memory.output(0)
                     return try ecs.valueAndGradient(
-                        embeddings: first.span, shape: shape, gradient: &gradient, update: update,
+                        embeddings: memory.input(first), shape: shape, gradient: &gradient, update: update,
                         workspace: workspace
                     ).value
                 },
@@ -158,7 +192,8 @@ extension PublicCall {
                     var firstGradient = memory.output(0)
                     var secondGradient = memory.output(1)
                     return try cce.valueAndGradient(
-                        first: first.span, second: second.span, shape: shape, firstGradient: &firstGradient,
+                        first: memory.input(first), second: memory.input(second), shape: shape,
+                        firstGradient: &firstGradient,
                         secondGradient: &secondGradient, update: update, workspace: workspace
                     ).value
                 },
@@ -173,8 +208,8 @@ extension PublicCall {
     ].flatMap { (rows) -> [PublicCall] in
         let embeddings = rows.make()
         let (ecs, shape) = (ElasticCellSimilarity(threshold: 0.3), CertifiedPairsTests.Rows.shape.matrix)
-        let value = PublicCall("ElasticCellSimilarity, value, \(rows)") { (_, workspace) -> Double in
-            try ecs.value(embeddings: embeddings.span, shape: shape, workspace: workspace).value
+        let value = PublicCall("ElasticCellSimilarity, value, \(rows)") { (memory, workspace) -> Double in
+            try ecs.value(embeddings: memory.input(embeddings), shape: shape, workspace: workspace).value
         }
         return [value]
             + updates.map { update in
@@ -183,7 +218,7 @@ extension PublicCall {
                 ) { (memory, workspace) -> Double in
                     var gradient = memory.output(0)
                     return try ecs.valueAndGradient(
-                        embeddings: embeddings.span, shape: shape, gradient: &gradient, update: update,
+                        embeddings: memory.input(embeddings), shape: shape, gradient: &gradient, update: update,
                         workspace: workspace
                     ).value
                 }
@@ -192,8 +227,7 @@ extension PublicCall {
 
     // MARK: - Reductions
 
-    private static let reductions: [PublicCall] = [(3, 7, 2), (403, 301, 5)].flatMap {
-        (rows, columns, masks) -> [PublicCall] in
+    private static func reductions(_ rows: Int, _ columns: Int, _ masks: Int) -> [PublicCall] {
         let shape = MatrixShape(rows: rows, columns: columns)
         var random = RandomInputs(seed: 4)
         let values = random.normals(rows * columns)
@@ -206,7 +240,8 @@ extension PublicCall {
                 [selections] (memory, workspace) -> Double in
                 var outputs = memory.output(0)
                 try MaskedReductions().value(
-                    values: values.span, masks: selections.span, shape: shape, maskCount: masks,
+                    values: memory.input(values), masks: memory.input(selections), shape: shape,
+                    maskCount: masks,
                     outputs: &outputs,
                     workspace: workspace)
                 return 0
@@ -215,7 +250,8 @@ extension PublicCall {
                 [selections] (memory, workspace) -> Double in
                 var gradient = memory.output(0)
                 try MaskedReductions().gradient(
-                    outputGradient: upstream.span, masks: selections.span, shape: shape, maskCount: masks,
+                    outputGradient: memory.input(upstream), masks: memory.input(selections), shape: shape,
+                    maskCount: masks,
                     gradient: &gradient, workspace: workspace)
                 return 0
             },
@@ -224,11 +260,7 @@ extension PublicCall {
 
     // MARK: - Pooling
 
-    private static let tokens = [
-        TokenShape(cells: 2, tokens: 3, width: 5), TokenShape(cells: 9, tokens: 301, width: 67),
-    ]
-
-    private static let pooling: [PublicCall] = tokens.flatMap { (shape) -> [PublicCall] in
+    private static func pooling(_ shape: TokenShape) -> [PublicCall] {
         var random = RandomInputs(seed: 5)
         let states = random.normals(shape.cells * shape.tokens * shape.width)
         let upstream = random.normals(shape.cells * shape.width)
@@ -239,7 +271,8 @@ extension PublicCall {
                     (memory, workspace) -> Double in
                     var embeddings = memory.output(0)
                     try pooling.value(
-                        states: states.span, shape: shape, embeddings: &embeddings, workspace: workspace)
+                        states: memory.input(states), shape: shape, embeddings: &embeddings,
+                        workspace: workspace)
                     return 0
                 },
                 PublicCall("TokenPooling \(pooling), gradient, \(shape.cells) cells", outputs: [states.count])
@@ -247,7 +280,7 @@ extension PublicCall {
                     (memory, workspace) -> Double in
                     var gradient = memory.output(0)
                     try pooling.gradient(
-                        embeddingGradient: upstream.span, shape: shape, gradient: &gradient,
+                        embeddingGradient: memory.input(upstream), shape: shape, gradient: &gradient,
                         update: .accumulate,
                         workspace: workspace)
                     return 0
@@ -256,49 +289,49 @@ extension PublicCall {
         }
     }
 
-    private static let weightedPooling: [PublicCall] = tokens.flatMap { (shape) -> [PublicCall] in
-        [1, 3].flatMap { (weightings) -> [PublicCall] in
-            var random = RandomInputs(seed: 6)
-            let states = random.normals(shape.cells * shape.tokens * shape.width)
-            let weights = random.normals(shape.cells * weightings * shape.tokens)
-            let sums = shape.cells * weightings
-            let upstream = random.normals(sums * shape.width)
-            let name = "WeightedTokenPooling K = \(weightings), \(shape.cells) cells"
-            return [
-                PublicCall("\(name), value", outputs: [sums * shape.width]) { (memory, workspace) -> Double in
-                    var embeddings = memory.output(0)
-                    try WeightedTokenPooling().value(
-                        states: states.span, weights: weights.span, shape: shape, weightings: weightings,
-                        embeddings: &embeddings, workspace: workspace)
-                    return 0
-                },
-                PublicCall("Normalized\(name), value", outputs: [sums * shape.width], norms: sums) {
-                    (memory, workspace) -> Double in
-                    var embeddings = memory.output(0)
-                    var norms = memory.norms()
-                    try NormalizedWeightedTokenPooling().value(
-                        states: states.span, weights: weights.span, shape: shape, weightings: weightings,
-                        embeddings: &embeddings, norms: &norms, workspace: workspace)
-                    return 0
-                },
-                PublicCall("\(name), states' gradient", outputs: [states.count]) {
-                    (memory, workspace) -> Double in
-                    var gradient = memory.output(0)
-                    try WeightedTokenPooling().statesGradient(
-                        embeddingGradient: upstream.span, weights: weights.span, shape: shape,
-                        weightings: weightings, gradient: &gradient, workspace: workspace)
-                    return 0
-                },
-                PublicCall("\(name), weights' gradient", outputs: [weights.count]) {
-                    (memory, workspace) -> Double in
-                    var gradient = memory.output(0)
-                    try WeightedTokenPooling().weightsGradient(
-                        embeddingGradient: upstream.span, states: states.span, shape: shape,
-                        weightings: weightings, gradient: &gradient, workspace: workspace)
-                    return 0
-                },
-            ]
-        }
+    private static func weightedPooling(_ shape: TokenShape, weightings: Int) -> [PublicCall] {
+        var random = RandomInputs(seed: 6)
+        let states = random.normals(shape.cells * shape.tokens * shape.width)
+        let weights = random.normals(shape.cells * weightings * shape.tokens)
+        let sums = shape.cells * weightings
+        let upstream = random.normals(sums * shape.width)
+        let name = "WeightedTokenPooling K = \(weightings), \(shape.cells) cells"
+        return [
+            PublicCall("\(name), value", outputs: [sums * shape.width]) { (memory, workspace) -> Double in
+                var embeddings = memory.output(0)
+                try WeightedTokenPooling().value(
+                    states: memory.input(states), weights: memory.input(weights), shape: shape,
+                    weightings: weightings,
+                    embeddings: &embeddings, workspace: workspace)
+                return 0
+            },
+            PublicCall("Normalized\(name), value", outputs: [sums * shape.width], norms: sums) {
+                (memory, workspace) -> Double in
+                var embeddings = memory.output(0)
+                var norms = memory.norms()
+                try NormalizedWeightedTokenPooling().value(
+                    states: memory.input(states), weights: memory.input(weights), shape: shape,
+                    weightings: weightings,
+                    embeddings: &embeddings, norms: &norms, workspace: workspace)
+                return 0
+            },
+            PublicCall("\(name), states' gradient", outputs: [states.count]) {
+                (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                try WeightedTokenPooling().statesGradient(
+                    embeddingGradient: memory.input(upstream), weights: memory.input(weights), shape: shape,
+                    weightings: weightings, gradient: &gradient, workspace: workspace)
+                return 0
+            },
+            PublicCall("\(name), weights' gradient", outputs: [weights.count]) {
+                (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                try WeightedTokenPooling().weightsGradient(
+                    embeddingGradient: memory.input(upstream), states: memory.input(states), shape: shape,
+                    weightings: weightings, gradient: &gradient, workspace: workspace)
+                return 0
+            },
+        ]
     }
 
     // MARK: - The objective
@@ -310,14 +343,13 @@ extension PublicCall {
             contrastive: 10,
             elastic: 10, batch: 1))
 
-    private static let objectives: [PublicCall] = [(3, 7, 5), (203, 401, 65)].flatMap {
-        (cells, tokens, width) -> [PublicCall] in
+    private static func objectives(_ cells: Int, _ tokens: Int, _ width: Int) -> [PublicCall] {
         let batch = ObjectiveBatch.random(cells: cells, tokens: tokens, width: width)
         let arrays = ObjectiveStorage(batch)
         let name = "\(cells)×\(tokens)×\(width)"
         return [
-            PublicCall("TotalObjective of everything, value, \(name)") { (_, workspace) -> Double in
-                try value(everything, arrays, workspace)
+            PublicCall("TotalObjective of everything, value, \(name)") { (memory, workspace) -> Double in
+                try everything.value(arrays.inputs(memory), workspace: workspace).total
             },
             PublicCall("TotalObjective of everything, gradients, \(name)", outputs: gradientCounts(batch)) {
                 try gradients(everything, arrays, $0, $1)
@@ -340,12 +372,6 @@ extension PublicCall {
         gradientSlots.map { batch.inputs[$0.input]?.count ?? 0 }
     }
 
-    private static func value(
-        _ objective: TotalObjective, _ arrays: ObjectiveStorage, _ workspace: Workspace
-    ) throws -> Double {
-        try objective.value(arrays.inputs, workspace: workspace).total
-    }
-
     private static func gradients(
         _ objective: TotalObjective, _ arrays: ObjectiveArrays, _ memory: CallMemory, _ workspace: Workspace
     ) throws -> Double {
@@ -366,7 +392,7 @@ extension PublicCall {
             batchLogits: memory.output(8),
             reversedBatchLogits: memory.output(9))
         let result = try objective.valueAndGradient(
-            arrays.inputs, gradients: &gradients, workspace: workspace)
+            arrays.inputs(memory), gradients: &gradients, workspace: workspace)
         return result.total + (result.relativeError ?? 0)
     }
 }
@@ -394,22 +420,21 @@ private struct ObjectiveStorage {
         mask = batch.mask ?? []
     }
 
-    var inputs: ObjectiveInputs {
-        @_lifetime(borrow self)
-        borrowing get {
-            ObjectiveInputs(
-                shape: batch.shape, targets: batch.targets.span, mask: mask.span,
-                genePredictions: genePredictions.span,
-                geneNonzero: geneNonzero.span, cellPredictions: cellPredictions.span,
-                cellNonzero: cellNonzero.span,
-                generatedPredictions: generatedPredictions.span, width: batch.width,
-                cellEmbedding: cellEmbedding.span,
-                secondCellEmbedding: secondCellEmbedding.span,
-                cellTypes: Classification(
-                    logits: cellTypeLogits.span, labels: batch.cellTypeLabels.span,
-                    classes: batch.cellTypeCount),
-                batches: Classification(
-                    logits: batchLogits.span, labels: batch.batchLabels.span, classes: batch.batchCount))
-        }
+    @_lifetime(borrow memory)
+    func inputs(_ memory: CallMemory) -> ObjectiveInputs {
+        ObjectiveInputs(
+            shape: batch.shape, targets: memory.input(batch.targets), mask: memory.input(mask),
+            genePredictions: memory.input(genePredictions),
+            geneNonzero: memory.input(geneNonzero), cellPredictions: memory.input(cellPredictions),
+            cellNonzero: memory.input(cellNonzero),
+            generatedPredictions: memory.input(generatedPredictions), width: batch.width,
+            cellEmbedding: memory.input(cellEmbedding),
+            secondCellEmbedding: memory.input(secondCellEmbedding),
+            cellTypes: Classification(
+                logits: memory.input(cellTypeLogits), labels: memory.input(batch.cellTypeLabels),
+                classes: batch.cellTypeCount),
+            batches: Classification(
+                logits: memory.input(batchLogits), labels: memory.input(batch.batchLabels),
+                classes: batch.batchCount))
     }
 }

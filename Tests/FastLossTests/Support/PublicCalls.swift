@@ -1,5 +1,5 @@
-// Every function of the library that takes a workspace, with inputs, for the tests of allocations and
-// determinism.
+// Every function of the library that takes a workspace, with inputs, for the tests of allocations,
+// determinism and bounds.
 
 import FastLoss
 import Foundation
@@ -30,8 +30,8 @@ struct PublicCall: Sendable, CustomTestStringConvertible {
     }
 
     /// The bits of all that a call gives, from outputs that hold the same before every call.
-    func bits(_ workspace: Workspace) throws -> Data {
-        let memory = CallMemory(self)
+    func bits(_ workspace: Workspace, placement: OperandPlacement = .heap) throws -> Data {
+        let memory = CallMemory(self, placement: placement)
         try run(memory, workspace)
         return memory.bits
     }
@@ -39,28 +39,64 @@ struct PublicCall: Sendable, CustomTestStringConvertible {
     var testDescription: String { name }
 }
 
-/// The outputs of one call.
+/// Where a call's operands lie.
+enum OperandPlacement: Sendable {
+    /// Inputs in the arrays of the call, outputs in memory of the heap.
+    case heap
+    /// Each operand against an unreadable page, at this end of it.
+    case guarded(GuardedMemory.End)
+}
+
+/// The operands of one call: the inputs that it asks for, and its outputs.
 final class CallMemory {
     var value = 0.0
+    private let placement: OperandPlacement
     private let floats: [UnsafeMutableBufferPointer<Float>]
     private let doubles: UnsafeMutableBufferPointer<Double>
+    /// The pages of guarded operands.
+    private var pages: [GuardedMemory] = []
     /// The gradients of a call that writes into arrays. Its first run makes them.
     var gradients: ObjectiveGradientArrays?
 
-    init(_ call: PublicCall) {
-        floats = call.outputs.map { count in
-            let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
-            // A number that gradients are added to: not 0, which would hide the order of the additions.
-            buffer.initialize(repeating: 0.7)
+    init(_ call: PublicCall, placement: OperandPlacement = .heap) {
+        self.placement = placement
+        var pages: [GuardedMemory] = []
+        func buffer<T: BitwiseCopyable>(_ count: Int, repeating value: T) -> UnsafeMutableBufferPointer<T> {
+            let buffer: UnsafeMutableBufferPointer<T>
+            switch placement {
+            case .heap: buffer = .allocate(capacity: count)
+            case .guarded(let end):
+                pages.append(GuardedMemory(byteCount: count * MemoryLayout<T>.stride, end: end))
+                buffer = pages[pages.count - 1].elements()
+            }
+            buffer.initialize(repeating: value)
             return buffer
         }
-        doubles = .allocate(capacity: call.norms)
-        doubles.initialize(repeating: 1)
+        // A number that gradients are added to: not 0, which would hide the order of the additions.
+        floats = call.outputs.map { buffer($0, repeating: 0.7) }
+        doubles = buffer(call.norms, repeating: 1)
+        self.pages = pages
     }
 
     deinit {
+        guard case .heap = placement else { return }
         floats.forEach { $0.deallocate() }
         doubles.deallocate()
+    }
+
+    /// An input with the elements of `array`, which the call keeps.
+    @_lifetime(borrow self)
+    borrowing func input<Element: BitwiseCopyable>(_ array: [Element]) -> Span<Element> {
+        guard case .guarded(let end) = placement else {
+            return _overrideLifetime(array.span, borrowing: self)
+        }
+        let page = GuardedMemory(byteCount: array.count * MemoryLayout<Element>.stride, end: end)
+        let elements: UnsafeMutableBufferPointer<Element> = page.elements()
+        _ = elements.initialize(from: array)
+        page.makeReadOnly()
+        pages.append(page)
+        return _overrideLifetime(
+            Span(_unsafeElements: UnsafeBufferPointer(elements)), borrowing: self)
     }
 
     /// Output number `index`. Each call asks for each of its outputs once.
@@ -73,6 +109,9 @@ final class CallMemory {
     borrowing func norms() -> MutableSpan<Double> {
         _overrideLifetime(MutableSpan(_unsafeElements: doubles), borrowing: self)
     }
+
+    /// Whether nothing was written beside a guarded operand.
+    var isIntact: Bool { pages.allSatisfy(\.isIntact) }
 
     var bits: Data {
         var data = Data()

@@ -1,0 +1,17 @@
+// How long the tests of determinism and endurance run: seconds in every run, minutes in scripts/verify.
+
+import Foundation
+
+enum TestLength {
+    /// Whether `FASTLOSS_LONG_TESTS=1` asks for the long forms.
+    static let isLong = ProcessInfo.processInfo.environment["FASTLOSS_LONG_TESTS"] == "1"
+
+    /// How often one call is repeated with one number of workers.
+    static let repetitions = isLong ? 1_000 : 2
+
+    /// How often the small shapes are.
+    static let smallRepetitions = isLong ? 1_000 : 1
+
+    /// How long threads mix calls.
+    static let soak = Duration.seconds(isLong ? 600 : 2)
+}
