@@ -118,6 +118,10 @@ if !isFetched {
             resources: [.copy("Report/report.html")],
             swiftSettings: swiftSettings
         ),
+        // Turns random bytes into calls and compares the results with the reference.
+        .executableTarget(
+            name: "Fuzzing", dependencies: ["FastLoss", "FastLossReference"], path: "Tests/Fuzzing",
+            swiftSettings: swiftSettings),
         // Only linked into the tests: it stands in for malloc.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(
