@@ -108,7 +108,9 @@ enum ReductionTarget {
         let size = pairs.reduce(0) { $0 + abs(Double($1.0) * Double($1.1)) }
         let naive = pairs.reduce(Float(0)) { $0 + abs($1.0 * $1.1) }
         // A product of finite numbers that overflows can meet an infinity of the other sign.
-        if truth.isInfinite, pairs.contains(where: { $0.0.isFinite && $0.1.isFinite && !($0.0 * $0.1).isFinite }) {
+        if truth.isInfinite,
+            pairs.contains(where: { $0.0.isFinite && $0.1.isFinite && !($0.0 * $0.1).isFinite })
+        {
             return
         }
         try judge(

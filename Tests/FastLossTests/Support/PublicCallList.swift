@@ -218,7 +218,8 @@ extension PublicCall {
                 ) { (memory, workspace) -> Double in
                     var gradient = memory.output(0)
                     return try ecs.valueAndGradient(
-                        embeddings: memory.input(embeddings), shape: shape, gradient: &gradient, update: update,
+                        embeddings: memory.input(embeddings), shape: shape, gradient: &gradient,
+                        update: update,
                         workspace: workspace
                     ).value
                 }
