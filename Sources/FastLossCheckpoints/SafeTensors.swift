@@ -169,7 +169,7 @@ extension SafeTensors {
 extension ParameterLayout {
     /// The values of all parameters, from the tensors of their names.
     ///
-    /// - Throws: ``CheckpointError`` if a tensor is missing or has another shape. Tensors of other names are
+    /// - Throws: `CheckpointError` if a tensor is missing or has another shape. Tensors of other names are
     ///   ignored.
     public func values(from checkpoint: SafeTensors) throws(CheckpointError) -> [Float] {
         var values: [Float] = []
