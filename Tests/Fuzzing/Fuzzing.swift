@@ -35,11 +35,15 @@ private func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
 @main enum Fuzzing {
     static func main() {
         let arguments = CommandLine.arguments
-        guard arguments.count >= 3, let target = targets.first(where: { $0.name == arguments[1] }) else {
-            fatalError("usage: Fuzzing \(targets.map(\.name)) EXECUTIONS|- [SEED]")
+        guard (3...4).contains(arguments.count),
+            let target = targets.first(where: { $0.name == arguments[1] }),
+            let executions = arguments[2] == "-" ? 1 : UInt64(arguments[2]), executions > 0,
+            let first = arguments.count > 3 ? UInt64(arguments[3]) : 0
+        else {
+            let usage = "usage: Fuzzing \(targets.map(\.name).joined(separator: "|")) EXECUTIONS|- [SEED]\n"
+            FileHandle.standardError.write(Data(usage.utf8))
+            exit(64)
         }
-        let first = arguments.count > 3 ? UInt64(arguments[3]) ?? 0 : 0
-        let executions = arguments[2] == "-" ? 1 : UInt64(arguments[2]) ?? 0
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2048, alignment: 8)
         let start = ContinuousClock.now
         for seed in first..<first + executions {
