@@ -85,10 +85,11 @@ if !isFetched {
     package.targets += [
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
         .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
-        // The real cells. Apart from the benchmarks, because no program can import an executable.
+        // The real cells, and recordings of training on them. Apart from the benchmarks, because no program can
+        // import an executable.
         .target(
-            name: "BenchmarkData", path: "Benchmarks/Data", resources: [.copy("pbmc68k")],
-            swiftSettings: swiftSettings),
+            name: "BenchmarkData", dependencies: ["FastLossCheckpoints", "FastLossHeads"],
+            path: "Benchmarks/Data", resources: [.copy("pbmc68k")], swiftSettings: swiftSettings),
         .executableTarget(
             name: "Benchmarks",
             dependencies: [

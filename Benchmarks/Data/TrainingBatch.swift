@@ -23,6 +23,18 @@ package struct TrainingBatch: Sendable {
 
     /// The number of masked tokens.
     package var maskedCount: Int { mask.count { $0 } }
+
+    /// Calls `body` for every masked token, numbered over all cells.
+    package func forEachMasked(_ body: (_ cell: Int, _ gene: Int, _ token: Int) -> Void) {
+        for token in mask.indices where mask[token] { body(token / tokens, token % tokens, token) }
+    }
+
+    /// Calls `body` for the tokens whose value is visible and above 0.
+    package func forEachExpressed(_ body: (_ cell: Int, _ gene: Int, _ value: Int) -> Void) {
+        for token in mask.indices where !mask[token] && targets[token] > 0 {
+            body(token / tokens, token % tokens, Int(targets[token]))
+        }
+    }
 }
 
 extension RealCells {

@@ -23,6 +23,14 @@ public struct SafeTensors: Equatable, Sendable {
             self.shape = shape
             self.values = values
         }
+
+        /// A matrix of these rows.
+        ///
+        /// - Precondition: each row has as many elements as there are columns.
+        public init(rows: [[Float]], columns: Int) {
+            precondition(rows.allSatisfy { $0.count == columns }, "a row has not \(columns) elements")
+            self.init(shape: [rows.count, columns], values: rows.flatMap { $0 })
+        }
     }
 
     /// The tensors by name.
@@ -34,6 +42,18 @@ public struct SafeTensors: Equatable, Sendable {
     public init(tensors: [String: Tensor] = [:], metadata: [String: String] = [:]) {
         self.tensors = tensors
         self.metadata = metadata
+    }
+
+    /// The rows of the matrix of this name.
+    ///
+    /// - Throws: ``CheckpointError`` if there is no such tensor, or if it is no matrix of so many columns.
+    public func rows(of name: String, columns: Int) throws(CheckpointError) -> [[Float]] {
+        guard let tensor = tensors[name] else { throw .missingTensor(name) }
+        let shape = [tensor.shape.first ?? 0, columns]
+        guard tensor.shape == shape, tensor.values.count == shape[0] * columns else {
+            throw .shapeMismatch(tensor: name, expected: shape, actual: tensor.shape)
+        }
+        return (0..<shape[0]).map { Array(tensor.values[$0 * columns..<($0 + 1) * columns]) }
     }
 }
 
@@ -56,7 +76,7 @@ public enum CheckpointError: Error, Equatable, Sendable, CustomStringConvertible
             "tensor \(tensor) has elements of type \(type), but F32, F64 and BF16 are supported"
         case .missingTensor(let name): "the checkpoint has no tensor \(name)"
         case .shapeMismatch(let tensor, let expected, let actual):
-            "tensor \(tensor) has the shape \(actual), but the parameter has \(expected)"
+            "tensor \(tensor) has the shape \(actual), but \(expected) was expected"
         }
     }
 }

@@ -24,8 +24,7 @@ struct TrainIntegrationCommand: ParsableCommand {
     @Option(help: "Passes over the training cells.") var epochs = 40
     @Option(help: "The largest number of workers.") var workers = Workspace.defaultWorkers
     @Option(help: "The folder of checkpoint.safetensors and report.html.") var output = ".build/training"
-    @Option(help: "Write first parameters, tokens, terms and times of all steps to this file.")
-    var record: String?
+    @Option(help: "Write parameters, tokens, terms and times of all steps here.") var record: String?
     @Flag(help: "Go on from the checkpoint in the output folder.") var resume = false
 
     func validate() throws {
@@ -40,13 +39,12 @@ struct TrainIntegrationCommand: ParsableCommand {
         if resume { try run.resume(from: checkpoint) }
 
         // The first Ctrl-C sets the flag, a second one ends the process as usual.
-        isInterrupted.store(false, ordering: .relaxed)
         signal(SIGINT) { _ in
             isInterrupted.store(true, ordering: .relaxed)
             signal(SIGINT, SIG_DFL)
         }
         let (start, firstStep) = (ContinuousClock.now, run.adam.step)
-        if record != nil { run.recording = StepRecording(of: run) }
+        if record != nil { run.recording = StepRecording(of: run.parameters, run.model.layout) }
         while run.epoch < epochs {
             try run.step()
             let isStopping = isInterrupted.load(ordering: .relaxed)
@@ -67,22 +65,21 @@ struct TrainIntegrationCommand: ParsableCommand {
 
     /// A bar with every term on standard error, if that is a terminal; a line for each epoch on standard output.
     private func show(_ run: TrainingRun, secondsPerStep: Double) {
-        func list(_ terms: [Float]) -> String {
-            zip(Terms.names, terms).map { "\($0) \(text($1))" }.joined(separator: "  ")
+        func list(_ terms: [Float]?) -> String {
+            zip(Terms.names, terms ?? []).map { "\($0) \(text($1))" }.joined(separator: "  ")
         }
         if isatty(STDERR_FILENO) == 1 {
             let (done, all) = (run.adam.step, epochs * run.stepsPerEpoch)
-            let bar = String(repeating: "█", count: 20 * done / all).padding(
-                toLength: 20, withPad: "░", startingAt: 0)
+            let bar = (0..<20).map { $0 * all < 20 * done ? "█" : "░" }.joined()
             let left = "\(Int(secondsPerStep * Double(all - done))) s left"
-            let line =
-                run.stepInEpoch == 0 ? "" : "\(bar) \(left)  \(list(run.trainingCurve.last ?? []))"
+            let line = run.stepInEpoch == 0 ? "" : "\(bar) \(left)  \(list(run.trainingCurve.last))"
             // Clears the line; a narrow terminal cuts the new one off instead of wrapping it.
             FileHandle.standardError.write(Data("\r\u{1B}[K\u{1B}[?7l\(line)\u{1B}[?7h".utf8))
         }
-        guard run.stepInEpoch == 0 else { return }
-        print("epoch \(run.epoch)/\(epochs), validation: \(list(run.validationCurve.last ?? []))")
-        // A pipe or a file shows each epoch at once, too.
-        fflush(nil)
+        if run.stepInEpoch == 0 {
+            print("epoch \(run.epoch)/\(epochs), validation: \(list(run.validationCurve.last))")
+            // A pipe or a file shows each epoch at once, too.
+            fflush(nil)
+        }
     }
 }

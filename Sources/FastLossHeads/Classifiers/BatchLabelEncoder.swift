@@ -41,18 +41,18 @@ public struct BatchLabelEncoder: Sendable {
     /// The embeddings.
     ///
     /// - Parameters:
-    ///   - labels: R labels in 0..<``labels``.
+    ///   - labels: R labels in 0..<``labels``; nil for all of them, once each, in order.
     ///   - parameters: as many elements as ``layout`` has.
     ///   - embeddings: receives R·D values.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; overlap.
     public func embed(
-        labels: Span<Int32>, parameters: Span<Float>, embeddings: inout MutableSpan<Float>,
+        labels: Span<Int32>? = nil, parameters: Span<Float>, embeddings: inout MutableSpan<Float>,
         workspace: Workspace
     ) throws(LossError) {
         var layout = workspace.layout
         let plan = try LabelEncoderPlan(
-            pointers(in: parameters), labels: labels.memory, embeddings: embeddings.memory,
+            pointers(in: parameters), labels: labels?.memory, embeddings: embeddings.memory,
             arrays: ParameterArrays(parameters.memory, gradients: nil, count: self.layout.count), in: &layout)
         try workspace.run(plan, layout)
     }
@@ -60,7 +60,7 @@ public struct BatchLabelEncoder: Sendable {
     /// Carries a gradient of the embeddings back to the parameters.
     ///
     /// - Parameters:
-    ///   - labels: R labels in 0..<``labels``.
+    ///   - labels: R labels in 0..<``labels``; nil for all of them, once each, in order.
     ///   - embeddingsGradient: R·D values.
     ///   - parameters: as many elements as ``layout`` has.
     ///   - parametersGradient: receives as many; the rows of labels that are not given receive 0.
@@ -70,7 +70,7 @@ public struct BatchLabelEncoder: Sendable {
     /// - Throws: `LossError`: counts that disagree; a label out of range; a factor that is not finite;
     ///   overlap.
     public func gradient(
-        labels: Span<Int32>, embeddingsGradient: Span<Float>, parameters: Span<Float>,
+        labels: Span<Int32>? = nil, embeddingsGradient: Span<Float>, parameters: Span<Float>,
         parametersGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
@@ -79,7 +79,7 @@ public struct BatchLabelEncoder: Sendable {
             count: self.layout.count)
         var layout = workspace.layout
         let plan = try LabelEncoderGradientPlan(
-            pointers(in: parameters), labels: labels.memory, embeddingsGradient: embeddingsGradient.memory,
+            pointers(in: parameters), labels: labels?.memory, embeddingsGradient: embeddingsGradient.memory,
             into: places(in: parametersGradient.pointer), scale: gradientScale, update: update,
             arrays: arrays, in: &layout)
         try workspace.run(plan, layout)
@@ -126,30 +126,46 @@ package struct LabelEncoderGradients {
     }
 }
 
+/// The labels of the rows: given, or all of an encoder in order.
+private struct RowLabels {
+    /// R.
+    let count: Int
+    private let given: UnsafePointer<Int32>?
+
+    init(_ labels: UnsafeBufferPointer<Int32>?, of encoder: LabelEncoderParameters) throws(LossError) {
+        if let labels { try checkIndices("labels", labels, below: encoder.labels) }
+        count = labels?.count ?? encoder.labels
+        given = labels.map(pointer)
+    }
+
+    subscript(row: Int) -> Int { given.map { Int($0[row]) } ?? row }
+}
+
 /// The embeddings of some labels.
 package struct LabelEncoderPlan: Plan {
     package var name: String { "BatchLabelEncoder" }
 
     private let encoder: LabelEncoderParameters
-    private let labels: UnsafeBufferPointer<Int32>
+    private let labels: RowLabels
     private let embeddings: UnsafeMutablePointer<Float>
     /// n of one row for each worker.
     private let normalised: ScratchArray<Float>
 
     package init(
-        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>,
+        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>?,
         embeddings: UnsafeMutableBufferPointer<Float>, arrays: ParameterArrays = ParameterArrays(),
         in layout: inout ScratchLayout
     ) throws(LossError) {
-        try checkIndices("labels", labels, below: encoder.labels)
+        self.labels = try RowLabels(labels, of: encoder)
         try checkCount(
             "embeddings", embeddings.count,
-            is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
-        let inputs: InlineArray<_, NamedMemory?> = [NamedMemory("labels", labels), arrays.parameters]
+            is: MatrixShape(rows: self.labels.count, columns: encoder.width).checkedCount())
+        let inputs: InlineArray<_, NamedMemory?> = [
+            labels.map { NamedMemory("labels", $0) }, arrays.parameters,
+        ]
         let outputs: InlineArray<_, NamedMemory?> = [NamedMemory("embeddings", embeddings)]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
-        self.labels = labels
         self.embeddings = pointer(embeddings)
         normalised = try layout.add(layout.workers, by: encoder.width, of: Float.self)
     }
@@ -161,7 +177,7 @@ package struct LabelEncoderPlan: Plan {
             labels.count, estimatedNanoseconds: Double(labels.count) * Double(width)
         ) { row, worker in
             _ = kernels.layer_norm(
-                encoder.table + Int(labels[row]) * width, width, encoder.norm.weight, encoder.norm.bias,
+                encoder.table + labels[row] * width, width, encoder.norm.weight, encoder.norm.bias,
                 execution.pointer(normalised) + worker * width, embeddings + row * width)
         }
     }
@@ -172,7 +188,7 @@ package struct LabelEncoderGradientPlan: Plan {
     package var name: String { "BatchLabelEncoder" }
 
     private let encoder: LabelEncoderParameters
-    private let labels: UnsafeBufferPointer<Int32>
+    private let labels: RowLabels
     private let embeddingsGradient: UnsafePointer<Float>
     private let gradients: LabelEncoderGradients
     private let scale: Float
@@ -182,23 +198,22 @@ package struct LabelEncoderGradientPlan: Plan {
     private let sums: ScratchArray<Double>
 
     package init(
-        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>,
+        _ encoder: LabelEncoderParameters, labels: UnsafeBufferPointer<Int32>?,
         embeddingsGradient: UnsafeBufferPointer<Float>, into gradients: LabelEncoderGradients, scale: Float,
         update: GradientUpdate, arrays: ParameterArrays = ParameterArrays(), in layout: inout ScratchLayout
     ) throws(LossError) {
-        try checkIndices("labels", labels, below: encoder.labels)
+        self.labels = try RowLabels(labels, of: encoder)
         try checkCount(
             "embeddingsGradient", embeddingsGradient.count,
-            is: MatrixShape(rows: labels.count, columns: encoder.width).checkedCount())
+            is: MatrixShape(rows: self.labels.count, columns: encoder.width).checkedCount())
         try checkParameter("gradientScale", scale, "finite") { $0.isFinite }
         let inputs: InlineArray<_, NamedMemory?> = [
-            NamedMemory("labels", labels), NamedMemory("embeddingsGradient", embeddingsGradient),
+            labels.map { NamedMemory("labels", $0) }, NamedMemory("embeddingsGradient", embeddingsGradient),
             arrays.parameters,
         ]
         let outputs: InlineArray<_, NamedMemory?> = [arrays.gradients]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
         self.encoder = encoder
-        self.labels = labels
         self.embeddingsGradient = pointer(embeddingsGradient)
         self.gradients = gradients
         self.scale = scale
@@ -218,8 +233,8 @@ package struct LabelEncoderGradientPlan: Plan {
         let biasSums = weightSums + width
         weightSums.update(repeating: 0, count: 2 * width)
         if !writer.accumulates { gradients.table?.update(repeating: 0, count: encoder.labels * width) }
-        for index in labels.indices {
-            let label = Int(labels[index])
+        for index in 0..<labels.count {
+            let label = labels[index]
             let inverse = kernels.layer_norm(
                 encoder.table + label * width, width, encoder.norm.weight, encoder.norm.bias, normalised,
                 output)

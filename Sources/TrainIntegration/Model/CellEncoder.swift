@@ -14,20 +14,17 @@ import FastLossHeads
 /// Zeros and masked values add nothing to p, so cells start out far apart. Otherwise ECS, whose threshold of
 /// 0.8 splits pairs into similar and dissimilar ones, would first push all cells into one point.
 package struct CellEncoder: Sendable {
-    let tokens: Int
     let width: Int
     package let layout: ParameterLayout
-    /// scGPT's `GeneEncoder` and `CategoryValueEncoder`; label 0 of a value is the mask, label 1 the value 0.
-    private let genes: BatchLabelEncoder
-    private let values: BatchLabelEncoder
+    /// scGPT's `GeneEncoder` and `CategoryValueEncoder`; label 0 is the mask, label k + 1 the value k.
+    private let genes, values: BatchLabelEncoder
     /// The layers between p and e are those of a classifier.
     private let mixer: CellTypeDecoder
-    private let geneRange: Range<Int>
-    private let valueRange: Range<Int>
-    private let mixerRange: Range<Int>
+    private let scale: Float
+    private let geneRange, valueRange, mixerRange: Range<Int>
 
     package init(tokens: Int, bins: Int, width: Int) throws {
-        (self.tokens, self.width) = (tokens, width)
+        (self.width, scale) = (width, 1 / Float(tokens).squareRoot())
         genes = try BatchLabelEncoder(labels: tokens, width: width)
         values = try BatchLabelEncoder(labels: bins + 1, width: width)
         mixer = try CellTypeDecoder(width: width, classes: width, blocks: 1)
@@ -47,14 +44,13 @@ package struct CellEncoder: Sendable {
     package func forward(
         _ batch: TrainingBatch, _ parameters: [Float], _ workspace: Workspace
     ) throws -> Activations {
-        let genes = try genes.embeddings(geneRange, parameters, workspace)
-        let values = try values.embeddings(valueRange, parameters, workspace)
+        let genes = try genes.embeddings(parameters.span.extracting(geneRange), workspace)
+        let values = try values.embeddings(parameters.span.extracting(valueRange), workspace)
         var (sums, cells) = (zeros(batch.cells * width), zeros(batch.cells * width))
-        let scale = 1 / Float(tokens).squareRoot()
-        batch.forEachExpressed { cell, gene, label in
+        batch.forEachExpressed { cell, gene, value in
             for d in 0..<width {
-                let value = values[label * width + d] - values[width + d]
-                sums[cell * width + d] += scale * genes[gene * width + d] * value
+                let difference = values[(value + 1) * width + d] - values[width + d]
+                sums[cell * width + d] += scale * genes[gene * width + d] * difference
             }
         }
         var cellSpan = cells.mutableSpan
@@ -70,10 +66,10 @@ package struct CellEncoder: Sendable {
         return Activations(genes: genes, values: values, sums: sums, cells: cells, states: states)
     }
 
-    /// Adds the gradients of the parameters to `gradient`, from those of g, e and s.
+    /// Writes the gradients of the parameters, from those of g, e and s.
     package func backward(
         _ batch: TrainingBatch, _ forward: Activations, genes: [Float], cells: [Float], states: [Float],
-        _ parameters: [Float], to gradient: inout [Float], _ workspace: Workspace
+        _ parameters: [Float], to gradient: inout MutableSpan<Float>, _ workspace: Workspace
     ) throws {
         var (genes, cells, values, sums) = (genes, cells, zeros(forward.values.count), zeros(cells.count))
         batch.forEachMasked { cell, gene, token in
@@ -84,67 +80,45 @@ package struct CellEncoder: Sendable {
                 cells[cell * width + d] += slope
             }
         }
-        do {
-            var all = gradient.mutableSpan
-            var gradients = ClassifierGradients(
-                parameters: all._mutatingExtracting(mixerRange), cellEmbeddings: sums.mutableSpan)
-            try mixer.gradient(
-                cellEmbeddings: forward.sums.span, cells: batch.cells, logitsGradient: cells.span,
-                parameters: parameters.span.extracting(mixerRange), gradients: &gradients,
-                workspace: workspace)
-        }
-        let scale = 1 / Float(tokens).squareRoot()
-        batch.forEachExpressed { cell, gene, label in
+        var mixerGradients = ClassifierGradients(
+            parameters: gradient._mutatingExtracting(mixerRange), cellEmbeddings: sums.mutableSpan)
+        try mixer.gradient(
+            cellEmbeddings: forward.sums.span, cells: batch.cells, logitsGradient: cells.span,
+            parameters: parameters.span.extracting(mixerRange), gradients: &mixerGradients,
+            workspace: workspace)
+        batch.forEachExpressed { cell, gene, value in
             for d in 0..<width {
                 let slope = scale * sums[cell * width + d]
-                let value = forward.values[label * width + d] - forward.values[width + d]
-                genes[gene * width + d] += slope * value
-                values[label * width + d] += slope * forward.genes[gene * width + d]
+                let label = (value + 1) * width + d
+                genes[gene * width + d] += slope * (forward.values[label] - forward.values[width + d])
+                values[label] += slope * forward.genes[gene * width + d]
                 values[width + d] -= slope * forward.genes[gene * width + d]
             }
         }
-        try self.genes.writeGradient(genes, geneRange, parameters, to: &gradient, workspace)
-        try self.values.writeGradient(values, valueRange, parameters, to: &gradient, workspace)
-    }
-}
-
-extension TrainingBatch {
-    /// Calls `body` for the tokens whose value is visible and not 0; the label of a value is one more than it.
-    fileprivate func forEachExpressed(_ body: (_ cell: Int, _ gene: Int, _ label: Int) -> Void) {
-        for token in mask.indices where !mask[token] && targets[token] > 0 {
-            body(token / tokens, token % tokens, Int(targets[token]) + 1)
-        }
-    }
-
-    fileprivate func forEachMasked(_ body: (_ cell: Int, _ gene: Int, _ token: Int) -> Void) {
-        for token in mask.indices where mask[token] { body(token / tokens, token % tokens, token) }
+        try self.genes.writeGradient(of: genes, geneRange, parameters, to: &gradient, workspace)
+        try self.values.writeGradient(of: values, valueRange, parameters, to: &gradient, workspace)
     }
 }
 
 func zeros(_ count: Int) -> [Float] { [Float](repeating: 0, count: count) }
 
 extension BatchLabelEncoder {
-    private var allLabels: [Int32] { Array(0..<Int32(labels)) }
-
     /// The embeddings of all labels.
-    func embeddings(_ range: Range<Int>, _ parameters: [Float], _ workspace: Workspace) throws -> [Float] {
+    func embeddings(_ parameters: Span<Float>, _ workspace: Workspace) throws -> [Float] {
         var embeddings = zeros(labels * width)
         var span = embeddings.mutableSpan
-        try embed(
-            labels: allLabels.span, parameters: parameters.span.extracting(range), embeddings: &span,
-            workspace: workspace)
+        try embed(parameters: parameters, embeddings: &span, workspace: workspace)
         return embeddings
     }
 
     /// Writes the gradient of the parameters in `range`, from that of the embeddings of all labels.
     func writeGradient(
-        _ embeddings: [Float], _ range: Range<Int>, _ parameters: [Float], to gradient: inout [Float],
-        _ workspace: Workspace
+        of embeddings: [Float], _ range: Range<Int>, _ parameters: [Float],
+        to all: inout MutableSpan<Float>, _ workspace: Workspace
     ) throws {
-        var all = gradient.mutableSpan
         var part = all._mutatingExtracting(range)
-        try self.gradient(
-            labels: allLabels.span, embeddingsGradient: embeddings.span,
-            parameters: parameters.span.extracting(range), parametersGradient: &part, workspace: workspace)
+        try gradient(
+            embeddingsGradient: embeddings.span, parameters: parameters.span.extracting(range),
+            parametersGradient: &part, workspace: workspace)
     }
 }

@@ -1,6 +1,5 @@
 // The report of a run: numbers that the page report.html draws, without external resources.
 
-import BenchmarkData
 import FastLoss
 import FastLossDiagnostics
 import Foundation
@@ -40,40 +39,34 @@ package struct TrainingReport: Encodable {
         (types, wells, typeNames) = (data.cellTypes, data.gemWells, data.cellTypeNames)
 
         func embedding(
-            _ name: String, _ rows: [Float], width: Int, _ metric: NearestNeighbors.Metric
+            _ name: String, _ rows: [Float], _ metric: NearestNeighbors.Metric = .cosine
         ) throws -> Embedding {
-            let shape = MatrixShape(rows: data.count, columns: width)
+            let shape = MatrixShape(rows: data.count, columns: rows.count / data.count)
             let neighbors = try NearestNeighbors(embeddings: rows, shape: shape, metric: metric)
-            let plane = try PrincipalComponents(of: rows, shape: shape, count: 2)
-            return Embedding(
-                name: name, purity: try neighbors.purity(of: data.cellTypes),
-                mixing: try neighbors.mixing(of: data.gemWells), plane: plane.scores)
+            return try Embedding(
+                name: name, purity: neighbors.purity(of: data.cellTypes),
+                mixing: neighbors.mixing(of: data.gemWells),
+                plane: PrincipalComponents(of: rows, shape: shape, count: 2).scores)
         }
         let values = data.values.enumerated().filter { $0.offset % data.geneCount < settings.genes }
-        let components = try PrincipalComponents(
-            of: values.map(\.element), shape: MatrixShape(rows: data.count, columns: settings.genes),
-            count: 20)
+        let shape = MatrixShape(rows: data.count, columns: settings.genes)
+        let components = try PrincipalComponents(of: values.map(\.element), shape: shape, count: 20)
         embeddings = try [
-            embedding("before training", untrained, width: settings.width, .cosine),
-            embedding("after training", run.cellEmbeddings(), width: settings.width, .cosine),
-            embedding("principal components", components.scores, width: components.count, .euclidean),
+            embedding("before training", untrained), embedding("after training", run.cellEmbeddings()),
+            embedding("principal components", components.scores, .euclidean),
         ]
 
         /// The errors of predicting one value for each gene.
         func prediction(_ name: String, _ geneValues: [Float]) throws -> Prediction {
-            let batch = run.validation
-            let rows = Array(repeating: [0] + geneValues, count: batch.cells).flatMap { $0 }
-            return Prediction(
-                name: name,
-                error: try MaskedMSE().value(predictions: rows, targets: batch.targets, mask: batch.mask)
-                    .value,
-                relativeError: try MaskedRelativeError().value(
-                    predictions: rows, targets: batch.targets, mask: batch.mask
-                ).value)
+            let (targets, mask) = (run.validation.targets, run.validation.mask)
+            let rows = Array(repeating: [0] + geneValues, count: run.validation.cells).flatMap { $0 }
+            let error = try MaskedMSE().value(predictions: rows, targets: targets, mask: mask)
+            let relative = try MaskedRelativeError().value(predictions: rows, targets: targets, mask: mask)
+            return Prediction(name: name, error: error.value, relativeError: relative.value)
         }
+        let cells = run.trainingCells
         let means = (0..<settings.genes).map { gene in
-            run.trainingCells.reduce(0) { $0 + data.values[$1 * data.geneCount + gene] }
-                / Float(run.trainingCells.count)
+            cells.reduce(0) { $0 + data.values[$1 * data.geneCount + gene] } / Float(cells.count)
         }
         let mean = means.reduce(0, +) / Float(means.count)
         let last = run.validationCurve.last ?? []
@@ -94,16 +87,14 @@ package struct TrainingReport: Encodable {
     }
 
     package func html() throws -> String {
-        guard let url = Bundle.module.url(forResource: "report", withExtension: "html") else {
-            throw CocoaError(.fileNoSuchFile)
-        }
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         // A run that diverged has a report, too.
         encoder.nonConformingFloatEncodingStrategy = .convertToString(
             positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
         let json = String(decoding: try encoder.encode(self), as: UTF8.self)
-        return try String(contentsOf: url, encoding: .utf8).replacing("{{report}}", with: json)
+        let page = try String(contentsOfFile: "\(Bundle.module.bundlePath)/report.html", encoding: .utf8)
+        return page.replacing("{{report}}", with: json)
     }
 }
 

@@ -3,8 +3,7 @@
 /// Adam with PyTorch's defaults: β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸.
 package struct Adam: Sendable {
     /// The running means of the gradient and of its square.
-    package var means: [Float]
-    package var squares: [Float]
+    package var means, squares: [Float]
     var step = 0
 
     init(count: Int) { (means, squares) = (zeros(count), zeros(count)) }

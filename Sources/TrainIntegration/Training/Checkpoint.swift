@@ -16,11 +16,9 @@ extension TrainingRun {
         tensors.merge(means.tensors(of: adam.means)) { $1 }
         tensors.merge(squares.tensors(of: adam.squares)) { $1 }
         // Floats hold the numbers of cells exactly.
-        tensors["order"] = .init(shape: [order.count, 1], values: order.map(Float.init))
-        for (name, curve) in [("training", trainingCurve), ("validation", validationCurve)] {
-            tensors["curve.\(name)"] = .init(
-                shape: [curve.count, Terms.names.count], values: curve.flatMap { $0 })
-        }
+        tensors["order"] = .init(rows: order.map { [Float($0)] }, columns: 1)
+        tensors["curve.training"] = .init(rows: trainingCurve, columns: Terms.names.count)
+        tensors["curve.validation"] = .init(rows: validationCurve, columns: Terms.names.count)
         return SafeTensors(
             tensors: tensors, metadata: ["settings": "\(settings)", "generator": "\(generator.state)"])
     }
@@ -32,21 +30,13 @@ extension TrainingRun {
         guard found == "\(settings)" else {
             throw ResumeError(description: "\(path) has the settings \(found), but this run has \(settings)")
         }
-        func rows(_ name: String, width: Int) throws -> [[Float]] {
-            guard let tensor = file.tensors[name] else { throw CheckpointError.missingTensor(name) }
-            let shape = [tensor.shape.first ?? 0, width]
-            guard tensor.shape == shape else {
-                throw CheckpointError.shapeMismatch(tensor: name, expected: shape, actual: tensor.shape)
-            }
-            return (0..<shape[0]).map { Array(tensor.values[$0 * width..<($0 + 1) * width]) }
-        }
         var run = self
         run.parameters = try model.layout.values(from: file)
         run.adam.means = try means.values(from: file)
         run.adam.squares = try squares.values(from: file)
-        run.order = try rows("order", width: 1).map { Int(exactly: $0[0]) ?? -1 }
-        run.trainingCurve = try rows("curve.training", width: Terms.names.count)
-        run.validationCurve = try rows("curve.validation", width: Terms.names.count)
+        run.order = try file.rows(of: "order", columns: 1).map { Int(exactly: $0[0]) ?? -1 }
+        run.trainingCurve = try file.rows(of: "curve.training", columns: Terms.names.count)
+        run.validationCurve = try file.rows(of: "curve.validation", columns: Terms.names.count)
         run.adam.step = run.trainingCurve.count
         guard let state = file.metadata["generator"].flatMap({ UInt64($0) }),
             run.validationCurve.count == run.epoch + 1,

@@ -30,7 +30,7 @@ package struct TrainingRun {
         model = try IntegrationModel(
             genes: settings.genes, bins: data.binCount, wells: data.gemWellCount, width: settings.width)
         generator = SeededGenerator(seed: settings.seed)
-        parameters = model.initialValues(using: &generator)
+        parameters = model.layout.initialValues(using: &generator)
         adam = Adam(count: parameters.count)
         let cells = (0..<data.count).shuffled(using: &generator)
         trainingCells = Array(cells.dropFirst(data.count / 10))
@@ -52,18 +52,17 @@ package struct TrainingRun {
             of: order.dropFirst(stepInEpoch * settings.batchSize).prefix(settings.batchSize),
             genes: settings.genes, maskRatio: settings.maskRatio, using: &generator)
         let rate = settings.learningRate * power(settings.decay, epoch)
-        var clock = StepClock()
-        let (terms, gradient) = try model.evaluate(batch, parameters, workspace, &clock)
+        recording?.startStep()
+        let (terms, gradient) = try model.evaluate(batch, parameters, workspace, &recording)
         adam.update(&parameters, gradient: gradient, learningRate: rate)
-        clock.lap(.optimizer)
-        recording?.append(batch, terms: terms, clock)
+        recording?.lap(.optimizer)
+        recording?.append(batch, terms: terms)
         trainingCurve.append(terms)
         if stepInEpoch == 0 { try validate() }
     }
 
     private mutating func validate() throws {
-        var unused = StepClock()
-        validationCurve.append(try model.evaluate(validation, parameters, workspace, &unused).terms)
+        validationCurve.append(try model.evaluate(validation, parameters, workspace, &recording).terms)
     }
 
     /// The embeddings of all cells with every value visible.

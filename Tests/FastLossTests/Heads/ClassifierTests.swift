@@ -1,5 +1,6 @@
 // The classifiers of cell types and of batches against PyTorch's goldens, the oracle, and their own laws.
 
+import BenchmarkData
 import FastLoss
 import FastLossHeads
 import FastLossReference
@@ -138,6 +139,29 @@ import Testing
             parametersGradient: &sumSpan, gradientScale: 0.5, update: .accumulate, workspace: Workspace())
         expectNormwise(
             actual: sum, oracle: gradient.map { 1 + 0.5 * Double($0) }, tolerance: Tolerances.headNormwise)
+    }
+
+    /// Without labels, the same bits as with each label once.
+    @Test func noLabelsAreAllLabels() throws {
+        let encoder = try BatchLabelEncoder(labels: 7, width: 5)
+        var generator = SeededGenerator(seed: 3)
+        let parameters = encoder.layout.initialValues(using: &generator)
+        let outputGradient = (0..<35).map { _ in generator.normal() }
+        let all = Array(0..<Int32(7))
+        func results(labels: Span<Int32>?) throws -> [[Float]] {
+            var embeddings = [Float](repeating: .nan, count: 35)
+            var gradient = [Float](repeating: .nan, count: encoder.layout.count)
+            var span = embeddings.mutableSpan
+            try encoder.embed(
+                labels: labels, parameters: parameters.span, embeddings: &span, workspace: Workspace())
+            var gradientSpan = gradient.mutableSpan
+            try encoder.gradient(
+                labels: labels, embeddingsGradient: outputGradient.span, parameters: parameters.span,
+                parametersGradient: &gradientSpan, workspace: Workspace())
+            return [embeddings, gradient]
+        }
+        #expect(try results(labels: nil) == results(labels: all.span))
+        #expect(try results(labels: nil).joined().allSatisfy(\.isFinite))
     }
 
     @Test func errorsNameTheArgument() throws {

@@ -91,6 +91,20 @@ import Testing
         }
     }
 
+    @Test func rowsOfAMatrix() throws {
+        let rows: [[Float]] = [[1, 2], [3, 4], [5, 6]]
+        let file = SafeTensors(tensors: [
+            "a": .init(rows: rows, columns: 2), "b": .init(rows: [], columns: 3),
+        ])
+        #expect(file.tensors["a"] == .init(shape: [3, 2], values: [1, 2, 3, 4, 5, 6]))
+        #expect(try file.rows(of: "a", columns: 2) == rows)
+        #expect(try file.rows(of: "b", columns: 3).isEmpty)
+        #expect(throws: CheckpointError.shapeMismatch(tensor: "a", expected: [3, 3], actual: [3, 2])) {
+            try file.rows(of: "a", columns: 3)
+        }
+        #expect(throws: CheckpointError.missingTensor("c")) { try file.rows(of: "c", columns: 1) }
+    }
+
     /// A path that cannot be written leaves what was there.
     @Test func aFailedWriteLeavesTheFile() throws {
         try withFile(Self.written) { path throws in

@@ -30,9 +30,10 @@ import TrainIntegration
             }
         }
         var gradient = [Float](repeating: 0, count: parameters.count)
+        var span = gradient.mutableSpan
         try encoder.backward(
             batch, forward, genes: upstream[0], cells: upstream[1], states: upstream[2], parameters,
-            to: &gradient, workspace)
+            to: &span, workspace)
         for parameter in encoder.layout.parameters {
             let step: Float = 0x1p-8
             let direction = parameter.range.map { _ in generator.normal() }
