@@ -49,6 +49,7 @@
     DO(project_out, isa)                  \
     DO(elastic_cell_similarity, isa)      \
     DO(transpose, isa)                    \
+    DO(copy_rows, isa)                    \
     DO(masked_sum, isa)                   \
     DO(mask_indicators, isa)              \
     DO(transposed_mask_indicators, isa)   \

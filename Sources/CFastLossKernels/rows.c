@@ -1,5 +1,5 @@
 // Row-wise primitives of the embedding losses: sums in double, scaled copies, the backward pass of a
-// normalisation, and transposition.
+// normalisation, transposition, and copies.
 
 #include "instruction_sets.h"
 
@@ -71,6 +71,19 @@ FASTLOSS_BODY void transpose(
         }
 }
 
+/// Rows on different pages defeat the processor's own prefetching. Measured: the article Tuning.
+FASTLOSS_BODY void copy_rows(
+    const float *source, size_t rows, size_t columns, size_t source_stride, float *restrict target) {
+    enum { ROWS_AHEAD = 8, LINE = 64 / sizeof(float) };
+    for (size_t row = 0; row < rows; ++row) {
+        const float *from = source + row * source_stride;
+        for (size_t j = 0; j < columns; j += LINE)
+            __builtin_prefetch(fastloss_beyond(from, (ROWS_AHEAD * source_stride + j) * sizeof(float)));
+        for (size_t j = 0; j < columns; ++j) target[j] = from[j];
+        target += columns;
+    }
+}
+
 #define SCALE(mode) scale(x, count, factor, y, mode)
 #define PROJECT_OUT(mode) project_out(upstream, unit, count, along, inverse_norm, gradient, mode)
 #define DEFINE(isa)                                                                                     \
@@ -96,5 +109,10 @@ FASTLOSS_BODY void transpose(
         const float *source, size_t rows, size_t columns, size_t source_stride, float *target,          \
         size_t target_stride) {                                                                         \
         transpose(source, rows, columns, source_stride, target, target_stride);                         \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa)                                                                                \
+    void FASTLOSS_NAME(copy_rows, isa)(                                                                 \
+        const float *source, size_t rows, size_t columns, size_t source_stride, float *target) {        \
+        copy_rows(source, rows, columns, source_stride, target);                                        \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

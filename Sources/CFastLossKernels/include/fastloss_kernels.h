@@ -118,6 +118,12 @@ typedef struct {
         const float *_Nonnull source, size_t rows, size_t columns, size_t source_stride,
         float *_Nonnull target, size_t target_stride);
 
+    /// Copies rows × columns elements side by side: target[i·columns + j] = source[i][j]. Rows to come are
+    /// prefetched, for sources whose rows are far apart.
+    void (*_Nonnull copy_rows)(
+        const float *_Nonnull source, size_t rows, size_t columns, size_t source_stride,
+        float *_Nonnull target);
+
     /// Σ x over the selected elements.
     double (*_Nonnull masked_sum)(const float *_Nonnull x, const bool *_Nonnull mask, size_t count);
 

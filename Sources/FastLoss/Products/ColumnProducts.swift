@@ -1,5 +1,7 @@
 // Products Aᵀ·B over many rows, such as the gradient of a layer's weight.
 
+import CFastLossKernels
+
 /// Products C = Aᵀ·B or C += Aᵀ·B, whose tasks take blocks of A's columns.
 ///
 /// The rows of A are far apart, each on a page of its own, and the tile product reads one element after the
@@ -8,8 +10,9 @@
 package struct ColumnProducts {
     /// The most columns of one task. The copy of two steps of the tile product then fits the first-level cache.
     private static let mostColumns = 64
-    /// The rows that are copied at a time.
-    private static let rowsPerCopy = 1536
+    /// The rows that are copied at a time: whole blocks of the tile product's depth, and so few that the copy
+    /// leaves most of the second-level cache to B and C.
+    private static let rowsPerCopy = 256
 
     private let copies: ScratchArray<Float>
 
@@ -57,10 +60,7 @@ package struct ColumnProducts {
         let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * Self.mostColumns
         for start in Swift.stride(from: 0, to: a.rows, by: Self.rowsPerCopy) {
             let rows = min(Self.rowsPerCopy, a.rows - start)
-            for row in 0..<rows {
-                (copy + row * a.columns).update(
-                    from: a.base + (start + row) * a.stride, count: a.columns)
-            }
+            kernels.copy_rows(a.base + start * a.stride, rows, a.columns, a.stride, copy)
             TileProducts.multiplyTransposedLeft(
                 MatrixPointer(copy, rows: rows, columns: a.columns),
                 MatrixPointer(b.base + start * b.stride, rows: rows, columns: b.columns, stride: b.stride),
