@@ -20,7 +20,8 @@ import CFastLossKernels
 ///
 /// **Masks select**, although the product multiplies: a NaN or an infinity outside a mask has no effect on
 /// that mask's output, and a NaN in the gradient of an output reaches the positions of its mask alone. Inside
-/// a mask, NaN and infinity propagate as IEEE arithmetic says.
+/// a mask, NaN and infinity propagate as IEEE arithmetic says. An infinity stays one, even if finite elements
+/// of the other sign overflow.
 ///
 /// **Empty masks** follow ``whenEmpty``, for sums and for means; the error's `row` is the index of the mask.
 /// With ``EmptySelectionRule/zero`` and ``EmptySelectionRule/nan`` the output is 0 or NaN, and no position
@@ -357,8 +358,16 @@ private struct MaskSet {
     }
 
     /// The sum of the selected elements of `row`; the others are not read.
+    ///
+    /// The kernel adds blocks in single precision. Finite elements may overflow there, and cancel an infinity
+    /// of the other sign. In double precision they cannot, so a NaN of the kernel is computed again.
     func selectingSum(of row: UnsafePointer<Float>, under mask: Int) -> Double {
-        selection(mask).map { kernels.masked_sum(row, $0, shape.columns) } ?? 0
+        guard let selection = selection(mask) else { return 0 }
+        let sum = kernels.masked_sum(row, selection, shape.columns)
+        guard sum.isNaN else { return sum }
+        var exact = 0.0
+        for column in 0..<shape.columns where selection[column] { exact += Double(row[column]) }
+        return exact
     }
 
     /// Adds `value` to the selected elements of `row`.

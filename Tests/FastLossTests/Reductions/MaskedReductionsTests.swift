@@ -76,6 +76,25 @@ import Testing
             try problem.value(MaskedReductions(reduction: reduction, whenEmpty: .zero)), reduction)
     }
 
+    /// An infinity stays one beside finite elements of the other sign that overflow in single precision,
+    /// wherever it stands. PyTorch's float32 gives NaN for some orders.
+    @Test(arguments: [3, 20, 300], reductions)
+    func infinitiesOutlastAnOverflow(columns: Int, reduction: LossReduction) throws {
+        for place in [0, columns / 2, columns - 1] {
+            var problem = Problem(rows: 2, columns: columns, masks: 2)
+            for index in problem.values.indices { problem.values[index] = .greatestFiniteMagnitude }
+            problem.values[place] = -.infinity
+            for index in columns..<2 * columns { problem.values[index] = -.greatestFiniteMagnitude }
+            problem.values[columns + place] = .infinity
+            problem.selections = problem.selections.map { _ in true }
+            problem.selections[columns + place] = false
+            let outputs = try problem.value(MaskedReductions(reduction: reduction))
+            #expect(outputs[0] == -.infinity && outputs[2] == .infinity, "place \(place)")
+            #expect(!outputs[1].isNaN && outputs[1] > 0, "place \(place): -inf is outside the mask")
+            #expect(!outputs[3].isNaN && outputs[3] < 0, "place \(place): inf is outside the mask")
+        }
+    }
+
     /// The same for the outputs' gradients: they reach the positions that their mask selects and no others.
     @Test(arguments: problems, reductions)
     func masksSelectGradients(_ problem: Problem, reduction: LossReduction) throws {
