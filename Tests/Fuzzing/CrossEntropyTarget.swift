@@ -42,60 +42,98 @@ enum CrossEntropyTarget {
             return
         }
         guard value.selectedCount == kept.count else { throw Wrong("\(value.selectedCount) rows") }
-        let divisor = reduction == .mean ? Double(kept.count) : 1
-        var (sum, naiveSum, size, error) = (0.0, Float(0), 0.0, 0.0)
-        let from = update == .accumulate ? Double(start) : 0
-        for row in 0..<rows {
-            let range = row * classes..<(row + 1) * classes
-            guard labels[row] != ignored else {
-                for index in range where Double(gradient[index]) != from {
-                    throw Wrong("gradient[\(index)] of an ignored row is \(gradient[index])")
-                }
+        let oracle = CrossEntropyOracle(logits: logits, labels: labels, classes: classes, ignored: ignored)
+        try oracle.judgeValue("value", value.value, reduction, rule)
+        try oracle.judgeGradient(
+            "gradient", gradient, reduction, scale: Double(scale), start: update == .accumulate ? start : 0)
+    }
+}
+
+/// The oracle of cross-entropy, row by row.
+struct CrossEntropyOracle {
+    private var truth: [(value: Double, slopes: [Double])?] = []
+    private var naive: [(value: Float, slopes: [Float])?] = []
+    private let classes: Int
+    private let keptCount: Int
+
+    init(logits: [Float], labels: [Int32], classes: Int, ignored: Int32) {
+        self.classes = classes
+        keptCount = labels.count { $0 != ignored }
+        for (row, label) in labels.enumerated() {
+            guard label != ignored else {
+                truth.append(nil)
+                naive.append(nil)
                 continue
             }
-            let z = Array(logits[range])
+            let z = logits[row * classes..<(row + 1) * classes]
             // As documented. So is a row without a largest logit.
-            let isNaN =
-                z.contains { $0.isNaN || $0 == .infinity } || z.allSatisfy { $0 == -.infinity }
-            let (truth, slope) = row64(z, labels[row], isNaN: isNaN)
-            let (naive, naiveSlope) = row32(z, labels[row], isNaN: isNaN)
-            sum += truth
-            naiveSum += naive
-            size += abs(truth)
-            error += abs(Double(naive) - truth)
-            for (index, place) in range.enumerated() {
-                let exact = Double(scale) / divisor * slope[index]
-                let plain = Float(Double(scale) / divisor) * naiveSlope[index]
-                try judge(
-                    "gradient[\(place)]", Double(gradient[place]), truth: from + exact,
-                    naive: Double(Float(from) + plain),
-                    allowed: abs(Double(plain) - exact) + rounding(exact, ulps: 8) + rounding(from, ulps: 2)
-                        + rounding(Double(scale) / divisor * 0x1p-126, ulps: 1))
-            }
+            let isNaN = z.contains { $0.isNaN || $0 == .infinity } || z.allSatisfy { $0 == -.infinity }
+            truth.append(Self.row(z.map { Double($0) }, label, isNaN))
+            naive.append(Self.row(Array(z), label, isNaN))
         }
-        if kept.isEmpty {
-            guard rule == .zero ? value.value == 0 : value.value.isNaN else { throw Wrong("\(value.value)") }
-            return
-        }
-        try judge(
-            "value", value.value, truth: sum / divisor, naive: Double(naiveSum),
-            allowed: error / divisor + rounding(size / divisor, ulps: 8))
     }
 
-    private static func row64(_ z: [Float], _ label: Int32, isNaN: Bool) -> (Double, [Double]) {
-        oracle(z.map { Double($0) }, label, isNaN)
-    }
-
-    private static func row32(_ z: [Float], _ label: Int32, isNaN: Bool) -> (Float, [Float]) {
-        oracle(z, label, isNaN)
-    }
-
-    private static func oracle<T: ReferenceScalar>(_ z: [T], _ label: Int32, _ isNaN: Bool) -> (T, [T]) {
+    private static func row<T: ReferenceScalar>(_ z: [T], _ label: Int32, _ isNaN: Bool) -> (T, [T]) {
         var gradient = [T](repeating: 0, count: z.count)
         if isNaN { return (.nan, [T](repeating: .nan, count: z.count)) }
         let value = Reference.CrossEntropy.valueAndGradient(
             logits: z, labels: [label], rows: 1, classes: z.count, ignoredLabel: label == -100 ? -1 : -100,
             gradient: &gradient)
         return (value, gradient)
+    }
+
+    private func divisor(_ reduction: LossReduction) -> Double {
+        reduction == .mean ? Double(keptCount) : 1
+    }
+
+    func judgeValue(
+        _ name: String, _ actual: Double, _ reduction: LossReduction, _ rule: EmptySelectionRule
+    ) throws {
+        guard keptCount > 0 else {
+            guard rule == .zero ? actual == 0 : actual.isNaN else { throw Wrong("\(name), empty: \(actual)") }
+            return
+        }
+        var (sum, naiveSum, size, error) = (0.0, Float(0), 0.0, 0.0)
+        for (truth, naive) in zip(truth, naive) {
+            guard let truth, let naive else { continue }
+            sum += truth.value
+            naiveSum += naive.value
+            size += abs(truth.value)
+            error += abs(Double(naive.value) - truth.value)
+        }
+        let divisor = divisor(reduction)
+        try judge(
+            name, actual, truth: sum / divisor, naive: Double(naiveSum),
+            allowed: error / divisor + rounding(size / divisor, ulps: 8))
+    }
+
+    /// Judges the gradient of the logits.
+    ///
+    /// - Parameters:
+    ///   - scale: the factor of the gradient, before the mean's divisor.
+    ///   - start: what an accumulated gradient started from, 0 for one that was overwritten.
+    func judgeGradient(
+        _ name: String, _ gradient: [Float], _ reduction: LossReduction, scale: Double, start: Float
+    ) throws {
+        let factor = scale / divisor(reduction)
+        let from = Double(start)
+        for row in truth.indices {
+            let range = row * classes..<(row + 1) * classes
+            guard let truth = truth[row], let naive = naive[row] else {
+                for index in range where Double(gradient[index]) != from {
+                    throw Wrong("\(name)[\(index)] of an ignored row is \(gradient[index])")
+                }
+                continue
+            }
+            for (index, place) in range.enumerated() {
+                let exact = factor * truth.slopes[index]
+                let plain = Float(factor) * naive.slopes[index]
+                try judge(
+                    "\(name)[\(place)]", Double(gradient[place]), truth: from + exact,
+                    naive: Double(start + plain),
+                    allowed: abs(Double(plain) - exact) + rounding(exact, ulps: 8) + rounding(from, ulps: 2)
+                        + rounding(factor * 0x1p-126, ulps: 1))
+            }
+        }
     }
 }

@@ -1,23 +1,28 @@
-// The fuzzer: `Fuzzing FAMILY EXECUTIONS [SEED]` runs seeded random bytes through a family of losses, and
+// The fuzzer: `Fuzzing FAMILY EXECUTIONS [SEED]` runs seeded random bytes through a family of calls, and
 // `Fuzzing FAMILY - SEED` repeats one execution. scripts/testing/fuzz runs all families.
 
 import FastLoss
 import Foundation
+import Synchronization
 
 /// The families, by name.
 private let targets: [(name: String, run: @Sendable (inout FuzzInput) throws -> Void)] = [
     ("maskedLosses", MaskedLossTarget.run), ("crossEntropy", CrossEntropyTarget.run),
     ("similarity", SimilarityTarget.run), ("reductions", ReductionTarget.run),
+    ("objective", ObjectiveTarget.run),
 ]
+
+/// Writes a failure and ends the process.
+private func fail(_ message: String) -> Never {
+    FileHandle.standardError.write(Data("\(message)\n".utf8))
+    abort()
+}
 
 /// Runs one execution; ends the process if its result is wrong.
 private func execute(_ run: (inout FuzzInput) throws -> Void, _ bytes: UnsafeRawBufferPointer, _ name: String)
 {
     var input = FuzzInput(bytes)
-    do { try run(&input) } catch {
-        FileHandle.standardError.write(Data("\(name): \(error)\n".utf8))
-        abort()
-    }
+    do { try run(&input) } catch { fail("\(name): \(error)") }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014), one execution per seed.
@@ -29,6 +34,24 @@ private func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
         z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
         z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
         bytes.storeBytes(of: z ^ (z >> 31), toByteOffset: start, as: UInt64.self)
+    }
+}
+
+/// Ends the process if one execution takes longer than its limit. An execution takes some microseconds.
+private enum Watchdog {
+    private static let limit: UInt32 = 20
+    static let seed = Atomic<UInt64>(0)
+
+    static func start(_ family: String) {
+        Thread.detachNewThread {
+            var last = seed.load(ordering: .relaxed)
+            while true {
+                sleep(limit)
+                let current = seed.load(ordering: .relaxed)
+                if current == last { fail("\(family), seed \(current): not done after \(limit) s") }
+                last = current
+            }
+        }
     }
 }
 
@@ -46,7 +69,10 @@ private func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
         }
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2048, alignment: 8)
         let start = ContinuousClock.now
+        Watchdog.seed.store(first &- 1, ordering: .relaxed)
+        Watchdog.start(target.name)
         for seed in first..<first + executions {
+            Watchdog.seed.store(seed, ordering: .relaxed)
             fill(bytes, seed: seed)
             execute(target.run, UnsafeRawBufferPointer(bytes), "\(target.name), seed \(seed)")
         }

@@ -4,7 +4,7 @@ import FastLoss
 import FastLossReference
 
 enum MaskedLossTarget {
-    private enum Form: CaseIterable { case squaredError, probabilities, logits, relativeError }
+    private typealias Form = ElementwiseOracle.Form
 
     static func run(_ input: inout FuzzInput) throws {
         let form = input.choice(Form.allCases)
@@ -83,43 +83,15 @@ enum MaskedLossTarget {
             throw Wrong("selected \(value?.selectedCount ?? selected) elements")
         }
 
-        let truth = Elements<Double>(form, predictions, targets)
-        let naive = Elements<Float>(form, predictions, targets)
+        let oracle = ElementwiseOracle(form, predictions: predictions, targets: targets, mask: mask)
         for group in 0..<(perCell ? rows : 1) {
             let range = perCell ? group * columns..<(group + 1) * columns : 0..<count
-            let indices = range.filter(selects)
-            let actual = value?.value ?? Double(values[group])
-            let divisor = reduction == .mean ? Double(indices.count) : 1
-            if indices.isEmpty {
-                guard rule == .zero ? actual == 0 : actual.isNaN else { throw Wrong("empty: \(actual)") }
-            } else {
-                let sum = indices.reduce(0) { $0 + truth.values[$1] } / divisor
-                let naiveSum = indices.reduce(Float(0)) { $0 + naive.values[$1] }
-                let size = indices.reduce(0) { $0 + abs(truth.values[$1]) } / divisor
-                let error = indices.reduce(0) { $0 + abs(Double(naive.values[$1]) - truth.values[$1]) }
-                try judge(
-                    "value \(group)", actual, truth: sum, naive: Double(naiveSum),
-                    allowed: error / divisor + rounding(size, ulps: 8))
-            }
+            try oracle.judgeValue(
+                "value \(group)", value?.value ?? Double(values[group]), of: range, reduction, rule)
             guard hasGradient else { continue }
-            let factor = Double(scale) / divisor
-            let naiveFactor = reduction == .mean ? scale / Float(indices.count) : scale
-            for index in range {
-                let actual = Double(gradient[index])
-                let from = update == .accumulate ? Double(start) : 0
-                guard selects(index) else {
-                    let isRight = indices.isEmpty && rule == .nan ? actual.isNaN : actual == from
-                    guard isRight else { throw Wrong("gradient[\(index)] outside the mask is \(actual)") }
-                    continue
-                }
-                // The kernels double the scale first, which may overflow where the gradient does not.
-                guard (2 * naiveFactor).isFinite else { continue }
-                let exact = factor * truth.gradients[index]
-                let plain = naiveFactor * naive.gradients[index]
-                try judge(
-                    "gradient[\(index)]", actual, truth: from + exact, naive: Double(Float(from) + plain),
-                    allowed: abs(Double(plain) - exact) + rounding(exact, ulps: 6) + rounding(from, ulps: 2))
-            }
+            try oracle.judgeGradient(
+                "gradient", gradient, of: range, reduction, rule, scale: Double(scale),
+                start: update == .accumulate ? start : 0)
         }
     }
 
@@ -131,32 +103,6 @@ enum MaskedLossTarget {
         case .probabilities: BernoulliNLL(reduction: reduction, whenEmpty: rule)
         case .logits: BernoulliNLL(from: .logits, reduction: reduction, whenEmpty: rule)
         case .relativeError: MaskedRelativeError(reduction: reduction, whenEmpty: rule)
-        }
-    }
-
-    /// The value and the gradient of each element as a loss of its own.
-    private struct Elements<T: ReferenceScalar> {
-        var values: [T]
-        var gradients: [T]
-
-        init(_ form: Form, _ predictions: [Float], _ targets: [Float]) {
-            let (x, t) = (predictions.map { T($0) }, targets.map { T($0) })
-            let mask = [Bool](repeating: true, count: x.count)
-            gradients = x
-            switch form {
-            case .squaredError:
-                values = Reference.MaskedMSE.perCellValuesAndGradient(
-                    predictions: x, targets: t, mask: mask, rows: x.count, columns: 1, gradient: &gradients)
-            case .probabilities:
-                values = Reference.BernoulliNLL.perCellValuesAndGradient(
-                    probabilities: x, targets: t, mask: mask, rows: x.count, columns: 1, gradient: &gradients)
-            case .logits:
-                values = Reference.BernoulliNLL.perCellValuesAndGradientFromLogits(
-                    logits: x, targets: t, mask: mask, rows: x.count, columns: 1, gradient: &gradients)
-            case .relativeError:
-                values = Reference.MaskedRelativeError.perCellValues(
-                    predictions: x, targets: t, mask: mask, rows: x.count, columns: 1)
-            }
         }
     }
 }

@@ -19,7 +19,7 @@ enum SimilarityTarget {
     }
 
     /// Embeddings in which rows repeat, are scaled by up to 10^±18, and are zero.
-    private static func embeddings(_ input: inout FuzzInput, _ shape: MatrixShape) -> [Float] {
+    static func embeddings(_ input: inout FuzzInput, _ shape: MatrixShape) -> [Float] {
         let kind = input.choice([FuzzInput.Numbers.ordinary, .ordinary, .integers, .mixed])
         var rows: [[Float]] = []
         for _ in 0..<shape.rows {
@@ -31,10 +31,6 @@ enum SimilarityTarget {
             rows.append((0..<shape.columns).map { _ in factor * input.number(kind) })
         }
         return rows.flatMap(\.self)
-    }
-
-    private static func hasOnlyOrdinarySizes(_ values: [Float]) -> Bool {
-        values.allSatisfy { $0 == 0 || (abs($0) > 1e-18 && abs($0) < 1e25) }
     }
 
     private static func elastic(
@@ -55,18 +51,11 @@ enum SimilarityTarget {
             guard !value.isFinite || shape.rows == 1 else { throw Wrong("NaN is lost: \(value)") }
             return
         }
-        guard hasOnlyOrdinarySizes(x) else { return }
-        let truth = Reference.ElasticCellSimilarity.evaluate(
-            embeddings: x.map { Double($0) }, rows: shape.rows, columns: shape.columns,
-            threshold: Double(threshold), gradientScale: Double(scale))
-        try judge("ECS", value, truth: truth.value, naive: 0, allowed: 4e-6)
-        let similarities = Reference.CosineSimilarity.matrix(
-            embeddings: x.map { Double($0) }, rows: shape.rows, columns: shape.columns)
-        // The gradient jumps at 0, where float may see the other sign.
-        guard similarities.allSatisfy({ abs($0) > 1e-6 }) else { return }
-        try rows(gradient, truth.gradient, x, shape, "ECS") {
-            Double(abs(scale)) * 16e-6 / Double(shape.rows) / $0
+        guard let oracle = PairOracle.elastic(x, shape, threshold: threshold, scale: Double(scale)) else {
+            return
         }
+        try oracle.judgeValue("ECS", value)
+        try oracle.first.judgeGradient("ECS's gradient", gradient, start: 0)
     }
 
     private static func contrastive(
@@ -90,17 +79,13 @@ enum SimilarityTarget {
             guard value.isNaN || shape.rows == 1 else { throw Wrong("NaN is lost: \(value)") }
             return
         }
-        guard hasOnlyOrdinarySizes(first + second) else { return }
-        let truth = Reference.ContrastiveCellEmbedding.evaluate(
-            first: first.map { Double($0) }, second: second.map { Double($0) }, rows: shape.rows,
-            columns: shape.columns, temperature: Double(temperature), gradientScale: Double(scale))
-        let logit = 1 / Double(temperature)
-        try judge("CCE", value, truth: truth.value, naive: 0, allowed: 4e-6 * logit + 1e-6 * truth.value)
-        let unit = Double(abs(scale)) * logit * (4e-6 + 4e-6 * logit)
-        try rows(firstGradient, truth.firstGradient, first, shape, "CCE's first", floor: 1e-8) { unit / $0 }
-        try rows(secondGradient, truth.secondGradient, second, shape, "CCE's second", floor: 1e-8) {
-            unit / $0
-        }
+        guard
+            let oracle = PairOracle.contrastive(
+                first, second, shape, temperature: temperature, scale: Double(scale))
+        else { return }
+        try oracle.judgeValue("CCE", value)
+        try oracle.first.judgeGradient("CCE's first gradient", firstGradient, start: 0)
+        try oracle.second.judgeGradient("CCE's second gradient", secondGradient, start: 0)
     }
 
     private static func cosine(_ x: [Float], _ shape: MatrixShape, _ workspace: Workspace) throws {
@@ -113,7 +98,7 @@ enum SimilarityTarget {
         let rowIsFinite = (0..<shape.rows).map { row in
             x[row * shape.columns..<(row + 1) * shape.columns].allSatisfy(\.isFinite)
         }
-        let ordinary = hasOnlyOrdinarySizes(x)
+        let ordinary = PairOracle.hasOnlyOrdinarySizes(x)
         let truth =
             ordinary
             ? Reference.CosineSimilarity.matrix(
@@ -129,27 +114,6 @@ enum SimilarityTarget {
                         "similarity \(i), \(j)", actual, truth: truth[i * shape.rows + j], naive: 0,
                         allowed: 2e-6)
                 }
-            }
-        }
-    }
-
-    /// Each row's error against a bound that depends on the row's length.
-    private static func rows(
-        _ actual: [Float], _ truth: [Double], _ x: [Float], _ shape: MatrixShape, _ name: String,
-        floor: Double = 1e-12, allowed: (Double) -> Double
-    ) throws {
-        for row in 0..<shape.rows {
-            let range = row * shape.columns..<(row + 1) * shape.columns
-            let length = range.reduce(0) { $0 + Double(x[$1]) * Double(x[$1]) }.squareRoot()
-            // Next to the floor, float may see the other side of it.
-            if abs(length - floor) < 1e-3 * floor { continue }
-            let bound = allowed(max(length, floor))
-            // Gradients of rows near the floor exceed float.
-            guard bound < 1e30 else { continue }
-            for index in range {
-                try judge(
-                    "\(name) gradient[\(index)]", Double(actual[index]), truth: truth[index], naive: 0,
-                    allowed: bound + rounding(truth[index], ulps: 4))
             }
         }
     }
