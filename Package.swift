@@ -121,7 +121,8 @@ if !isFetched {
         ),
         // Turns random bytes into calls and compares the results with the reference.
         .executableTarget(
-            name: "Fuzzing", dependencies: ["FastLoss", "FastLossReference"], path: "Tests/Fuzzing",
+            name: "Fuzzing", dependencies: ["FastLoss", "FastLossHeads", "FastLossReference"],
+            path: "Tests/Fuzzing",
             swiftSettings: swiftSettings),
         // Only linked into the tests: it stands in for malloc.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),

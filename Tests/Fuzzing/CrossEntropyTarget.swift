@@ -19,19 +19,14 @@ enum CrossEntropyTarget {
         let workspace = Workspace(workers: 1 + input.int(0...1))
 
         let kept = (0..<rows).filter { labels[$0] != ignored }
-        var expected: ExpectedError?
-        if logits.count != rows * classes || gradient.count != rows * classes {
-            expected = .shape
-        } else if !scale.isFinite {
-            expected = .parameter
-        } else if kept.contains(where: { !(0..<classes).contains(Int(labels[$0])) }) {
-            expected = .label
-        } else if kept.isEmpty, rule == .error {
-            expected = .empty
-        }
+        var mistakes: Set<ExpectedError> = []
+        if logits.count != rows * classes || gradient.count != rows * classes { mistakes.insert(.shape) }
+        if !scale.isFinite { mistakes.insert(.parameter) }
+        if kept.contains(where: { !(0..<classes).contains(Int(labels[$0])) }) { mistakes.insert(.label) }
+        if mistakes.isEmpty, kept.isEmpty, rule == .error { mistakes.insert(.empty) }
 
         var value = LossValue(value: 0, selectedCount: 0)
-        let succeeded = try succeeds(expecting: expected) { () throws(LossError) in
+        let succeeded = try succeeds(expectingOneOf: mistakes) { () throws(LossError) in
             var span = gradient.mutableSpan
             value = try loss.valueAndGradient(
                 logits: logits.span, labels: labels.span, classes: classes, gradient: &span,

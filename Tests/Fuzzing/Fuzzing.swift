@@ -9,7 +9,8 @@ import Synchronization
 private let targets: [(name: String, run: @Sendable (inout FuzzInput) throws -> Void)] = [
     ("maskedLosses", MaskedLossTarget.run), ("crossEntropy", CrossEntropyTarget.run),
     ("similarity", SimilarityTarget.run), ("reductions", ReductionTarget.run),
-    ("objective", ObjectiveTarget.run),
+    ("objective", ObjectiveTarget.run), ("decoders", DecoderTarget.run),
+    ("classifiers", ClassifierTarget.run),
 ]
 
 /// Writes a failure and ends the process.

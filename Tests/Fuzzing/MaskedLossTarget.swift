@@ -26,28 +26,28 @@ enum MaskedLossTarget {
         let selects = { (index: Int) in mask?[index] ?? true }
 
         let hasGradient = form != .relativeError
-        var expected: ExpectedError?
+        var mistakes: Set<ExpectedError> = []
         if targets.count != count || (mask?.count ?? count) != count
             || (hasGradient && gradient.count != count) || (perCell && values.count != rows)
         {
-            expected = .shape
-        } else if hasGradient && !scale.isFinite {
-            expected = .parameter
-        } else {
+            mistakes.insert(.shape)
+        }
+        if hasGradient && !scale.isFinite { mistakes.insert(.parameter) }
+        if mistakes.isEmpty {
             let groups = perCell ? (0..<rows).map { $0 * columns..<($0 + 1) * columns } : [0..<count]
             if rule == .error, groups.isEmpty || groups.contains(where: { !$0.contains(where: selects) }) {
-                expected = .empty
+                mistakes.insert(.empty)
             } else if form == .probabilities,
                 (0..<count).contains(where: { selects($0) && !(predictions[$0] >= 0 && predictions[$0] <= 1) }
                 )
             {
-                expected = .probability
+                mistakes.insert(.probability)
             }
         }
 
         var value: LossValue?
         var selected = 0
-        let succeeded = try succeeds(expecting: expected) { () throws(LossError) in
+        let succeeded = try succeeds(expectingOneOf: mistakes) { () throws(LossError) in
             var gradientSpan = gradient.mutableSpan
             var valueSpan = values.mutableSpan
             let loss = metric as? any MaskedLoss
@@ -73,7 +73,7 @@ enum MaskedLossTarget {
             }
         }
         guard succeeded else {
-            if expected == .probability { return }
+            if mistakes == [.probability] { return }
             guard gradient.allSatisfy({ $0 == start }), values.allSatisfy({ $0 == -1 }) else {
                 throw Wrong("an output was touched by a call that threw")
             }
