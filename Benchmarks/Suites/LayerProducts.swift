@@ -197,7 +197,7 @@ private struct LayerProductPlan: Plan {
         _ product: LayerProduct, rows: MatrixPointer, other: MatrixPointer,
         into result: UnsafeMutablePointer<Float>, in layout: inout ScratchLayout
     ) throws(LossError) {
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
         self.rows = rows
         self.other = other
         self.result = result

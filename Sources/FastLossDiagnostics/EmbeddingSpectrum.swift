@@ -83,7 +83,7 @@ extension EmbeddingSpectrum {
             _ embeddings: Span<Float>, _ shape: MatrixShape, in layout: inout ScratchLayout
         ) throws(LossError) {
             // LAPACK uses the same BLAS as FastLoss.
-            BLAS.prepare()
+            BLAS.prepare(in: &layout)
             var (workSize, noMatrix, noValues, noIntegers) = (0.0, 0.0, 0.0, Int32(0))
             try Self.dgesdd(
                 shape, &noMatrix, values: &noValues, work: &workSize, workCount: -1, integers: &noIntegers)

@@ -10,7 +10,9 @@ int main(int count, char **arguments) {
         return 2;
     }
     find_goldens(arguments[1]);
-    // First, because its parents have called less than other tests do.
+    // First, because their processes have called less than those of other tests. Memory that nothing has
+    // asked for before is scarce in another way than memory that a call has made and kept.
+    test_memory_limit();
     test_fork();
     test_environment();
     test_runtime();
@@ -27,6 +29,7 @@ int main(int count, char **arguments) {
     test_threads();
     test_allocations();
     test_failing_allocations();
+    test_memory_limit();
     forget();
     printf("%ld checks, %ld failed", checks_made(), checks_failed());
     if (tests_skipped() > 0) printf(", %ld tests skipped", tests_skipped());

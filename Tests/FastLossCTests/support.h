@@ -121,5 +121,6 @@ void test_runtime(void);
 void test_threads(void);
 void test_allocations(void);
 void test_failing_allocations(void);
+void test_memory_limit(void);
 
 #endif

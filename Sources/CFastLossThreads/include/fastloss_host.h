@@ -5,6 +5,7 @@
 #ifndef FASTLOSS_HOST_H
 #define FASTLOSS_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -38,6 +39,16 @@ void *_Nullable fastloss_thread_memory(void);
 /// `release` and freed. Returns NULL if there is no memory. A process has one kind of block, so every call
 /// must have the same arguments.
 void *_Nullable fastloss_make_thread_memory(size_t size, void (*_Nonnull release)(void *_Nonnull));
+
+/// The bytes of one of OpenBLAS's buffers on x86-64, the largest of any processor.
+enum { FASTLOSS_BLAS_BUFFER_SIZE = 128 << 20 };
+
+/// Has OpenBLAS allocate the buffers of `count` products that run at the same time, which it then keeps.
+/// Returns false if there is no memory.
+///
+/// OpenBLAS allocates a buffer in the first product that needs it. If there is no memory, it tries again for
+/// ever.
+bool fastloss_reserve_blas_buffers(int count);
 
 /// The most bytes that a formatted number takes, with the 0 at its end.
 enum { FASTLOSS_NUMBER_CAPACITY = 32 };

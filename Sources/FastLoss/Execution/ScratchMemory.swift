@@ -1,5 +1,7 @@
 // Scratch memory: laid out array by array, then reserved as one block.
 
+import CFastLossThreads
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
@@ -19,6 +21,8 @@ package struct ScratchLayout {
     package private(set) var byteCount = 0
     /// The offset of the next array.
     private var end = 0
+    /// Whether the call multiplies matrices by BLAS, which needs memory of its own.
+    package var usesBLAS = false
 
     package init(workers: Int) {
         self.workers = workers
@@ -103,6 +107,9 @@ package struct ScratchMemory: ~Copyable {
     ///
     /// - Parameter call: the name of the computation in the error.
     package mutating func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
+        if layout.usesBLAS, !fastloss_reserve_blas_buffers(Int32(layout.workers)) {
+            throw .outOfMemory(call: call, bytes: layout.workers * BLAS.bufferSize)
+        }
         if layout.byteCount > memory.count {
             free(memory.baseAddress)
             memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)

@@ -101,8 +101,8 @@ extension BLAS {
 }
 
 extension BLAS {
-    /// Sets OpenBLAS to one thread in the first call of the process. A plan with products calls this before
-    /// it shares work.
+    /// Sets OpenBLAS to one thread in the first call of the process. A plan with products calls
+    /// ``prepare(in:)`` before it shares work.
     ///
     /// OpenBLAS's thread count is process-wide, its threaded products take a global lock, and its kernels
     /// depend on the count. With one thread per call, products run concurrently and always give the same
@@ -119,6 +119,15 @@ extension BLAS {
             BLAS.isPrepared = true
         }
     }
+
+    /// The same, and lets the call reserve the memory that OpenBLAS needs for its products.
+    package static func prepare(in layout: inout ScratchLayout) {
+        prepare()
+        layout.usesBLAS = true
+    }
+
+    /// The bytes that OpenBLAS allocates for each product that runs at the same time.
+    static let bufferSize = Int(FASTLOSS_BLAS_BUFFER_SIZE)
 
     /// Whether ``prepare()`` was called. Written once, before any work is shared.
     nonisolated(unsafe) private static var isPrepared = false

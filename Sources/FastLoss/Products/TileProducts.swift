@@ -25,8 +25,8 @@ package enum TileProducts {
     static func choose() { _ = tileProduct }
 
     /// A plan with products calls this before it shares work.
-    package static func prepare() {
-        if tileProduct == nil { BLAS.prepare() }
+    package static func prepare(in layout: inout ScratchLayout) {
+        if tileProduct == nil { BLAS.prepare(in: &layout) }
     }
 
     /// The estimated nanoseconds of a product on one worker.

@@ -151,7 +151,7 @@ extension MaskedReductions {
             try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("values", values.memory))
             try checkNoOverlap(NamedMemory("outputs", outputs), NamedMemory("masks", selections.memory))
             try masks.checkSelections(reductions.whenEmpty)
-            TileProducts.prepare()
+            TileProducts.prepare(in: &layout)
             // Without outputs there is no product.
             indicators = try PackedOperand(
                 masks: selections.pointer, rows: outputs.isEmpty ? 0 : maskCount, columns: shape.columns,
@@ -222,7 +222,7 @@ extension MaskedReductions {
             try checkNoOverlap(output.named, NamedMemory("outputGradient", outputGradient.memory))
             try checkNoOverlap(output.named, NamedMemory("masks", selections.memory))
             try masks.checkSelections(reductions.whenEmpty)
-            TileProducts.prepare()
+            TileProducts.prepare(in: &layout)
             // Without values there is no product.
             let isNeeded = !output.memory.isEmpty
             indicators = try ScratchMatrix(

@@ -173,7 +173,8 @@ extension NormalizedWeightedTokenPooling {
             in layout: inout ScratchLayout
         ) throws(LossError) {
             let tokens = try WeightedTokens(shape, weightings, of: NormalizedWeightedTokenPooling.name)
-            sums = try WeightedTokens.Sums(tokens, states: states, weights: weights, into: embeddings)
+            sums = try WeightedTokens.Sums(
+                tokens, states: states, weights: weights, into: embeddings, in: &layout)
             try tokens.checkNorms(norms.count)
             let output = NamedMemory("norms", norms)
             try checkNoOverlap(output, NamedMemory("states", states.memory))

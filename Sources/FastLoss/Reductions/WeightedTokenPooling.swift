@@ -150,8 +150,7 @@ extension WeightedTokenPooling {
         ) throws(LossError) {
             sums = try WeightedTokens.Sums(
                 WeightedTokens(shape, weightings, of: WeightedTokenPooling.name), states: states,
-                weights: weights,
-                into: embeddings)
+                weights: weights, into: embeddings, in: &layout)
         }
 
         package func run(on execution: Execution) {

@@ -127,13 +127,13 @@ extension WeightedTokens {
 
         init(
             _ tokens: WeightedTokens, states: Span<Float>, weights: Span<Float>,
-            into embeddings: UnsafeMutableBufferPointer<Float>
+            into embeddings: UnsafeMutableBufferPointer<Float>, in layout: inout ScratchLayout
         ) throws(LossError) {
             try tokens.checkCounts(states: ("states", states.count), weights: ("weights", weights.count))
             try tokens.checkEmbeddings("embeddings", embeddings.count)
             try checkNoOverlap(NamedMemory("embeddings", embeddings), NamedMemory("states", states.memory))
             try checkNoOverlap(NamedMemory("embeddings", embeddings), NamedMemory("weights", weights.memory))
-            tokens.prepare()
+            tokens.prepare(in: &layout)
             self.tokens = tokens
             self.states = states.pointer
             self.weights = weights.pointer
@@ -215,7 +215,7 @@ extension WeightedTokens {
                 states: (output.name, output.memory.count), weights: ("weights", weights.count))
             try output.check(count: output.memory.count)
             try checkNoOverlap(output.named, NamedMemory("weights", weights.memory))
-            upstream.tokens.prepare()
+            upstream.tokens.prepare(in: &layout)
             sums = try GradientOfSums(upstream, in: &layout)
             self.weights = weights.pointer
             self.output = output
@@ -256,7 +256,7 @@ extension WeightedTokens {
                 states: ("states", states.count), weights: (output.name, output.memory.count))
             try output.check(count: output.memory.count)
             try checkNoOverlap(output.named, NamedMemory("states", states.memory))
-            upstream.tokens.prepare()
+            upstream.tokens.prepare(in: &layout)
             sums = try GradientOfSums(upstream, in: &layout)
             self.states = states.pointer
             self.output = output
@@ -297,8 +297,8 @@ extension GradientOutput {
 
 extension WeightedTokens {
     /// A plan calls this before it shares work, because several weightings use products.
-    fileprivate func prepare() {
-        if weightings > 1 { BLAS.prepare() }
+    fileprivate func prepare(in layout: inout ScratchLayout) {
+        if weightings > 1 { BLAS.prepare(in: &layout) }
     }
 
     /// B·K. Requires a checked shape.

@@ -52,7 +52,7 @@ package struct BlockedSimilarities {
         _ left: SimilaritySide, _ right: SimilaritySide? = nil, schedule: Schedule,
         in layout: inout ScratchLayout
     ) throws(LossError) {
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
         shape = left.shape
         diagonal = left.firstRow - (right ?? left).firstRow
         let columns = shape.columns

@@ -149,7 +149,7 @@ package struct ClassifierPlan: Plan {
         ]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
 
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
         let blocks = parameters.count
         self.inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
         activated = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)

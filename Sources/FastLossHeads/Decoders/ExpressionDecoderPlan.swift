@@ -117,7 +117,7 @@ package struct ExpressionDecoderPlan: Plan {
             NamedMemory("nonzero", ifGiven: outputs?.nonzero),
         ]
         try checkNoOverlap(inputs: read.span, outputs: written.span)
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
 
         rows = try SelectedRows(mask: inputs.mask.map(pointer), total: total, in: &layout)
         if rows.count == 0, let loss {

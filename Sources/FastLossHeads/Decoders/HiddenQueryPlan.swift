@@ -44,7 +44,7 @@ package struct HiddenQueryPlan: Plan {
             preconditionFailure("\(decoder.style) has a hidden layer")
         }
         self.arguments = arguments
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
         tokens = try MaskedValueTokens(arguments, in: &layout)
         query = arguments.parameters.query
         first = hidden.first

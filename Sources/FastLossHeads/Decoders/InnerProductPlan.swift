@@ -36,7 +36,7 @@ package struct InnerProductPlan: Plan {
     package init(_ arguments: MaskedValueArguments, in layout: inout ScratchLayout) throws(LossError) {
         self.arguments = arguments
         width = arguments.options.width
-        TileProducts.prepare()
+        TileProducts.prepare(in: &layout)
         tokens = try MaskedValueTokens(arguments, in: &layout)
 
         query = arguments.parameters.query
