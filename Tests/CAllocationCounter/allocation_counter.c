@@ -11,6 +11,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#if defined(__linux__)
+#include <malloc.h>
+#endif
+
 static atomic_bool counting = false;
 static atomic_long allocations = 0;
 
@@ -25,6 +29,15 @@ void allocation_counter_start(void) {
 long allocation_counter_stop(void) {
     atomic_store(&counting, false);
     return atomic_load(&allocations);
+}
+
+size_t allocation_counter_bytes(void) {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    const struct mallinfo2 usage = mallinfo2();
+    return usage.uordblks + usage.hblkhd;
+#else
+    return 0;
+#endif
 }
 
 void allocation_counter_refuse_after(long count) { accepted = count; }

@@ -69,6 +69,7 @@ private enum Watchdog {
             exit(64)
         }
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2048, alignment: 8)
+        defer { bytes.deallocate() }
         let start = ContinuousClock.now
         Watchdog.seed.store(first &- 1, ordering: .relaxed)
         Watchdog.start(target.name)

@@ -3,6 +3,8 @@
 #ifndef ALLOCATION_COUNTER_H
 #define ALLOCATION_COUNTER_H
 
+#include <stddef.h>
+
 /// The reason why allocations are not counted: a sanitizer has replaced malloc, or the platform does not let
 /// a program replace it. NULL if they are counted.
 const char *allocation_counter_obstacle(void);
@@ -12,6 +14,9 @@ void allocation_counter_start(void);
 
 /// Stops counting and returns how many allocations were made since the start.
 long allocation_counter_stop(void);
+
+/// The bytes that the allocator has handed out and not got back, of all threads; 0 where it does not tell.
+size_t allocation_counter_bytes(void);
 
 /// Lets the next `count` allocations of the calling thread succeed, and all after them fail.
 void allocation_counter_refuse_after(long count);
