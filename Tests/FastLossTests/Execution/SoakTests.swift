@@ -54,19 +54,35 @@ import Testing
         if TestLength.isLong { print("soak: \(calls) calls, \(wrong) wrong") }
     }
 
-    /// A signal every millisecond, without SA_RESTART: system calls that wait end early.
-    @Test func `signals during calls do no harm`() {
+    /// How signals arrive.
+    enum Signals: CaseIterable {
+        /// By the clock, and system calls that wait end early.
+        case interrupting
+        /// By the clock, and system calls go on (SA_RESTART).
+        case restarting
+        /// By processor time, as those of a profiler.
+        case profiling
+
+        var number: Int32 { self == .profiling ? SIGPROF : SIGALRM }
+        var timer: __itimer_which { self == .profiling ? ITIMER_PROF : ITIMER_REAL }
+    }
+
+    /// A signal every millisecond.
+    @Test(arguments: Signals.allCases) func `signals during calls do no harm`(_ signals: Signals) {
         var action = sigaction()
         action.__sigaction_handler.sa_handler = { _ in }
+        action.sa_flags = signals == .interrupting ? 0 : SA_RESTART
         var previous = sigaction()
-        sigaction(SIGALRM, &action, &previous)
+        sigaction(signals.number, &action, &previous)
         var timer = itimerval(
             it_interval: timeval(tv_sec: 0, tv_usec: 1_000), it_value: timeval(tv_sec: 0, tv_usec: 1_000))
-        setitimer(__itimer_which_t(ITIMER_REAL.rawValue), &timer, nil)
+        setitimer(__itimer_which_t(signals.timer.rawValue), &timer, nil)
         let (calls, wrong) = mix(threads: 4, for: .seconds(TestLength.isLong ? 30 : 1))
         timer = itimerval()
-        setitimer(__itimer_which_t(ITIMER_REAL.rawValue), &timer, nil)
-        sigaction(SIGALRM, &previous, nil)
+        setitimer(__itimer_which_t(signals.timer.rawValue), &timer, nil)
+        // One that is still pending must find the handler.
+        usleep(10_000)
+        sigaction(signals.number, &previous, nil)
         #expect(calls > 0 && wrong == 0, "\(wrong) of \(calls) results differ")
     }
 }

@@ -12,6 +12,9 @@ enum TestLength {
     /// How often the small shapes are.
     static let smallRepetitions = isLong ? 1_000 : 1
 
+    /// How often each call is made in the search for leaks.
+    static let callsOfEach = isLong ? 100_000 : 200
+
     /// How long threads mix calls.
     static let soak = Duration.seconds(isLong ? 600 : 2)
 }
