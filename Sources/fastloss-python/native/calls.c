@@ -7,28 +7,11 @@
 //   the argument, or raises the error that describes it;
 // - the status of the call, an int, if libfastloss refuses the arguments.
 
-#include "library.h"
+#include "arguments.h"
 
 #include <float.h>
 #include <stddef.h>
 #include <string.h>
-
-/// A function of `expected` arguments, `given`. `read` reads the arrays of the module that the function is
-/// in.
-#define FUNCTION(name, expected)                                                                       \
-    static PyObject *name##_of(reader *read, PyObject *const *given);                                  \
-    static PyObject *name(PyObject *module, PyObject *const *given, Py_ssize_t count) {                \
-        if (count == (expected)) return name##_of(reader_of(module), given);                           \
-        return PyErr_Format(PyExc_TypeError, #name " takes %d arguments, not %zd", (expected), count); \
-    }                                                                                                  \
-    static PyObject *name##_of(reader *read, PyObject *const *given)
-
-/// Calls a function of the library without the GIL.
-#define CALL(status, call)                            \
-    do {                                              \
-        Py_BEGIN_ALLOW_THREADS status = library.call; \
-        Py_END_ALLOW_THREADS                          \
-    } while (0)
 
 /// The parameters of a matrix, and of its shape.
 #define MATRIX(matrix) (matrix).data, (matrix).stride
@@ -37,14 +20,13 @@
 /// The functions of this module read tensors, all others read NumPy arrays.
 static PyObject *torch_module;
 
-static reader *reader_of(PyObject *module) { return module == torch_module ? read_tensor : read_ndarray; }
+reader *reader_of(PyObject *module) { return module == torch_module ? read_tensor : read_ndarray; }
 
 // -----------------------------------------------------------------------------------------------------------
 // Arguments. Each returns false, with no exception set, for an object that it does not read.
 // -----------------------------------------------------------------------------------------------------------
 
-/// The address of a workspace, or None.
-static bool read_workspace(PyObject *object, fastloss_workspace **workspace) {
+bool read_workspace(PyObject *object, fastloss_workspace **workspace) {
     *workspace = NULL;
     if (object == Py_None) return true;
     *workspace = PyLong_AsVoidPtr(object);
@@ -52,8 +34,7 @@ static bool read_workspace(PyObject *object, fastloss_workspace **workspace) {
     return *workspace;
 }
 
-/// A finite number within the range of float32.
-static bool read_float(PyObject *object, float *number) {
+bool read_float(PyObject *object, float *number) {
     if (!PyFloat_CheckExact(object)) return false;
     const double value = PyFloat_AsDouble(object);
     *number = (float)value;
@@ -138,13 +119,7 @@ static bool read_gradient(
     return place.array.is_writable && same_shape(&place, like);
 }
 
-/// Labels. `copy` holds PyTorch's int64 as int32; `release_labels` frees it.
-typedef struct {
-    const int32_t *data;
-    int32_t *copy;
-} labels;
-
-static bool read_labels(reader *read, PyObject *object, int64_t count, labels *labels) {
+bool read_labels(reader *read, PyObject *object, int64_t count, labels *labels) {
     array array;
     if (!read(object, &array) || array.dimensions != 1 || array.shape[0] != count) return false;
     if (!is_contiguous(&array)) return false;
@@ -161,14 +136,13 @@ static bool read_labels(reader *read, PyObject *object, int64_t count, labels *l
     return labels->copy;
 }
 
-static void release_labels(labels *labels) { PyMem_Free(labels->copy); }
+void release_labels(labels *labels) { PyMem_Free(labels->copy); }
 
 // -----------------------------------------------------------------------------------------------------------
 // Results
 // -----------------------------------------------------------------------------------------------------------
 
-/// The value and the number of selected elements.
-static PyObject *loss_result(fastloss_status status, const fastloss_loss_value *loss) {
+PyObject *loss_result(fastloss_status status, const fastloss_loss_value *loss) {
     if (status) return PyLong_FromLong(status);
     PyObject *result = PyTuple_New(2);
     if (!result) return NULL;
@@ -625,10 +599,6 @@ FUNCTION(is_one, 1) {
 // The modules
 // -----------------------------------------------------------------------------------------------------------
 
-/// A function with its parameters and its first line, which help() and inspect.signature() show.
-#define METHOD(name, parameters, text)                                                          \
-    {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, #name parameters "\n--\n\n" text}
-
 static PyMethodDef functions[] = {
     METHOD(
         masked_mse,
@@ -711,7 +681,9 @@ static PyObject *for_torch(PyObject *module, PyObject *types) {
     if (!torch_module) {
         if (!use_torch(types)) return NULL;
         PyObject *made = PyModule_New("fastloss._native.torch");
-        if (!made || PyModule_AddFunctions(made, functions)) return NULL;
+        if (!made || PyModule_AddFunctions(made, functions) || PyModule_AddFunctions(made, head_functions)) {
+            return NULL;
+        }
         torch_module = made;
     }
     (void)module;
@@ -742,7 +714,8 @@ PyMODINIT_FUNC PyInit__native(void);
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
-    if (PyModule_AddFunctions(module, preparations) || !use_numpy()) {
+    if (PyModule_AddFunctions(module, head_functions) || PyModule_AddFunctions(module, preparations)
+        || !use_numpy()) {
         Py_DECREF(module);
         return NULL;
     }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["OLDEST", "define_operator", "is_compiling", "keeps_graph"]
+__all__ = ["OLDEST", "autocasts", "define_operator", "is_compiling", "keeps_graph"]
 
 #: The oldest version with everything that FastLoss needs: operators with fake kernels, torch.compile.
 OLDEST = (2, 1)
@@ -30,6 +30,13 @@ if version_of(torch.__version__) < OLDEST:
 is_compiling: Callable[[], bool] = (
     torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._utils.is_compiling
 )
+
+
+def autocasts() -> bool:
+    """Whether autocast is on for the CPU."""
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.is_autocast_enabled("cpu")
+    return torch.is_autocast_cpu_enabled()
 
 
 def may_keep_graph() -> bool:

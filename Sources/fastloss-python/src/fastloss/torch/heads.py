@@ -11,10 +11,16 @@ device and of any floating type. `loss` takes the targets or labels, too, and co
 - The inner product W q · c is computed as q · Wᵀ c: one product per cell in place of one per token.
 - Queries are computed once per gene if the embeddings are given per gene.
 
-The results are those of scGPT up to rounding. The losses are those of :mod:`fastloss.torch`, with its rules:
-float32 on the CPU, differentiable once, NaN for an empty mask. The gradients of the parameters are then 0;
-scGPT's are NaN. torch.compile cannot select tokens, because their number depends on data: there, `loss`
-computes all tokens, and a NaN outside the mask reaches the gradients of the parameters.
+For contiguous float32 parameters on the CPU and scGPT's layers, `loss` is one call of libfastloss, which
+computes the head, its losses and the gradients block by block and stores no activations. It is differentiable
+once. Everything else goes through PyTorch's operations: other devices and types, autocast, other activations,
+layers with hooks, targets with gradients, one gene embedding for each token, and the batch's embedding in
+every token's state. bfloat16 and float16 are widened before the losses.
+
+The results are those of scGPT up to rounding. An empty mask gives NaN and NaN gradients; where PyTorch's
+operations run, the gradients of the parameters are then 0. Where torch.compile takes PyTorch's operations, it
+cannot select tokens, because their number depends on data: it computes all of them, and a NaN outside the
+mask reaches the gradients of the parameters.
 """
 
 from collections.abc import Callable
@@ -28,7 +34,8 @@ from .._parameters import real
 from ..errors import ShapeError
 from . import criterion_neg_log_bernoulli, cross_entropy, grad_reverse, masked_mse_loss
 from ._compatibility import is_compiling
-from ._tensors import check_tensor, mask_like
+from ._heads import classifier_loss, expression_loss, has_hooks, is_linear, masked_value_loss, takes
+from ._tensors import PLAIN, check_tensor, mask_like
 
 __all__ = [
     "AdversarialDiscriminator",
@@ -54,34 +61,36 @@ class DecoderLoss(NamedTuple):
     nzlp: Tensor | None
 
 
+def masked(
+    target: Tensor, mask: Tensor, shape: torch.Size, like: str, weights: tuple[float, float]
+) -> tuple[Tensor, tuple[float, float]]:
+    """The mask as bool unless torch.compile looks on, and the weights, checked. shape: B × L, of both
+    tensors."""
+    checked = real("mse_weight", weights[0]), real("nzlp_weight", weights[1])
+    for name, value in (("target", target), ("mask", mask)):
+        check_tensor(name, value)
+        if value.shape != shape:
+            raise ShapeError(f"{name} has the shape {tuple(value.shape)}; expected {tuple(shape)}, as {like}")
+    if mask.is_cpu and type(mask) in PLAIN and mask.dtype is not torch.bool and not is_compiling():
+        mask = mask_like("mask", mask.detach(), mask.shape, "mask")
+    return mask, checked
+
+
 class Selection:
     """The selected tokens of a batch, their targets, and the weights of the two losses.
 
     Every method keeps all tokens if `rows` is None.
     """
 
-    def __init__(
-        self,
-        target: Tensor,
-        mask: Tensor,
-        shape: torch.Size,
-        like: str,
-        mse_weight: float,
-        nzlp_weight: float,
-    ) -> None:
-        """shape: B × L, which target and mask must have."""
-        self.weights = real("mse_weight", mse_weight), real("nzlp_weight", nzlp_weight)
-        for name, value in (("target", target), ("mask", mask)):
-            check_tensor(name, value)
-            if value.shape != shape:
-                raise ShapeError(
-                    f"{name} has the shape {tuple(value.shape)}; expected {tuple(shape)}, as {like}"
-                )
-        self.tokens = shape[1]
+    def __init__(self, target: Tensor, mask: Tensor, weights: tuple[float, float]) -> None:
+        self.weights = weights
+        self.tokens = mask.shape[1]
         self.rows: Tensor | None = None
         self.target, self.mask = target.reshape(-1), mask.reshape(-1)
-        if not is_compiling():
-            self.rows = mask_like("mask", mask.detach(), mask.shape, "mask").view(-1).nonzero().squeeze(1)
+        if not is_compiling() and not mask.is_meta:
+            if mask.is_cpu:
+                mask = mask_like("mask", mask.detach(), mask.shape, "mask")
+            self.rows = mask.reshape(-1).nonzero().squeeze(1)
             self.target = self.target.index_select(0, self.rows)
             self.mask = torch.ones_like(self.rows, dtype=torch.bool)
 
@@ -103,12 +112,32 @@ class Selection:
 
     def loss(self, predictions: Tensor, zero_logits: Tensor | None) -> DecoderLoss:
         """The loss of one value for each selected token."""
-        mse = masked_mse_loss(predictions, self.target, self.mask)
+        if predictions.dtype in (torch.bfloat16, torch.float16):
+            predictions = predictions.float()
+            zero_logits = None if zero_logits is None else zero_logits.float()
+        in_library = predictions.is_cpu and predictions.dtype is torch.float32
+        mse_of, nzlp_of = (
+            (masked_mse_loss, criterion_neg_log_bernoulli) if in_library else (own_mse, own_nzlp)
+        )
+        mse = mse_of(predictions, self.target, self.mask)
         total = self.weights[0] * mse
         if zero_logits is None:
             return DecoderLoss(total, mse.detach(), None)
-        nzlp = criterion_neg_log_bernoulli(torch.sigmoid(zero_logits), self.target, self.mask)
+        nzlp = nzlp_of(torch.sigmoid(zero_logits), self.target, self.mask)
         return DecoderLoss(total + self.weights[1] * nzlp, mse.detach(), nzlp.detach())
+
+
+def own_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The masked mean squared error in PyTorch's operations."""
+    return torch.where(mask.bool(), (input - target) ** 2, 0).sum() / mask.sum()
+
+
+def own_nzlp(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The negative log-likelihood of the zeros in PyTorch's operations, with scGPT's clamp."""
+    epsilon = torch.finfo(input.dtype).eps
+    clamped = input.clamp(epsilon, 1 - epsilon)
+    losses = torch.where(target > 0, clamped.log(), torch.log1p(-clamped))
+    return -torch.where(mask.bool(), losses, 0).sum() / mask.sum()
 
 
 # --- Decoders -----------------------------------------------------------------------------------------------
@@ -173,7 +202,12 @@ class ExprDecoder(nn.Module):
         if batch_emb is not None and (columns == 0 or batch_emb.shape != (x.shape[0], self.d_model)):
             expected = f"({x.shape[0]}, {self.d_model})" if columns else "None without use_batch_labels"
             raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
-        selection = Selection(target, mask, x.shape[:2], "x without its columns", mse_weight, nzlp_weight)
+        mask, weights = masked(target, mask, x.shape[:2], "x without its columns", (mse_weight, nzlp_weight))
+        parameters = self.parameters_of_layers(columns, batch_emb is not None)
+        if parameters is not None and takes((x, batch_emb), parameters, target, mask):
+            total, terms = expression_loss(x, target, mask, batch_emb, parameters, weights)
+            return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
+        selection = Selection(target, mask, weights)
         perceptrons = [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]
         # Both perceptrons read the same states: their first layers are one product.
         first_layers: list[Any] = [each[0] for each in perceptrons]
@@ -185,12 +219,41 @@ class ExprDecoder(nn.Module):
         else:
             of_batches = F.linear(batch_emb, weight[:, columns:], bias)
             hidden = F.linear(states, weight[:, :columns]) + selection.of_cells(of_batches)
-        hidden = F.leaky_relu(hidden)
         outputs = [
-            each[2:](hidden[:, index * self.d_model : (index + 1) * self.d_model]).squeeze(-1)
+            each[1:](hidden[:, index * self.d_model : (index + 1) * self.d_model]).squeeze(-1)
             for index, each in enumerate(perceptrons)
         ]
         return selection.loss(outputs[0], outputs[1] if self.explicit_zero_prob else None)
+
+    def parameters_of_layers(self, columns: int, has_batches: bool) -> list[Tensor] | None:
+        """The parameters of the perceptrons; None if their layers are not scGPT's.
+
+        columns: those of each token's state, without the batch's embedding.
+        """
+        width = self.d_model
+        parameters: list[Any] = []
+        if columns != width or (has_batches and self.inputs != 2 * width):
+            return None
+        for each in [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]:
+            if type(each) is not nn.Sequential or len(each) != 5 or has_hooks(each):
+                return None
+            first, one, second, other, third = each
+            if not (
+                is_linear(first, width, self.inputs)
+                and is_leaky(one)
+                and is_linear(second, width, width)
+                and is_leaky(other)
+                and is_linear(third, 1, width)
+            ):
+                return None
+            for layer in (first, second, third):
+                parameters += [layer.weight, layer.bias]
+        return parameters
+
+
+def is_leaky(module: nn.Module) -> bool:
+    """Whether a module is PyTorch's LeakyReLU with its own slope, and nothing else."""
+    return type(module) is nn.LeakyReLU and module.negative_slope == 0.01 and not has_hooks(module)
 
 
 class MVCDecoder(nn.Module):
@@ -265,6 +328,7 @@ class MVCDecoder(nn.Module):
         target: Tensor,
         mask: Tensor,
         genes: Tensor | None = None,
+        batch_emb: Tensor | None = None,
         *,
         mse_weight: float = 1.0,
         nzlp_weight: float = 1.0,
@@ -273,6 +337,7 @@ class MVCDecoder(nn.Module):
 
         cell_emb, gene_embs: as `forward`; or gene_embs: G × D, the embeddings of the batch's distinct genes,
             and genes: B × L, int64, the row of each token's gene. Every query is then computed once.
+        batch_emb: with batch labels, B × D, the embedding of each cell's batch; cell_emb is then B × D.
         target: B × L. mask: B × L, true for selected tokens.
 
         Raises ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
@@ -290,8 +355,32 @@ class MVCDecoder(nn.Module):
                 f"cell_emb has {cell_emb.shape[0]} rows; expected one for each cell, as "
                 f"{'genes' if genes is not None else 'gene_embs'}"
             )
+        if self.explicit_zero_prob and self.arch_style not in INNER_PRODUCTS:
+            raise NotImplementedError(f"scGPT has no explicit_zero_prob with {self.arch_style!r}")
+        width = gene_embs.shape[-1]
+        if batch_emb is not None and batch_emb.shape != (shape[0], width):
+            raise ShapeError(
+                f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {(shape[0], width)}"
+            )
         like = "the tokens of gene_embs" if genes is None else "genes"
-        selection = Selection(target, mask, shape, like, mse_weight, nzlp_weight)
+        mask, weights = masked(target, mask, shape, like, (mse_weight, nzlp_weight))
+        parameters = None
+        if gene_embs.dim() == 2 and (genes is None or (type(genes) in PLAIN and genes.is_cpu)):
+            parameters = self.parameters_of_layers(width, cell_emb, batch_emb)
+        if parameters is not None:
+            present = [parameter for parameter in parameters if parameter is not None]
+            if takes((cell_emb, gene_embs, batch_emb), present, target, mask):
+                if cell_emb.shape[1] > width:
+                    cell_emb, batch_emb = cell_emb[:, :width], cell_emb[:, width:]
+                # The style has no gradient of the genes.
+                embeddings = gene_embs.detach() if self.do_detach else gene_embs
+                total, terms = masked_value_loss(
+                    cell_emb, embeddings, target, mask, batch_emb, genes, self.arch_style, parameters, weights
+                )
+                return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
+        if batch_emb is not None:
+            cell_emb = torch.cat([cell_emb, batch_emb], dim=1)
+        selection = Selection(target, mask, weights)
         per_token = gene_embs.dim() == 3
         queries = self.queries(selection.of_tokens(gene_embs) if per_token else gene_embs)
         index = None
@@ -328,6 +417,49 @@ class MVCDecoder(nn.Module):
             self.gene2query(gene_embs.detach() if self.do_detach else gene_embs)
         )
         return queries
+
+    def parameters_of_layers(
+        self, width: int, cell_emb: Tensor, batch_emb: Tensor | None
+    ) -> list[Tensor | None] | None:
+        """The parameters in the order of `_heads.MASKED_VALUE`; None if the layers are not scGPT's."""
+        query = self.query_activation
+        if type(query) is not nn.Sigmoid or has_hooks(query):
+            return None
+        columns = cell_emb.shape[1] + (0 if batch_emb is None else width)
+        if self.arch_style in INNER_PRODUCTS:
+            if not (is_linear(self.gene2query, width, width) and columns in (width, 2 * width)):
+                return None
+            product = self.W
+            if type(product) is not nn.Linear or product.bias is not None or has_hooks(product):
+                return None
+            if product.weight.shape != (columns, width):
+                return None
+            zeros: list[Tensor | None] = [None, None]
+            if self.explicit_zero_prob:
+                if not is_linear(self.W_zero_logit, columns, width):
+                    return None
+                zeros = [self.W_zero_logit.weight, self.W_zero_logit.bias]
+            return [
+                self.gene2query.weight,
+                self.gene2query.bias,
+                product.weight,
+                *zeros,
+                *[None] * 5,
+            ]
+        activation, hidden = self.hidden_activation, self.fc1.out_features
+        if type(activation) is not nn.PReLU or activation.num_parameters != 1 or has_hooks(activation):
+            return None
+        concat = self.arch_style == "concat query"
+        if columns != width or not (
+            is_linear(self.gene2query, hidden if concat else width, width)
+            and is_linear(self.fc1, hidden, width + hidden if concat else width)
+            and is_linear(self.fc2, 1, hidden)
+        ):
+            return None
+        return [
+            *(self.gene2query.weight, self.gene2query.bias, None, None, None),
+            *(self.fc1.weight, self.fc1.bias, activation.weight, self.fc2.weight, self.fc2.bias),
+        ]
 
     def answers(self, cell_emb: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Wᵀ c, W₀ᵀ c and b₀ · c of each cell.
@@ -390,7 +522,39 @@ class ClsDecoder(nn.Module):
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """The cross-entropy of the logits; see ``fastloss.torch.cross_entropy``."""
+        reverses = isinstance(self, AdversarialDiscriminator) and self.reverse_grad
+        parameters, lambd = self.parameters_of_layers(reverses)
+        if parameters is not None:
+            loss = classifier_loss(x, labels, parameters, lambd)
+            if loss is not None:
+                return loss
         return cross_entropy(self(x), labels)
+
+    def parameters_of_layers(self, reverses: bool) -> tuple[list[Tensor] | None, float | None]:
+        """The parameters, and λ for LeakyReLU; no parameters if the layers are not scGPT's."""
+        layers, nothing = list(self._decoder), (None, None)
+        width, leaky = self.out_layer.in_features, None
+        parameters: list[Any] = []
+        for linear, activation, norm in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
+            if leaky is None:
+                leaky = is_leaky(activation)
+            if not (
+                is_linear(linear, width, width)
+                and (is_leaky(activation) if leaky else type(activation) is nn.ReLU)
+                and type(norm) is nn.LayerNorm
+                and norm.eps == 1e-5
+                and norm.bias is not None
+                and not has_hooks(activation, norm)
+            ):
+                return nothing
+            parameters += [linear.weight, linear.bias, norm.weight, norm.bias]
+        if not is_linear(self.out_layer, self.out_layer.out_features, width) or has_hooks(self):
+            return nothing
+        if reverses and not leaky:
+            return nothing
+        parameters += [self.out_layer.weight, self.out_layer.bias]
+        # λ = −1 reverses nothing.
+        return parameters, (1.0 if reverses else -1.0) if leaky else None
 
 
 class AdversarialDiscriminator(ClsDecoder):
