@@ -155,6 +155,165 @@ def test_modules_that_have_imported_the_functions(scgpt: types.ModuleType) -> No
         del sys.modules["scgpt.trainer"]
 
 
+# --- Deferred decoders --------------------------------------------------------------------------------------
+
+
+def batch(shared: bool, seed: int = 5) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    source = torch.randint(1, 40, (9, 12), generator=random)
+    target = torch.randint(0, 3, (9, 12), generator=random).float()
+    return {
+        "source": source[:1].expand(9, 12).contiguous() if shared else source,
+        "target": target,
+        "mask": torch.rand(9, 12, generator=random) < 0.4,
+    }
+
+
+def forward(net: Any, data: dict[str, Tensor]) -> dict[str, Tensor]:
+    torch.manual_seed(5)
+    values = torch.where(data["mask"], -1.0, data["target"])
+    output: dict[str, Tensor] = net(
+        data["source"], values, data["source"] == 0, torch.arange(9) % 3, MVC=True, CLS=True, ECS=True
+    )
+    return output
+
+
+def losses_of(scgpt: types.ModuleType, output: dict[str, Tensor], data: dict[str, Tensor]) -> list[Tensor]:
+    own, selection = scgpt.loss, (data["target"], data["mask"])
+    return [
+        own.masked_mse_loss(output["mlm_output"], *selection),
+        own.criterion_neg_log_bernoulli(output["mlm_zero_probs"], *selection),
+        own.masked_mse_loss(output["mvc_output"], *selection),
+        own.criterion_neg_log_bernoulli(output["mvc_zero_probs"], *selection),
+    ]
+
+
+def step(
+    scgpt: types.ModuleType, net: Any, data: dict[str, Tensor], weights: tuple[float, ...]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """The values of all terms and the metric, and the gradients, after a step of an optimizer."""
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer.zero_grad()
+    output = forward(net, data)
+    terms = losses_of(scgpt, output, data)
+    total = sum((weight * term for weight, term in zip(weights, terms, strict=True)), output["loss_ecs"])
+    (total + output["dab_output"].sum() + output["cls_output"].sum()).backward()
+    optimizer.step()
+    with torch.no_grad():
+        terms.append(scgpt.loss.masked_relative_error(output["mlm_output"], data["target"], data["mask"]))
+        # All tokens, with the parameters of the forward pass.
+        terms += [output[name].detach().clone() for name in ("mlm_output", "mvc_zero_probs")]
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in net.named_parameters()
+        if parameter.grad is not None
+    }
+    net.load_state_dict(state)
+    return terms, gradients
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (1, 2, 0.5, 3), (1, 0, 1, 0), (0.5, 0.5, 2, 2)], ids=str)
+@pytest.mark.parametrize("shared", [False, True])
+def test_deferred_decoders(scgpt: types.ModuleType, shared: bool, weights: tuple[float, ...]) -> None:
+    net, data = model(scgpt, "TransformerModel").train(), batch(shared)
+    terms, gradients = step(scgpt, net, data, weights)
+    with fastloss.patch_scgpt(strict=True):
+        output = forward(net, data)
+        assert type(output["mlm_output"]).__name__ == type(output["mvc_output"]).__name__ == "Deferred"
+        found, found_gradients = step(scgpt, net, data, weights)
+    for term, expected in zip(found, terms, strict=True):
+        torch.testing.assert_close(term, expected, rtol=1e-5, atol=1e-6)
+    assert found_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        error = (found_gradients[name] - gradient).norm()
+        # The bias of the keys has no effect on the attention: its gradient is rounding.
+        assert error <= 1e-5 * gradient.norm() + 1e-6, name
+
+
+def test_reading_a_deferred_output(scgpt: types.ModuleType) -> None:
+    """It is the tensor that scGPT's decoder computes, for every operation."""
+    net, data = model(scgpt, "TransformerModel").train(), batch(False)
+    expected = forward(net, data)
+    with fastloss.patch_scgpt(strict=True):
+        for name in ("mlm_output", "mlm_zero_probs", "mvc_output", "mvc_zero_probs"):
+            output = forward(net, data)[name]
+            plain = expected[name]
+            assert isinstance(output, Tensor) and output.shape == plain.shape and output.requires_grad
+            assert torch.equal(output, plain)
+            assert torch.equal(torch.stack([output, output])[1, 2:], plain[2:])
+            assert (output.detach().numpy() == plain.detach().numpy()).all()
+            assert output.tolist() == plain.tolist() and repr(output) == repr(plain)
+            (found,) = torch.autograd.grad(output.sum(), [net.encoder.embedding.weight])
+            (own,) = torch.autograd.grad(plain.sum(), [net.encoder.embedding.weight], retain_graph=True)
+            torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-6)
+        # Read before the loss, the output takes part in it.
+        output = forward(net, data)["mlm_output"]
+        output.retain_grad()
+        scgpt.loss.masked_mse_loss(output, data["target"], data["mask"]).backward()
+        assert output.grad is not None and output.grad[data["mask"]].any()
+        assert not output.grad[~data["mask"]].any()
+        # A second selection, and the fused objective, which reads all tokens.
+        output = forward(net, data)
+        first = losses_of(scgpt, output, data)
+        data["mask"] = ~data["mask"]
+        second = losses_of(scgpt, output, data)
+        for found, own in zip(second, losses_of(scgpt, expected, data), strict=True):
+            torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-6)
+        data["mask"] = ~data["mask"]
+        fused = fastloss.torch.integration_loss(forward(net, data), data["target"], data["mask"])
+        for found, own in zip(list(fused.terms.values())[:4], first, strict=True):
+            torch.testing.assert_close(found, own.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_second_derivatives_of_deferred_decoders(scgpt: types.ModuleType) -> None:
+    net, data = model(scgpt, "TransformerModel").train(), batch(True)
+    with fastloss.patch_scgpt(strict=True):
+        loss = losses_of(scgpt, forward(net, data), data)[0]
+        weight = net.decoder.fc[0].weight
+        (gradient,) = torch.autograd.grad(loss, [weight], create_graph=True)
+        with pytest.raises(RuntimeError, match="can be differentiated once"):
+            gradient.sum().backward()
+
+
+NOT_DEFERRED: dict[str, Callable[[Any], Any]] = {
+    "evaluation": lambda net: net.eval(),
+    "a hook": lambda net: net.decoder.fc[0].register_forward_hook(lambda *_: None),
+    "another activation": lambda net: net.decoder.fc.__setitem__(1, torch.nn.GELU()),
+    "another query": lambda net: setattr(net.mvc_decoder, "query_activation", torch.nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("other", NOT_DEFERRED)
+def test_decoders_that_are_not_deferred(scgpt: types.ModuleType, other: str) -> None:
+    net, data = model(scgpt, "TransformerModel").train(), batch(True)
+    NOT_DEFERRED[other](net)
+    expected = forward(net, data)
+    with fastloss.patch_scgpt(strict=True):
+        found = forward(net, data)
+        with torch.no_grad():
+            assert type(forward(net, data)["mlm_output"]) is Tensor
+    for name in ("mlm_output", "mlm_zero_probs", "mvc_output", "mvc_zero_probs", "cls_output"):
+        assert type(found[name]) is Tensor and torch.equal(found[name], expected[name])
+
+
+def test_another_version_of_the_model(scgpt: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = scgpt.model.model.TransformerModel
+    before = kind.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return before(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "forward", forward)
+    with pytest.raises(RuntimeError, match=r"is not that of scGPT 0\.2\.4"):
+        fastloss.patch_scgpt(strict=True)
+    with pytest.warns(UserWarning, match=r"is not that of scGPT 0\.2\.4"):
+        patch = fastloss.patch_scgpt()
+    assert type(kind.forward) is type(forward)
+    patch.undo()
+    assert kind.forward is forward
+
+
 # --- What FastLoss does not take ----------------------------------------------------------------------------
 
 

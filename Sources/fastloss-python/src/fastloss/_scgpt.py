@@ -2,13 +2,16 @@
 
 The functions of scGPT's loss module are replaced in that module and in every module of scGPT that has
 imported them. ECS and CCE are part of the models' `forward`. A wrapper calls it with both disabled and
-computes them from the returned cell embedding. Nothing else of scGPT changes.
+computes them from the returned cell embedding. In training, the wrapper of `TransformerModel` calls the parts
+of `forward` itself, and leaves the decoders to the losses. Nothing else of scGPT changes.
 """
 
 import functools
+import hashlib
 import importlib
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -21,6 +24,10 @@ MODELS = {
     "scgpt.model.model": "TransformerModel",
     "scgpt.model.multiomic_model": "MultiOmicTransformerModel",
 }
+#: The model whose decoders are deferred, and the source of its `forward` (scGPT 0.2.4): the wrapper repeats
+#: what this calls.
+HEADED_MODEL = "TransformerModel"
+KNOWN_FORWARD = "ed9295e8ceb83d36964c4c897befa5331de529e6353506d608047f20eca2fd1c"
 
 
 class ScGPTPatch:
@@ -62,6 +69,12 @@ def patch_scgpt(*, strict: bool = False) -> ScGPTPatch:
 
     - ``masked_mse_loss``, ``criterion_neg_log_bernoulli`` and ``masked_relative_error`` in ``scgpt.loss`` and
       in every module of scGPT that has imported them (``scgpt.trainer``);
+    - the decoders in ``forward`` of ``TransformerModel``, in training: ``mlm_output``, ``mlm_zero_probs``,
+      ``mvc_output`` and ``mvc_zero_probs`` are computed when something reads them. The losses above compute
+      the selected tokens alone, with the head in one call, and each gene's query once. Any other operation
+      computes all tokens with scGPT's decoder. After ``model.eval()`` or without gradients, all tokens are
+      computed, as before. To differentiate with respect to an output itself, read it before the loss, for
+      example with ``retain_grad()``;
     - ECS and CCE in ``forward`` of ``TransformerModel`` and ``MultiOmicTransformerModel``. The model keeps
       its CCE in training if ``torch.distributed`` is initialized, because it then gathers the embeddings of
       all processes.
@@ -72,11 +85,15 @@ def patch_scgpt(*, strict: bool = False) -> ScGPTPatch:
     operations, and the first such call of a patch warns. With ``strict=True`` they are an error; see
     :mod:`fastloss.torch` for what FastLoss takes.
 
+    The decoders stay scGPT's with hooks or layers that are not scGPT's, with other inner products, under
+    autocast, torch.compile or torch.distributed, with ``do_sample=True``, and in a version of scGPT whose
+    ``forward`` FastLoss does not know; this last case warns, and is an error with ``strict=True``.
+
     Dropout draws the same random numbers as without the patch, except in training with CCE and
     ``do_sample=True``.
 
     Returns the patch, which can be undone. Raises ImportError if scGPT cannot be imported, and RuntimeError
-    if it is already patched.
+    if it is already patched, or with ``strict=True`` for an unknown version.
     """
     from . import torch as losses
     from .torch import _upstream
@@ -96,7 +113,8 @@ def patch_scgpt(*, strict: bool = False) -> ScGPTPatch:
                     patch.replace(module, name, replacement)
         for module_name, class_name in MODELS.items():
             model = getattr(importlib.import_module(module_name), class_name)
-            patch.replace(model, "forward", forward_with_fastloss(model.forward, warn))
+            defers = class_name == HEADED_MODEL and is_known(model.forward, strict)
+            patch.replace(model, "forward", forward_with_fastloss(model.forward, warn, defers))
     except BaseException:
         patch.undo()
         raise
@@ -109,13 +127,32 @@ def loaded_modules() -> list[Any]:
     return [sys.modules[name] for name in sorted(names, key=lambda name: name != "scgpt.loss")]
 
 
+def is_known(forward: Callable[..., Any], strict: bool) -> bool:
+    """Whether `forward` is the one that the deferring wrapper repeats."""
+    try:
+        source = inspect.getsource(forward)
+    except (OSError, TypeError):
+        source = ""
+    if hashlib.sha256(source.encode()).hexdigest() == KNOWN_FORWARD:
+        return True
+    reason = f"{HEADED_MODEL}.forward is not that of scGPT 0.2.4"
+    if strict:
+        raise RuntimeError(f"{reason}; without strict=True, its decoders stay scGPT's")
+    warnings.warn(f"{reason}, so that its decoders stay scGPT's", UserWarning, stacklevel=3)
+    return False
+
+
 def forward_with_fastloss(
-    forward: Callable[..., Any], warn: Callable[[str, str], None] | None
+    forward: Callable[..., Any], warn: Callable[[str, str], None] | None, defers: bool
 ) -> Callable[..., Any]:
-    """A model's `forward` with FastLoss's ECS and CCE. warn: None if there is no fallback."""
+    """A model's `forward` with FastLoss's ECS and CCE. warn: None if there is no fallback.
+
+    defers: whether its decoders are deferred in training.
+    """
     import torch
 
     from .torch import contrastive_cell_embedding, elastic_cell_similarity
+    from .torch._model import deferred_forward
     from .torch._upstream import own_elastic, takes_embeddings, with_fallback
 
     signature = inspect.signature(forward)
@@ -141,7 +178,11 @@ def forward_with_fastloss(
         elastic = arguments.pop("ECS", False)
         gathers = torch.distributed.is_available() and torch.distributed.is_initialized() and self.training
         contrastive = not gathers and arguments.pop("CCE", False)
-        output = forward(*call.args, **call.kwargs)
+        output: Any = None
+        if defers and not gathers and self.training:
+            output = deferred_forward(arguments)
+        if output is None:
+            output = forward(*call.args, **call.kwargs)
         embedding = output.get("cell_emb")
         if contrastive:
             # A second encoding of the same cells, with other dropout.

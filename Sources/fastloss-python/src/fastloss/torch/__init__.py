@@ -36,6 +36,7 @@ from .._parameters import mapping, real
 from ..errors import FastLossError
 from . import _losses
 from ._compatibility import is_compiling
+from ._deferred import Deferred, undeferred
 from ._operators import is_eager
 from ._tensors import check_tensor, refuse_transforms, transforms_are_active
 
@@ -57,6 +58,11 @@ def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
     input, target, mask: of one shape, any number of dimensions. Returns a scalar.
     """
+    if type(input) is Deferred:
+        found = input.loss("mse", target, mask)
+        if found is not None:
+            return found
+        input = input.value()
     loss: Tensor = _losses.mse(input, target, mask)
     return loss
 
@@ -72,6 +78,11 @@ def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> 
     Raises ProbabilityOutOfRangeError, a ValueError as in upstream, for a selected probability that is NaN or
     outside [0, 1].
     """
+    if type(input) is Deferred:
+        found = input.loss("nzlp", target, mask)
+        if found is not None:
+            return found
+        input = input.value()
     loss: Tensor = _losses.bernoulli(input, target, mask)
     return loss
 
@@ -83,6 +94,11 @@ def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor
 
     Raises EmptySelectionError for an empty mask. Upstream's assertion fails.
     """
+    if type(input) is Deferred:
+        found = input.loss("mre", target, mask)
+        if found is not None:
+            return found
+        input = input.value()
     error: Tensor = _losses.relative_error(input, target, mask)
     return error
 
@@ -229,7 +245,7 @@ def integration_loss(
     )
     if type(outputs) is not dict:
         mapping("outputs", outputs, "names to tensors")
-    read = [None if name is None else outputs.get(name) for name in step.names]
+    read = [None if name is None else undeferred(outputs.get(name)) for name in step.names]
     others = (target_values, masked_positions, cell_type_labels, batch_labels)
     found = _losses.direct_integration(step, read, *others) if is_eager() else None
     if found is None:

@@ -26,7 +26,16 @@ from ._tensors import (
     native,
 )
 
-__all__ = ["classifier_loss", "expression_loss", "has_hooks", "is_linear", "masked_value_loss", "takes"]
+__all__ = [
+    "classifier_loss",
+    "expression_loss",
+    "has_hooks",
+    "is_linear",
+    "masked_value_loss",
+    "takes",
+    "takes_head",
+    "takes_values",
+]
 
 Tensors = Sequence[Tensor | None]
 STRIDED = torch.strided
@@ -43,18 +52,28 @@ def is_plain(tensor: Tensor, kinds: frozenset[torch.dtype]) -> bool:
 
 
 def takes(inputs: Tensors, parameters: Tensors, target: Tensor, mask: Tensor) -> bool:
-    """Whether the library computes a decoder: float32 on the CPU, and no gradients but its own.
+    """Whether the library computes a decoder and its losses."""
+    return takes_head(inputs, parameters) and takes_values(target, mask)
 
-    Autocast asks for other arithmetic.
-    """
+
+def takes_head(inputs: Tensors, parameters: Tensors) -> bool:
+    """Whether the library computes a decoder: float32 on the CPU. Autocast asks for other arithmetic."""
     return (
         all(tensor is None or is_plain(tensor, FLOAT) for tensor in (*inputs, *parameters))
         and all(tensor is None or tensor.is_contiguous() for tensor in parameters)
+        and not autocasts()
+    )
+
+
+def takes_values(target: Any, mask: Any) -> bool:
+    """Whether the library computes the losses of these targets, which have no gradients."""
+    return (
+        isinstance(target, Tensor)
+        and isinstance(mask, Tensor)
         and is_plain(target, TARGETS)
         and is_plain(mask, MASKS)
         and not target.requires_grad
         and not mask.requires_grad
-        and not autocasts()
     )
 
 
@@ -335,13 +354,18 @@ def masked_value_loss(
 # --- Classifiers --------------------------------------------------------------------------------------------
 
 
+#: The widest layers of a classifier that are computed in one call. With 64 cells, that takes less time than
+#: PyTorch's operations at a width of 128, and more at 512, where their products are large.
+LARGEST_WIDTH = 256
+
+
 def classifier_loss(x: Tensor, labels: Tensor, parameters: Tensors, lambd: float | None) -> Tensor | None:
     """The cross-entropy; None if the library does not take the arguments.
 
     parameters: weight and bias of each linear layer and of each normalization. lambd: None for ReLU; for
     LeakyReLU, the factor of the gradient reversal.
     """
-    if not is_eager() or autocasts():
+    if not is_eager() or autocasts() or x.shape[-1] > LARGEST_WIDTH:
         return None
     inputs = [x, *parameters]
     gradients = [memory(tensor) if is_grad_enabled() else None for tensor in inputs]

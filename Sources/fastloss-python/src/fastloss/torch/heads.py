@@ -203,7 +203,9 @@ class ExprDecoder(nn.Module):
             expected = f"({x.shape[0]}, {self.d_model})" if columns else "None without use_batch_labels"
             raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
         mask, weights = masked(target, mask, x.shape[:2], "x without its columns", (mse_weight, nzlp_weight))
-        parameters = self.parameters_of_layers(columns, batch_emb is not None)
+        parameters = None
+        if columns == self.d_model:
+            parameters = perceptron_parameters(self, self.d_model, self.inputs)
         if parameters is not None and takes((x, batch_emb), parameters, target, mask):
             total, terms = expression_loss(x, target, mask, batch_emb, parameters, weights)
             return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
@@ -225,30 +227,28 @@ class ExprDecoder(nn.Module):
         ]
         return selection.loss(outputs[0], outputs[1] if self.explicit_zero_prob else None)
 
-    def parameters_of_layers(self, columns: int, has_batches: bool) -> list[Tensor] | None:
-        """The parameters of the perceptrons; None if their layers are not scGPT's.
 
-        columns: those of each token's state, without the batch's embedding.
-        """
-        width = self.d_model
-        parameters: list[Any] = []
-        if columns != width or (has_batches and self.inputs != 2 * width):
+def perceptron_parameters(decoder: Any, width: int, columns: int) -> list[Tensor] | None:
+    """The parameters of an ExprDecoder, also of scGPT's; None if their layers are not scGPT's.
+
+    columns: of each token's state and the batch's embedding.
+    """
+    parameters: list[Any] = []
+    for each in [decoder.fc, decoder.zero_logit] if decoder.explicit_zero_prob else [decoder.fc]:
+        if type(each) is not nn.Sequential or len(each) != 5 or has_hooks(each):
             return None
-        for each in [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]:
-            if type(each) is not nn.Sequential or len(each) != 5 or has_hooks(each):
-                return None
-            first, one, second, other, third = each
-            if not (
-                is_linear(first, width, self.inputs)
-                and is_leaky(one)
-                and is_linear(second, width, width)
-                and is_leaky(other)
-                and is_linear(third, 1, width)
-            ):
-                return None
-            for layer in (first, second, third):
-                parameters += [layer.weight, layer.bias]
-        return parameters
+        first, one, second, other, third = each
+        if not (
+            is_linear(first, width, columns)
+            and is_leaky(one)
+            and is_linear(second, width, width)
+            and is_leaky(other)
+            and is_linear(third, 1, width)
+        ):
+            return None
+        for layer in (first, second, third):
+            parameters += [layer.weight, layer.bias]
+    return parameters
 
 
 def is_leaky(module: nn.Module) -> bool:
@@ -366,7 +366,8 @@ class MVCDecoder(nn.Module):
         mask, weights = masked(target, mask, shape, like, (mse_weight, nzlp_weight))
         parameters = None
         if gene_embs.dim() == 2 and (genes is None or (type(genes) in PLAIN and genes.is_cpu)):
-            parameters = self.parameters_of_layers(width, cell_emb, batch_emb)
+            columns = cell_emb.shape[1] + (0 if batch_emb is None else width)
+            parameters = masked_value_parameters(self, width, columns)
         if parameters is not None:
             present = [parameter for parameter in parameters if parameter is not None]
             if takes((cell_emb, gene_embs, batch_emb), present, target, mask):
@@ -418,49 +419,6 @@ class MVCDecoder(nn.Module):
         )
         return queries
 
-    def parameters_of_layers(
-        self, width: int, cell_emb: Tensor, batch_emb: Tensor | None
-    ) -> list[Tensor | None] | None:
-        """The parameters in the order of `_heads.MASKED_VALUE`; None if the layers are not scGPT's."""
-        query = self.query_activation
-        if type(query) is not nn.Sigmoid or has_hooks(query):
-            return None
-        columns = cell_emb.shape[1] + (0 if batch_emb is None else width)
-        if self.arch_style in INNER_PRODUCTS:
-            if not (is_linear(self.gene2query, width, width) and columns in (width, 2 * width)):
-                return None
-            product = self.W
-            if type(product) is not nn.Linear or product.bias is not None or has_hooks(product):
-                return None
-            if product.weight.shape != (columns, width):
-                return None
-            zeros: list[Tensor | None] = [None, None]
-            if self.explicit_zero_prob:
-                if not is_linear(self.W_zero_logit, columns, width):
-                    return None
-                zeros = [self.W_zero_logit.weight, self.W_zero_logit.bias]
-            return [
-                self.gene2query.weight,
-                self.gene2query.bias,
-                product.weight,
-                *zeros,
-                *[None] * 5,
-            ]
-        activation, hidden = self.hidden_activation, self.fc1.out_features
-        if type(activation) is not nn.PReLU or activation.num_parameters != 1 or has_hooks(activation):
-            return None
-        concat = self.arch_style == "concat query"
-        if columns != width or not (
-            is_linear(self.gene2query, hidden if concat else width, width)
-            and is_linear(self.fc1, hidden, width + hidden if concat else width)
-            and is_linear(self.fc2, 1, hidden)
-        ):
-            return None
-        return [
-            *(self.gene2query.weight, self.gene2query.bias, None, None, None),
-            *(self.fc1.weight, self.fc1.bias, activation.weight, self.fc2.weight, self.fc2.bias),
-        ]
-
     def answers(self, cell_emb: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Wᵀ c, W₀ᵀ c and b₀ · c of each cell.
 
@@ -480,6 +438,50 @@ class MVCDecoder(nn.Module):
             F.linear(cell_emb, self.fc1.weight[:, :width], self.fc1.bias),
             F.linear(queries, self.fc1.weight[:, width:]),
         )
+
+
+def masked_value_parameters(decoder: Any, width: int, columns: int) -> list[Tensor | None] | None:
+    """The parameters of an MVCDecoder, also of scGPT's; None if the layers are not scGPT's.
+
+    In the order of `_heads.MASKED_VALUE`. columns: of the cell embedding and the batch's.
+    """
+    query = decoder.query_activation
+    if type(query) is not nn.Sigmoid or has_hooks(query):
+        return None
+    if decoder.arch_style in INNER_PRODUCTS:
+        if not (is_linear(decoder.gene2query, width, width) and columns in (width, 2 * width)):
+            return None
+        product = decoder.W
+        if type(product) is not nn.Linear or product.bias is not None or has_hooks(product):
+            return None
+        if product.weight.shape != (columns, width):
+            return None
+        zeros: list[Tensor | None] = [None, None]
+        if decoder.explicit_zero_prob:
+            if not is_linear(decoder.W_zero_logit, columns, width):
+                return None
+            zeros = [decoder.W_zero_logit.weight, decoder.W_zero_logit.bias]
+        return [
+            decoder.gene2query.weight,
+            decoder.gene2query.bias,
+            product.weight,
+            *zeros,
+            *[None] * 5,
+        ]
+    activation, hidden = decoder.hidden_activation, decoder.fc1.out_features
+    if type(activation) is not nn.PReLU or activation.num_parameters != 1 or has_hooks(activation):
+        return None
+    concat = decoder.arch_style == "concat query"
+    if columns != width or not (
+        is_linear(decoder.gene2query, hidden if concat else width, width)
+        and is_linear(decoder.fc1, hidden, width + hidden if concat else width)
+        and is_linear(decoder.fc2, 1, hidden)
+    ):
+        return None
+    return [
+        *(decoder.gene2query.weight, decoder.gene2query.bias, None, None, None),
+        *(decoder.fc1.weight, decoder.fc1.bias, activation.weight, decoder.fc2.weight, decoder.fc2.bias),
+    ]
 
 
 def products(answers: Tensor, queries: Tensor) -> Tensor:
