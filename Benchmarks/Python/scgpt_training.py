@@ -1,6 +1,7 @@
 """Trains scGPT's own TransformerModel on real cells, with its own losses and with FastLoss's, and compares.
 
-    scripts/testing/train-scgpt [--steps N] [--cells B] [--genes L] [--width D] [--layers N] [--json FILE]
+    scripts/testing/train-scgpt [--steps N] [--timed N] [--cells B] [--genes L] [--width D] [--layers N]
+                                [--frozen] [--json FILE]
 
 The task is scGPT's integration of batches with its defaults: masked values and explicit zeros from the
 decoder and from the cell embedding, ECS with threshold 0.8, batch labels behind a gradient reversal, dropout
@@ -13,7 +14,13 @@ in for the batch. Every run starts from the same weights and draws the same rand
     scgpt, one thread   its own losses again, added up in another order: what rounding alone does to a loss
     curve
 
+With --frozen, the encoder's parameters are not trained. --steps 0 leaves the curves out, --timed 0 the times.
+
 Exit code 1 if the curve of a run with FastLoss leaves scGPT's by more than TOLERANCE.
+
+The time of a step is measured in turns, scGPT's and patched, on the same batches: the whole step, and its
+heads and losses, forward and backward, on the encoder's states, which are then leaves. The rest of a step is
+the encoder, the clipping and Adam.
 
 The time of the loss part is measured on the outputs of every step, taken as leaves: all terms, and their
 gradients with respect to the outputs. scGPT's own ECS lies inside its model; for this time
@@ -22,6 +29,7 @@ gradients with respect to the outputs. scGPT's own ECS lies inside its model; fo
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -36,7 +44,8 @@ import numpy as np
 import torch
 from light_scgpt import light_scgpt
 from peers import torch_written
-from peers.problems import ECS_WEIGHT, MASK_RATIO, THRESHOLD, cells
+from peers.inputs import MASK_RATIO, cells
+from peers.problems import ECS_WEIGHT, THRESHOLD
 from peers.quiet import LIMIT, Disturbance
 from torch import Tensor
 
@@ -50,14 +59,14 @@ CLS, PAD = 0, 1
 SPECIAL_TOKENS = 2
 
 
-def batches(options: argparse.Namespace) -> list[dict[str, Tensor]]:
+def batches(options: argparse.Namespace, steps: int) -> list[dict[str, Tensor]]:
     """Batches of cells of one well each, masked as scGPT masks them; the first token is <cls> with value
     0."""
     bins, wells = cells()
     random = np.random.default_rng(1)
     order = [int(well) for well in np.argsort(-np.bincount(wells))]
     result = []
-    for step in range(options.steps):
+    for step in range(steps):
         well = order[step % min(3, len(order))]
         members = np.flatnonzero(wells == well)
         chosen = random.choice(members, options.cells, replace=len(members) < options.cells)
@@ -79,12 +88,16 @@ def batches(options: argparse.Namespace) -> list[dict[str, Tensor]]:
     return result
 
 
+#: What --frozen does not train: the modules that `_encode` calls, and the embedding of the batches.
+ENCODER = ("encoder", "value_encoder", "dsbn", "transformer_encoder", "batch_encoder")
+
+
 def new_model(options: argparse.Namespace) -> Any:
     bins, wells = cells()
     torch.manual_seed(0)
     kind = light_scgpt().model.model.TransformerModel
     with contextlib.redirect_stdout(io.StringIO()):  # It prints how it normalises.
-        return kind(
+        model = kind(
             ntoken=SPECIAL_TOKENS + bins.shape[1],
             d_model=options.width,
             nhead=4,
@@ -102,6 +115,15 @@ def new_model(options: argparse.Namespace) -> Any:
             ecs_threshold=THRESHOLD,
             explicit_zero_prob=True,
         )
+    if options.frozen:
+        for name in ENCODER:
+            getattr(model, name).requires_grad_(False)
+    return model
+
+
+def new_optimizer(model: Any) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=1e-3, eps=1e-4)
 
 
 def scgpt_loss(
@@ -144,9 +166,9 @@ def train(
     """One row per step with the total and every term, and the seconds of the steps."""
     began = time.perf_counter()
     model = new_model(options).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-4)
+    optimizer = new_optimizer(model)
     curve, seconds = [], []
-    for number, batch in enumerate(batches(options)):
+    for number, batch in enumerate(batches(options, options.steps)):
         torch.manual_seed(number)
         start = time.perf_counter()
         padding = batch["src"] == PAD
@@ -164,6 +186,68 @@ def train(
         each(output, batch)
         show_progress(run, number + 1, options.steps, total.item(), time.perf_counter() - began)
     return curve, seconds
+
+
+def time_steps(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """The seconds of whole steps, and of their heads and losses, of both ways in turns."""
+    times: dict[str, dict[str, list[float]]] = {
+        part: {"scgpt": [], "patched": []} for part in ("whole step", "heads and losses")
+    }
+    model = new_model(options).train()
+    optimizer, encode = new_optimizer(model), model._encode
+
+    def forward_and_backward(batch: dict[str, Tensor]) -> Tensor:
+        padding = batch["src"] == PAD
+        optimizer.zero_grad()
+        output = model(batch["src"], batch["input"], padding, batch["labels"], MVC=True, ECS=True)
+        total, _ = scgpt_loss(output, batch, output["loss_ecs"])
+        total.backward()
+        return total
+
+    def whole(batch: dict[str, Tensor]) -> Tensor:
+        total = forward_and_backward(batch)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return total
+
+    def heads(batch: dict[str, Tensor], states: Tensor) -> Tensor:
+        def kept(src: Tensor, *_: Any) -> Tensor:
+            model.cur_gene_token_embs = model.encoder(src)
+            return states.detach().requires_grad_(not options.frozen)
+
+        model._encode = kept
+        try:
+            return forward_and_backward(batch)
+        finally:
+            model._encode = encode
+
+    for number, batch in enumerate(batches(options, options.timed + 1)):
+        with torch.no_grad():
+            states = encode(batch["src"], batch["input"], batch["src"] == PAD, batch["labels"])
+        for part, run in (
+            ("whole step", whole),
+            ("heads and losses", functools.partial(heads, states=states)),
+        ):
+            for way in ("scgpt", "patched") if number % 2 else ("patched", "scgpt"):
+                with fastloss.patch_scgpt(strict=True) if way == "patched" else contextlib.nullcontext():
+                    start = time.perf_counter()
+                    total = run(batch)
+                    seconds = time.perf_counter() - start
+                # The first batch warms up.
+                if number:
+                    times[part][way].append(seconds)
+                    show_progress(f"{part}, {way}", number, options.timed, total.item(), seconds)
+    return times
+
+
+def print_steps(times: dict[str, dict[str, list[float]]]) -> None:
+    print(f"\nseconds, median of {len(times['whole step']['scgpt'])} steps in turns")
+    print(f"    {'':<20}{'scgpt':>10}{'patched':>10}{'ratio':>8}")
+    medians = {part: [statistics.median(values) for values in ways.values()] for part, ways in times.items()}
+    for part, (own, patched) in medians.items():
+        print(f"    {part:<20}{own:>10.3f}{patched:>10.3f}{own / patched:>7.1f}x")
+    rest = [whole - heads for whole, heads in zip(*medians.values(), strict=True)]
+    print(f"    {'the rest':<20}{rest[0]:>10.3f}{rest[1]:>10.3f}")
 
 
 def time_loss_part(
@@ -209,6 +293,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--timed", type=int, default=4)
+    parser.add_argument("--frozen", action="store_true")
     parser.add_argument("--cells", type=int, default=64)
     parser.add_argument("--genes", type=int, default=300)
     parser.add_argument("--width", type=int, default=64)
@@ -220,6 +306,17 @@ def main() -> int:
     light_scgpt()
     torch.set_num_threads(options.threads)
     fastloss.set_workers(options.threads)
+    with Disturbance([os.getpid()]) as others:
+        steps = time_steps(options) if options.timed else None
+    if steps:
+        print_steps(steps)
+        if others.share > LIMIT:
+            print(f"other processes took {others.share:.0%} of the machine: these times say little")
+    return compare_curves(options, steps) if options.steps else 0
+
+
+def compare_curves(options: argparse.Namespace, steps: Any) -> int:
+    """Trains in every way, and prints the curves, their differences, and the time of the loss part."""
     times: dict[str, list[float]] = {"scgpt": [], "patched": [], "fused": []}
     nothing = lambda output, batch: None  # noqa: E731
     curves: dict[str, Any] = {}
@@ -267,6 +364,7 @@ def main() -> int:
                     "differences": differences,
                     "loss_part_seconds": part,
                     "step_seconds": seconds,
+                    "timed_steps": steps,
                 },
                 indent=1,
             )
