@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -274,6 +275,31 @@ def test_second_derivatives_of_deferred_decoders(scgpt: types.ModuleType) -> Non
         (gradient,) = torch.autograd.grad(loss, [weight], create_graph=True)
         with pytest.raises(RuntimeError, match="can be differentiated once"):
             gradient.sum().backward()
+
+
+def test_a_step_is_freed(scgpt: types.ModuleType) -> None:
+    """By reference counting: Python's collector sees no cycle that goes through autograd."""
+    net, data = model(scgpt, "TransformerModel").train(), batch(False)
+    with fastloss.patch_scgpt(strict=True):
+        output = forward(net, data)
+        total = sum(losses_of(scgpt, output, data), output["loss_ecs"])
+        outputs: list[Any] = [output["mlm_output"], output["mvc_output"]]
+        steps = [weakref.ref(each.step) for each in outputs]
+        total.backward()
+        assert all(step() is not None for step in steps)
+        del output, outputs
+        assert all(step() is None for step in steps)
+
+
+def test_compiled_losses_of_a_patched_model(scgpt: types.ModuleType) -> None:
+    net, data = model(scgpt, "TransformerModel").train(), batch(False)
+    expected = losses_of(scgpt, forward(net, data), data)[0]
+    torch.compiler.reset()
+    with fastloss.patch_scgpt():
+        output = forward(net, data)["mlm_output"]
+        found = torch.compile(scgpt.loss.masked_mse_loss)(output, data["target"], data["mask"])
+    torch.testing.assert_close(found, expected)
+    torch.compiler.reset()
 
 
 NOT_DEFERRED: dict[str, Callable[[Any], Any]] = {

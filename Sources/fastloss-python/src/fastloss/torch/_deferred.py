@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from .._library import fail
 from ..errors import ArrayError, FastLossError
+from ._compatibility import keeps_graph
 from ._heads import memory, takes_values
 from ._operators import Once, Operator
 from ._tensors import CPU, as_float, contiguous, mask_like
@@ -32,10 +33,10 @@ class Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, step: "Step", target: Tensor, mask: Tensor, *inputs: Tensor | None) -> Any:
+    def forward(ctx: Any, head: "Head", target: Tensor, mask: Tensor, *inputs: Tensor | None) -> Any:
         wanted = ctx.needs_input_grad[3:]
-        terms, gradients = step.call(target, mask, inputs, wanted, (1.0, 1.0))
-        ctx.step, ctx.target, ctx.mask, ctx.wanted = step, target, mask, wanted
+        terms, gradients = head.call(target, mask, inputs, wanted, (1.0, 1.0))
+        ctx.head, ctx.target, ctx.mask, ctx.wanted = head, target, mask, wanted
         ctx.set_materialize_grads(False)
         # The inputs, so that autograd sees if they change before a second call needs them.
         ctx.save_for_backward(*inputs, *gradients)
@@ -48,12 +49,15 @@ class Fused(torch.autograd.Function):
         half = len(ctx.wanted)
         inputs, gradients = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
         weights = [0.0 if arriving is None else arriving.item() for arriving in (of_mse, of_nzlp)]
-        if not ctx.step.has_zeros:
+        if not ctx.head.has_zeros:
             weights[1] = weights[0]
-        factor = weights[0]
+        factor, are_ours = weights[0], keeps_graph()
         if weights[0] != weights[1]:
-            _, gradients = ctx.step.call(ctx.target, ctx.mask, inputs, ctx.wanted, weights)
-            factor = 1.0
+            _, gradients = ctx.head.call(ctx.target, ctx.mask, inputs, ctx.wanted, weights)
+            factor, are_ours = 1.0, False
+        if factor == 1 and not are_ours and not is_grad_enabled():
+            # Autograd releases the saved gradients after this pass, and they become the caller's.
+            return None, None, None, *gradients
         if is_grad_enabled():
             # create_graph=True: a second derivative is an error.
             pairs = zip(gradients, inputs, strict=True)
@@ -62,6 +66,46 @@ class Fused(torch.autograd.Function):
                 for one, input in pairs
             ]
         return None, None, None, *[None if one is None else one * factor for one in gradients]
+
+
+class Head:
+    """The call of one decoder, without its inputs.
+
+    The backward pass keeps it. It has no way to the losses, so that reference counting frees a step.
+    """
+
+    def __init__(self, operator: Operator, arguments: Sequence[Any], has_zeros: bool) -> None:
+        self.operator, self.has_zeros = operator, has_zeros
+        self.arguments = list(arguments)
+        for index in operator.differentiable:
+            self.arguments[index] = None
+        self.places = operator.names.index("target"), operator.names.index("mask")
+
+    def call(
+        self,
+        target: Tensor,
+        mask: Tensor,
+        inputs: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        weights: Sequence[float],
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """The terms, and the wanted gradients of the weighted sum."""
+        arguments = [*self.arguments, *weights]
+        for place, value in zip(self.places, (target, mask), strict=True):
+            arguments[place] = value
+        for index, input in zip(self.operator.differentiable, inputs, strict=True):
+            arguments[index] = input
+        gradients = [
+            memory(input) if flag and input is not None else None
+            for input, flag in zip(inputs, wanted, strict=True)
+        ]
+        result = self.operator.call(gradients, *arguments)
+        if type(result) is int:
+            fail(result, self.operator.names_in_messages)
+        if result is None:
+            raise ArrayError("a tensor has a form that libfastloss cannot read")
+        terms: Tensor = result[1]
+        return terms, gradients
 
 
 class Step:
@@ -80,9 +124,9 @@ class Step:
         arguments: those of the operator, with None for target and mask, without the weights.
         all_tokens: calls the decoder as scGPT does.
         """
-        self.operator, self.arguments, self.all_tokens = operator, list(arguments), all_tokens
-        self.shape, self.has_zeros = shape, has_zeros
-        self.places = operator.names.index("target"), operator.names.index("mask")
+        self.head = Head(operator, arguments, has_zeros)
+        self.inputs = [arguments[index] for index in operator.differentiable]
+        self.all_tokens, self.shape = all_tokens, shape
         self.decoder = decoder
         self.versions = [parameter._version for parameter in decoder.parameters()]
         #: An optimizer changes the parameters in place. Outputs that are read afterwards are still those of
@@ -124,10 +168,9 @@ class Step:
             if mask.shape != self.shape or not self.is_current():
                 return None
             bools = mask_like("mask", mask, mask.shape, "target")
-            inputs = [self.arguments[index] for index in self.operator.differentiable]
             with torch.enable_grad():
                 values = contiguous("target", as_float(target))
-                self.losses = Fused.apply(self, values, bools, *inputs)  # type: ignore[no-untyped-call]
+                self.losses = Fused.apply(self.head, values, bools, *self.inputs)  # type: ignore[no-untyped-call]
             self.selection = target, target._version, mask, mask._version
         elif not self.has_selected(target, mask):
             return None
@@ -144,32 +187,6 @@ class Step:
             and (target is before or torch.equal(target, before))
             and (mask is mask_before or (mask.dtype == mask_before.dtype and torch.equal(mask, mask_before)))
         )
-
-    def call(
-        self,
-        target: Tensor,
-        mask: Tensor,
-        inputs: Sequence[Tensor | None],
-        wanted: Sequence[bool],
-        weights: Sequence[float],
-    ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """The terms, and the wanted gradients of the weighted sum."""
-        arguments = [*self.arguments, *weights]
-        for place, value in zip(self.places, (target, mask), strict=True):
-            arguments[place] = value
-        for index, input in zip(self.operator.differentiable, inputs, strict=True):
-            arguments[index] = input
-        gradients = [
-            memory(input) if flag and input is not None else None
-            for input, flag in zip(inputs, wanted, strict=True)
-        ]
-        result = self.operator.call(gradients, *arguments)
-        if type(result) is int:
-            fail(result, self.operator.names_in_messages)
-        if result is None:
-            raise ArrayError("a tensor has a form that libfastloss cannot read")
-        terms: Tensor = result[1]
-        return terms, gradients
 
 
 class Deferred(Tensor):

@@ -15,7 +15,8 @@ For contiguous float32 parameters on the CPU and scGPT's layers, `loss` is one c
 computes the head, its losses and the gradients block by block and stores no activations. It is differentiable
 once. Everything else goes through PyTorch's operations: other devices and types, autocast, other activations,
 layers with hooks, targets with gradients, one gene embedding for each token, the batch's embedding in every
-token's state, classifiers wider than 256, and classifiers under torch.compile. bfloat16 and float16 are widened before the losses.
+token's state, classifiers wider than 256, and classifiers under torch.compile. bfloat16 and float16 are
+widened before the losses.
 
 The results are those of scGPT up to rounding. An empty mask gives NaN and NaN gradients; where PyTorch's
 operations run, the gradients of the parameters are then 0. Where torch.compile takes PyTorch's operations, it
