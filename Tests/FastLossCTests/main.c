@@ -18,6 +18,7 @@ int main(int count, char **arguments) {
     test_runtime();
     test_structs();
     test_errors();
+    test_bounds();
     test_extreme_shapes();
     test_masked_losses();
     test_classification();

@@ -115,6 +115,7 @@ void test_total_objective(void);
 void test_heads(void);
 void test_head_errors(void);
 void test_errors(void);
+void test_bounds(void);
 void test_extreme_shapes(void);
 void test_structs(void);
 void test_runtime(void);
