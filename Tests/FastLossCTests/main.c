@@ -19,6 +19,7 @@ int main(int count, char **arguments) {
     test_structs();
     test_errors();
     test_bounds();
+    test_misuse();
     test_extreme_shapes();
     test_masked_losses();
     test_classification();

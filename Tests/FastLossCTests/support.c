@@ -90,6 +90,7 @@ void forget(void) {
 static const char *goldens_folder = ".";
 
 void find_goldens(const char *folder) { goldens_folder = folder; }
+const char *goldens_path(void) { return goldens_folder; }
 
 goldens read_goldens(const char *stem) {
     char path[4096];

@@ -52,6 +52,7 @@ typedef struct goldens {
 
 /// The goldens of a loss, from the folder given to `find_goldens`.
 void find_goldens(const char *folder);
+const char *goldens_path(void);
 goldens read_goldens(const char *stem);
 
 double parameter(const json *golden, const char *name);
@@ -116,6 +117,7 @@ void test_heads(void);
 void test_head_errors(void);
 void test_errors(void);
 void test_bounds(void);
+void test_misuse(void);
 void test_extreme_shapes(void);
 void test_structs(void);
 void test_runtime(void);
