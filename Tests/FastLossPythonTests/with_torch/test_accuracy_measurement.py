@@ -16,9 +16,11 @@ from accuracy.kernels import KERNELS, Kernel
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.title)
 def test_no_error_is_larger_than_pytorchs(kernel: Kernel) -> None:
+    # The largest error of few sums in float32 varies more than rounding.
+    draws = 25 if kernel.title == "masked reductions" else 2
     for family in kernel.families:
         if family not in LONG:
-            assert report.larger(measure(kernel, family, 2)) == []
+            assert report.larger(measure(kernel, family, draws)) == []
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.title)
