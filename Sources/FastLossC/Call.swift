@@ -202,6 +202,16 @@ extension Call {
         }
     }
 
+    /// Packs, computes across ranks, and unpacks. If packing fails, no other rank waits.
+    func runAcrossRanks<Value>(
+        _ body: (Workspace) throws(LossError) -> Value
+    ) throws(LossError) -> Value {
+        try handle.pack()
+        let result = try body(handle.ranks)
+        handle.unpack()
+        return result
+    }
+
     private func compute<P: Plan>(
         _ plan: (inout ScratchLayout) throws(LossError) -> P
     ) throws(LossError) -> P.Result {

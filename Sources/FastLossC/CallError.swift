@@ -127,6 +127,8 @@ extension LossError {
             case .notFinite: FASTLOSS_ERROR_NOT_FINITE
             case .factorizationFailed: FASTLOSS_ERROR_FACTORIZATION_FAILED
             case .outOfMemory: FASTLOSS_ERROR_OUT_OF_MEMORY
+            case .ranksDisagree: FASTLOSS_ERROR_RANKS_DISAGREE
+            case .rankFailed: FASTLOSS_ERROR_RANK_FAILED
             }
         return fastloss_status(status)
     }

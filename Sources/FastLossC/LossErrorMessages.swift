@@ -64,6 +64,13 @@ extension LossError {
             "\(argument, names) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
+        case .ranksDisagree(let argument, let value, let rank, let otherValue, let otherRank):
+            "rank \(rank) has \(value) for \(argument, names), but rank \(otherRank) has \(otherValue)"
+        case .rankFailed(let rank):
+            """
+            rank \(rank) failed or did not answer in time; \
+            output buffers of this call hold unspecified values
+            """
         case .outOfMemory(let call, let bytes):
             Self.messageOfMemory(call, bytes, names)
         }

@@ -258,24 +258,67 @@ public func fastloss_total_objective(
     _ value: UnsafeMutablePointer<fastloss_objective_value>?
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
+        try call.totalObjective(objective, inputs, gradients, value) {
+            (objective, inputs, gradients) throws(CallError) in
+            try call.runObjective { (layout) throws(LossError) in
+                let spans = inputs.spans(call)
+                guard let gradients else { return try objective.plan(spans, in: &layout) }
+                var gradientSpans = gradients.spans(call)
+                return try objective.plan(
+                    spans, gradients: &gradientSpans, gradientScale: gradients.scale,
+                    update: gradients.update, in: &layout)
+            }
+        }
+    }
+}
+
+@c @implementation
+public func fastloss_ranks_total_objective(
+    _ objective: UnsafePointer<fastloss_objective>?, _ inputs: UnsafePointer<fastloss_objective_inputs>?,
+    _ gradients: UnsafePointer<fastloss_objective_gradients>?,
+    _ communicator: UnsafePointer<fastloss_communicator>?, _ workspace: OpaquePointer?,
+    _ value: UnsafeMutablePointer<fastloss_objective_value>?
+) -> fastloss_status {
+    callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
+        try call.totalObjective(objective, inputs, gradients, value) {
+            (objective, inputs, gradients) throws(CallError) in
+            do throws(LossError) {
+                return try call.runAcrossRanks { (workspace) throws(LossError) in
+                    let spans = inputs.spans(call)
+                    guard let gradients else {
+                        return try objective.value(spans, across: ranks, workspace: workspace)
+                    }
+                    var gradientSpans = gradients.spans(call)
+                    return try objective.valueAndGradient(
+                        spans, gradients: &gradientSpans, gradientScale: gradients.scale,
+                        update: gradients.update, across: ranks, workspace: workspace)
+                }
+            } catch {
+                throw .objective(error)
+            }
+        }
+    }
+}
+
+extension Call {
+    /// Reads the arguments of an objective's call, and writes what `compute` returns.
+    fileprivate func totalObjective(
+        _ objective: UnsafePointer<fastloss_objective>?, _ inputs: UnsafePointer<fastloss_objective_inputs>?,
+        _ gradients: UnsafePointer<fastloss_objective_gradients>?,
+        _ value: UnsafeMutablePointer<fastloss_objective_value>?,
+        _ compute: (TotalObjective, TakenInputs, TakenGradients?) throws(CallError) -> ObjectiveValue
+    ) throws(CallError) {
         let objective = try fastloss_objective.read(required(objective, "objective")).objective()
         let place = try required(value, "value")
         let size = try fastloss_objective_value.checkedSize(place)
         let inputs = try fastloss_objective_inputs.read(required(inputs, "inputs"))
-        let taken = try TakenInputs(inputs, call)
+        let taken = try TakenInputs(inputs, self)
         let takenGradients: TakenGradients? =
             gradients == nil
             ? nil
-            : try TakenGradients(fastloss_objective_gradients.read(gradients), of: inputs, taken, call)
+            : try TakenGradients(fastloss_objective_gradients.read(gradients), of: inputs, taken, self)
         try inputs.checkInputs(of: objective)
-        let result = try call.runObjective { (layout) throws(LossError) in
-            let spans = taken.spans(call)
-            guard let takenGradients else { return try objective.plan(spans, in: &layout) }
-            var gradients = takenGradients.spans(call)
-            return try objective.plan(
-                spans, gradients: &gradients, gradientScale: takenGradients.scale,
-                update: takenGradients.update, in: &layout)
-        }
+        let result = try compute(objective, taken, takenGradients)
         fastloss_objective_value(result, of: objective).write(to: place, size: size)
     }
 }

@@ -25,6 +25,8 @@ struct WorkspaceHandle {
         var operands = InlineArray<137, Operand?>(repeating: nil)
         var operandCount = 0
         let isBusy = Atomic(false)
+        /// The workspace of the losses across ranks, once one was called.
+        var ranks: Workspace?
 
         init(workers: Int) {
             self.workers = workers
@@ -68,7 +70,18 @@ struct WorkspaceHandle {
     var workers: Int { state.pointee.workers }
 
     /// The bytes of scratch memory.
-    var byteCount: Int { state.pointee.scratch.byteCount + state.pointee.packing.byteCount }
+    var byteCount: Int {
+        state.pointee.scratch.byteCount + state.pointee.packing.byteCount
+            + (state.pointee.ranks?.byteCount ?? 0)
+    }
+
+    /// The workspace of the losses across ranks.
+    var ranks: Workspace {
+        if let ranks = state.pointee.ranks { return ranks }
+        let ranks = Workspace(workers: workers)
+        state.pointee.ranks = ranks
+        return ranks
+    }
 
     /// Acquires the workspace for a call. Returns false if another call has it.
     func acquire() -> Bool {

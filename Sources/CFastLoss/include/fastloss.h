@@ -43,9 +43,10 @@
 // Errors
 //   Every function that can fail returns a status; below, statuses appear without their prefix
 //   FASTLOSS_ERROR_. `fastloss_last_error` returns the message, which names parameters and members as these
-//   headers do. A call that fails has written to no output, with one exception: after
-//   PROBABILITY_OUT_OF_RANGE all outputs hold unspecified values. Every function may return the statuses from
-//   100 on, and OUT_OF_MEMORY if it uses a workspace. Given valid pointers and sizes, no function aborts.
+//   headers do. A call that fails has written to no output, with two exceptions: after
+//   PROBABILITY_OUT_OF_RANGE and RANK_FAILED all outputs hold unspecified values. Every function may return
+//   the statuses from 100 on, and OUT_OF_MEMORY if it uses a workspace. Given valid pointers and sizes, no
+//   function aborts.
 //
 // Threads
 //   Any number of threads may call any function at the same time. A workspace serves one call at a time; a
@@ -86,5 +87,6 @@
 #include "fastloss/losses.h"
 #include "fastloss/objective.h"
 #include "fastloss/pooling.h"
+#include "fastloss/ranks.h"
 
 #endif

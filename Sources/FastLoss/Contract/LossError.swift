@@ -3,7 +3,7 @@
 /// The error of every throwing call.
 ///
 /// Calls throw before they write any output, so gradients and other output buffers keep their contents. The
-/// one exception is ``probabilityOutOfRange(argument:probability:index:)``.
+/// exceptions are ``probabilityOutOfRange(argument:probability:index:)`` and ``rankFailed(rank:)``.
 ///
 /// Messages name arguments and terms as they are spelled in Swift.
 public enum LossError: Error, Equatable, Sendable {
@@ -53,6 +53,13 @@ public enum LossError: Error, Equatable, Sendable {
 
     /// A LAPACK routine failed with the code `info`.
     case factorizationFailed(routine: String, info: Int)
+
+    /// A rank has another argument than rank `otherRank`. Every rank throws this error.
+    case ranksDisagree(argument: String, value: Double, rank: Int, otherValue: Double, otherRank: Int)
+
+    /// A rank threw an error of its own, or did not answer within the communicator's time-out. Every other rank
+    /// throws this error. Its output buffers hold unspecified values.
+    case rankFailed(rank: Int)
 
     /// The system has no memory for a call's scratch arrays or result. The workspace remains usable.
     case outOfMemory(call: String, bytes: Int)
@@ -109,6 +116,13 @@ extension LossError {
             "\(argument) is \(value) at element \(index), but it must be finite"
         case .factorizationFailed(let routine, let info):
             "LAPACK's \(routine) did not converge (info \(info))"
+        case .ranksDisagree(let argument, let value, let rank, let otherValue, let otherRank):
+            "rank \(rank) has \(value) for \(argument), but rank \(otherRank) has \(otherValue)"
+        case .rankFailed(let rank):
+            """
+            rank \(rank) failed or did not answer in time; \
+            output buffers of this call hold unspecified values
+            """
         case .outOfMemory(let call, let bytes):
             "\(call) could not allocate \(bytes) bytes of scratch memory"
         }

@@ -11,6 +11,8 @@ public final class Workspace {
     public let workers: Int
 
     private var memory = ScratchMemory()
+    /// The rows and gradients of other ranks. Apart from `memory`: plans of a ring take their addresses.
+    private var blocks = ScratchMemory()
 
     /// A workspace without memory yet.
     ///
@@ -21,7 +23,7 @@ public final class Workspace {
     }
 
     /// The bytes of scratch memory that this workspace holds now.
-    public var byteCount: Int { memory.byteCount }
+    public var byteCount: Int { memory.byteCount + blocks.byteCount }
 }
 
 extension Workspace {
@@ -45,5 +47,15 @@ extension Workspace {
     /// Reserves the layout, and runs the plan that was made with it.
     package func run<P: Plan>(_ plan: P, _ layout: ScratchLayout) throws(LossError) -> P.Result {
         try plan.run(on: memory.reserve(layout, for: plan.name))
+    }
+
+    /// Reserves the scratch arrays of several plans.
+    package func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
+        try memory.reserve(layout, for: call)
+    }
+
+    /// Reserves memory for the rows and gradients of other ranks.
+    package func reserveBlocks(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
+        try blocks.reserve(layout, for: call)
     }
 }

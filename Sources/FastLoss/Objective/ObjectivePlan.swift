@@ -143,7 +143,7 @@ extension TotalObjective {
 
         package var name: String { "TotalObjective" }
 
-        fileprivate init(
+        init(
             _ objective: TotalObjective, _ inputs: ObjectiveBuffers, _ gradients: GradientTable,
             in layout: inout ScratchLayout
         ) throws(LossError) {

@@ -180,7 +180,7 @@ extension ElasticCellSimilarity {
         ///
         /// Beyond, tiles keep the memory proportional to B. A tile of 256 × 256 floats (272 KiB) stays in the
         /// second-level cache between its three products. Measured: the article Tuning.
-        private static func schedule(rows: Int) -> BlockedSimilarities.Schedule {
+        static func schedule(rows: Int) -> BlockedSimilarities.Schedule {
             rows <= 1024
                 ? .strips(RowStrips(upperTriangleOf: rows))
                 : .tiles(TilePairs(rows: rows, largestBlock: 256), inRounds: true)

@@ -61,4 +61,7 @@
     USE(adversarial_discriminator_gradient) \
     USE(adversarial_discriminator_loss) \
     USE(batch_label_encoder_embed) \
-    USE(batch_label_encoder_gradient)
+    USE(batch_label_encoder_gradient) \
+    USE(ranks_elastic_cell_similarity) \
+    USE(ranks_contrastive_cell_embedding) \
+    USE(ranks_total_objective)

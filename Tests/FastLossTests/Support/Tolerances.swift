@@ -108,6 +108,14 @@ enum Tolerances {
     /// squares of their differences.
     static let principalComponents = Tolerance(relative: 2e-6, absolute: 5e-6)
 
+    /// Values of a batch spread over ranks against one process: the promise. Both add the same similarities, in
+    /// another order.
+    static let acrossRanksValue = Tolerance(relative: 1e-7, absolute: 1e-10)
+
+    /// Gradients of a batch spread over ranks against one process, error norm relative to the gradient's: the
+    /// promise.
+    static let acrossRanksGradient = 1e-6
+
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
     /// naive result happens to be exact.

@@ -86,6 +86,10 @@ enum {
     FASTLOSS_ERROR_FACTORIZATION_FAILED = 12,
     /// The scratch memory for the call is not available. The workspace stays usable.
     FASTLOSS_ERROR_OUT_OF_MEMORY = 13,
+    /// A rank has another argument than rank 0; see ranks.h.
+    FASTLOSS_ERROR_RANKS_DISAGREE = 14,
+    /// A rank failed or did not answer in time. Outputs hold unspecified values.
+    FASTLOSS_ERROR_RANK_FAILED = 15,
 
     // Errors of the C interface.
 

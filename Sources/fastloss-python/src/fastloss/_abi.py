@@ -7,6 +7,7 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
+    c_double,
     c_float,
     c_int32,
     c_int64,
@@ -35,6 +36,8 @@ ERROR_GRADIENT_WITHOUT_INPUT = 10
 ERROR_NOT_FINITE = 11
 ERROR_FACTORIZATION_FAILED = 12
 ERROR_OUT_OF_MEMORY = 13
+ERROR_RANKS_DISAGREE = 14
+ERROR_RANK_FAILED = 15
 ERROR_NULL_POINTER = 100
 ERROR_MISALIGNED_POINTER = 101
 ERROR_INVALID_STRIDE = 102
@@ -91,6 +94,78 @@ class Objective(Structure):
         ("cell_type_when_empty", c_int32), ("cell_type_ignored_label", c_int32),
         ("batch_reduction", c_int32), ("batch_when_empty", c_int32), ("batch_ignored_label", c_int32),
         ("batch_lambda", c_float),
+    ]
+
+
+class ElasticOptions(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32),
+    ]
+
+
+class ContrastiveOptions(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32),
+    ]
+
+
+class LossValue(Structure):
+    _fields_ = [
+        ("value", c_double), ("selected_count", c_int64),
+    ]
+
+
+class View(Structure):
+    _fields_ = [
+        ("data", c_void_p), ("stride", c_int64),
+    ]
+
+
+class MaskView(Structure):
+    _fields_ = [
+        ("data", c_void_p), ("stride", c_int64),
+    ]
+
+
+class MutableView(Structure):
+    _fields_ = [
+        ("data", c_void_p), ("stride", c_int64),
+    ]
+
+
+class ObjectiveInputs(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("cells", c_int64), ("genes", c_int64), ("width", c_int64),
+        ("cell_type_count", c_int64), ("batch_count", c_int64), ("targets", View), ("mask", MaskView),
+        ("gene_predictions", View), ("gene_nonzero", View), ("cell_predictions", View),
+        ("cell_nonzero", View), ("generated_predictions", View), ("cell_embedding", View),
+        ("second_cell_embedding", View), ("cell_type_logits", View), ("batch_logits", View),
+        ("cell_type_labels", c_void_p), ("batch_labels", c_void_p),
+    ]
+
+
+class ObjectiveGradients(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("scale", c_float), ("update", c_int32), ("gene_predictions", MutableView),
+        ("gene_nonzero", MutableView), ("cell_predictions", MutableView), ("cell_nonzero", MutableView),
+        ("generated_predictions", MutableView), ("cell_embedding", MutableView),
+        ("second_cell_embedding", MutableView), ("cell_type_logits", MutableView),
+        ("batch_logits", MutableView), ("reversed_batch_logits", MutableView),
+    ]
+
+
+class ObjectiveValue(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("total", c_double), ("relative_error", c_double), ("selected_count", c_int64),
+        ("terms", c_uint32), ("reserved", c_uint32), ("values", c_double * TERM_CAPACITY),
+        ("weighted", c_double * TERM_CAPACITY), ("logged", c_double * TERM_CAPACITY),
+    ]
+
+
+class Communicator(Structure):
+    _fields_ = [
+        ("size", c_size_t), ("context", c_void_p), ("rank", c_int32), ("ranks", c_int32),
+        ("start_exchange", c_void_p), ("finish_exchange", c_void_p), ("gather", c_void_p),
     ]
 
 
@@ -208,4 +283,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p]),
     "fastloss_batch_label_encoder_gradient": (c_int32, [
         c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p]),
+    "fastloss_ranks_elastic_cell_similarity": (c_int32, [
+        c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "fastloss_ranks_contrastive_cell_embedding": (c_int32, [
+        c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p,
+        c_void_p, c_void_p]),
+    "fastloss_ranks_total_objective": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
 }

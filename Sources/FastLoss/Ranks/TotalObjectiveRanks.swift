@@ -1,0 +1,325 @@
+// The total objective of a batch whose cells are spread over ranks.
+
+import CFastLossKernels
+
+extension TotalObjective {
+    /// The objective of a batch whose cells are spread over ranks, from spans. Every rank gets the same value.
+    ///
+    /// All means run over the cells of all ranks: those of the value terms over all selected elements, those of
+    /// the classifications over all labels that count. A rank may have no cells, or select nothing.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs for the rank's cells, and their targets.
+    ///   - communicator: the rank's view of the group.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError``, on every rank: this rank's own errors as without ranks;
+    ///   ``LossError/rankFailed(rank:)`` if another rank throws or does not answer;
+    ///   ``LossError/ranksDisagree(argument:value:rank:otherValue:otherRank:)``.
+    public func value(
+        _ inputs: ObjectiveInputs, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try RankedObjective(self, inputs.buffers, GradientTable(), RankGroup(communicator)).run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, from arrays; see
+    /// ``value(_:across:workspace:)-(ObjectiveInputs,_,_)``.
+    public func value(
+        _ inputs: ObjectiveArrays, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        defer { withExtendedLifetime(inputs) {} }
+        return try RankedObjective(self, inputs.buffers, GradientTable(), RankGroup(communicator))
+            .run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, from buffer pointers; see
+    /// ``value(_:across:workspace:)-(ObjectiveInputs,_,_)``.
+    public func value(
+        _ inputs: ObjectiveBuffers, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try RankedObjective(self, inputs, GradientTable(), RankGroup(communicator)).run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
+    /// spans and into spans.
+    ///
+    /// The gradients are those of the whole batch's objective. A training loop that averages the parameters'
+    /// gradients over the ranks passes the number of ranks as `gradientScale`.
+    ///
+    /// - Parameters:
+    ///   - inputs: the model's outputs for the rank's cells, and their targets.
+    ///   - gradients: a buffer for each gradient that is wanted, of the same inputs on all ranks.
+    ///   - gradientScale: a finite factor of all gradients, the same on all ranks.
+    ///   - update: whether the gradients replace the buffers' contents or are added to them.
+    ///   - communicator: the rank's view of the group.
+    ///   - workspace: scratch memory and workers.
+    /// - Throws: ``LossError`` as the value does, and the errors of gradients as without ranks. After
+    ///   ``LossError/rankFailed(rank:)`` the buffers hold unspecified values.
+    public func valueAndGradient(
+        _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        let table = gradients.table(scale: gradientScale, update: update)
+        return try RankedObjective(self, inputs.buffers, table, RankGroup(communicator)).run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
+    /// arrays and into arrays; see
+    /// ``valueAndGradient(_:gradients:gradientScale:update:across:workspace:)-(ObjectiveInputs,_,_,_,_,_)``.
+    public func valueAndGradient(
+        _ inputs: ObjectiveArrays, gradients: inout ObjectiveGradientArrays, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        defer { withExtendedLifetime(inputs) {} }
+        let table = gradients.table(scale: gradientScale, update: update)
+        return try RankedObjective(self, inputs.buffers, table, RankGroup(communicator)).run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
+    /// and through buffer pointers; see
+    /// ``valueAndGradient(_:gradients:gradientScale:update:across:workspace:)-(ObjectiveInputs,_,_,_,_,_)``.
+    public func valueAndGradient(
+        _ inputs: ObjectiveBuffers, gradients: ObjectiveGradientBuffers, gradientScale: Float = 1,
+        update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        let table = gradients.table(scale: gradientScale, update: update)
+        return try RankedObjective(self, inputs, table, RankGroup(communicator)).run(workspace)
+    }
+}
+
+/// The objective of the cells of all ranks, on one of them.
+///
+/// The mean of a term over all ranks is Σ count_r·mean_r / Σ count_r. So each rank computes its own means with
+/// its weights times count_r / Σ count_r, which makes its gradients those of the whole. ECS and CCE, which
+/// couple cells of different ranks, go around the ring.
+struct RankedObjective<Ranks: Communicator> {
+    private let objective: TotalObjective
+    private let inputs: ObjectiveBuffers
+    private let gradients: GradientTable
+    private let group: RankGroup<Ranks>
+
+    init(
+        _ objective: TotalObjective, _ inputs: ObjectiveBuffers, _ gradients: GradientTable,
+        _ group: RankGroup<Ranks>
+    ) {
+        self.objective = objective
+        self.inputs = inputs
+        self.gradients = gradients
+        self.group = group
+    }
+
+    /// The selections that terms are means over.
+    private enum Selection: Int, CaseIterable {
+        case mask
+        case cellTypes
+        case batches
+    }
+
+    func run(_ workspace: Workspace) throws(LossError) -> ObjectiveValue {
+        let named = arguments
+        let counts = Selection.allCases.map { (name: String?.none, value: Double(count($0))) }
+        let table = try group.agree(on: named + counts) { () throws(LossError) in
+            // A plan of one rank's cells makes the same checks. That this rank has none is no error.
+            var layout = ScratchLayout(workers: 1)
+            _ = try TotalObjective.Plan(ofRank(objective), inputs, gradients, in: &layout)
+        }
+        let totals = Selection.allCases.map { selection in
+            (0..<group.size).reduce(0) { $0 + table[$1, named.count + selection.rawValue] }
+        }
+        try checkEmpty(totals)
+
+        // The terms that need no other rank.
+        let own = local(totals)
+        let terms = ObjectiveTerm.allCases.filter { own.weights[$0] != nil }
+        let sums = try group.sum(terms.count + 1) { () throws(RankFailure) in
+            do throws(LossError) {
+                var layout = workspace.layout
+                let plan = try TotalObjective.Plan(own, inputs, gradients, in: &layout)
+                let value = try workspace.run(plan, layout)
+                return terms.map { (value.values[$0] ?? 0) * Double(count(selection(of: $0))) }
+                    + [(value.relativeError ?? 0) * Double(count(.mask))]
+            } catch {
+                throw .computation(error)
+            }
+        }
+
+        var result = ObjectiveValue()
+        for term in ObjectiveTerm.valueTerms.indices.map({ ObjectiveTerm.valueTerms[$0] }) {
+            record(mean(of: term, terms, sums, totals), of: term, in: &result)
+        }
+        if objective.weights.maskedGene != nil {
+            let total = totals[Selection.mask.rawValue]
+            result.relativeError = total > 0 ? sums[terms.count] / total : emptyValue(.mask)
+        }
+        if hasValueTerms { result.selectedCount = Int(totals[Selection.mask.rawValue]) }
+        record(mean(of: .cellType, terms, sums, totals), of: .cellType, in: &result)
+        if let elastic = try elastic(workspace) { record(elastic, of: .elastic, in: &result) }
+        if let contrastive = try contrastive(workspace) { record(contrastive, of: .contrastive, in: &result) }
+        record(mean(of: .batch, terms, sums, totals), of: .batch, in: &result)
+        return result
+    }
+}
+
+// MARK: - Arguments
+
+extension RankedObjective {
+    private var weights: TermValues<Float> { objective.weights }
+
+    private var hasValueTerms: Bool {
+        ObjectiveTerm.valueTerms.indices.contains { weights[ObjectiveTerm.valueTerms[$0]] != nil }
+    }
+
+    /// What must be the same on all ranks. A term that is off has an infinite weight, which no other has.
+    private var arguments: [(name: String?, value: Double)] {
+        var arguments: [(name: String?, value: Double)] = [
+            ("the number of the computation", 3), ("width", Double(inputs.width)),
+            ("elasticCellSimilarity.threshold", Double(objective.elasticCellSimilarity.threshold)),
+            ("contrastiveCellEmbedding.temperature", Double(objective.contrastiveCellEmbedding.temperature)),
+            ("lambda", Double(objective.domainAdversarial.reversal.lambda)),
+            ("nonzeroForm", objective.nonzeroForm == .logits ? 1 : 0),
+            ("whenMaskEmpty", objective.whenMaskEmpty.number),
+            ("cellTypes.whenEmpty", objective.cellTypes.whenEmpty.number),
+            ("batches.whenEmpty", objective.domainAdversarial.crossEntropy.whenEmpty.number),
+            ("gradientScale", Double(gradients.scale)),
+        ]
+        for term in ObjectiveTerm.allCases {
+            arguments.append((term.weightName, weights[term].map(Double.init) ?? .infinity))
+        }
+        for slot in GradientSlot.allCases {
+            arguments.append((slot.name, gradients[slot] == nil ? 0 : 1))
+        }
+        return arguments
+    }
+
+    /// The objective of a rank that may have selected nothing.
+    private func ofRank(_ objective: TotalObjective) -> TotalObjective {
+        var result = objective
+        result.whenMaskEmpty = .zero
+        result.cellTypes.whenEmpty = .zero
+        result.domainAdversarial.crossEntropy.whenEmpty = .zero
+        result.elasticCellSimilarity.whenEmpty = .zero
+        result.contrastiveCellEmbedding.whenEmpty = .zero
+        return result
+    }
+
+    private func selection(of term: ObjectiveTerm) -> Selection {
+        switch term {
+        case .cellType: .cellTypes
+        case .batch: .batches
+        default: .mask
+        }
+    }
+
+    /// How many elements or labels of this rank count.
+    private func count(_ selection: Selection) -> Int {
+        func labels(_ labels: UnsafeBufferPointer<Int32>?, ignored: Int32) -> Int {
+            labels.map { $0.reduce(0) { $0 + ($1 == ignored ? 0 : 1) } } ?? 0
+        }
+        switch selection {
+        case .mask:
+            if let mask = inputs.mask {
+                return mask.baseAddress.map { kernels.count_selected($0, mask.count) } ?? 0
+            }
+            return inputs.targets?.count ?? 0
+        case .cellTypes:
+            return labels(inputs.cellTypes?.labels, ignored: objective.cellTypes.ignoredLabel)
+        case .batches:
+            return labels(
+                inputs.batches?.labels, ignored: objective.domainAdversarial.crossEntropy.ignoredLabel)
+        }
+    }
+
+    private func rule(_ selection: Selection) -> EmptySelectionRule {
+        switch selection {
+        case .mask: objective.whenMaskEmpty
+        case .cellTypes: objective.cellTypes.whenEmpty
+        case .batches: objective.domainAdversarial.crossEntropy.whenEmpty
+        }
+    }
+
+    private func emptyValue(_ selection: Selection) -> Double { rule(selection) == .nan ? .nan : 0 }
+
+    /// Throws if all ranks together have selected nothing for a term, as one process would.
+    private func checkEmpty(_ totals: [Double]) throws(LossError) {
+        for term in ObjectiveTerm.allCases where weights[term] != nil {
+            if term == .elastic || term == .contrastive { continue }
+            let selection = selection(of: term)
+            guard totals[selection.rawValue] == 0, rule(selection) == .error else { continue }
+            switch selection {
+            case .mask: throw .emptySelection(loss: "TotalObjective", row: nil)
+            case .cellTypes: throw .emptySelection(loss: "CrossEntropy of cellTypes.labels", row: nil)
+            case .batches: throw .emptySelection(loss: "CrossEntropy of batches.labels", row: nil)
+            }
+        }
+    }
+
+    /// The terms that this rank computes alone, weighted by its share.
+    private func local(_ totals: [Double]) -> TotalObjective {
+        var result = ofRank(objective)
+        result.weights.elastic = nil
+        result.weights.contrastive = nil
+        for term in ObjectiveTerm.allCases {
+            guard let weight = result.weights[term] else { continue }
+            let selection = selection(of: term)
+            let total = totals[selection.rawValue]
+            if total > 0 {
+                result.weights[term] = Float(Double(weight) * Double(count(selection)) / total)
+            }
+        }
+        // Without any selection the rule decides about the gradients, on every rank.
+        if totals[Selection.mask.rawValue] == 0 { result.whenMaskEmpty = objective.whenMaskEmpty }
+        if totals[Selection.cellTypes.rawValue] == 0 {
+            result.cellTypes.whenEmpty = objective.cellTypes.whenEmpty
+        }
+        if totals[Selection.batches.rawValue] == 0 {
+            result.domainAdversarial.crossEntropy.whenEmpty =
+                objective.domainAdversarial.crossEntropy.whenEmpty
+        }
+        return result
+    }
+}
+
+// MARK: - Terms
+
+extension RankedObjective {
+    private func elastic(_ workspace: Workspace) throws(LossError) -> Double? {
+        guard let weight = weights.elastic else { return nil }
+        let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
+        return try RankedElastic(
+            objective.elasticCellSimilarity, embeddings: embeddings.span,
+            named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
+            into: gradients.output(.cellEmbedding, weight: weight), group
+        ).run(workspace).value
+    }
+
+    private func contrastive(_ workspace: Workspace) throws(LossError) -> Double? {
+        guard let weight = weights.contrastive else { return nil }
+        let first = try inputs.required(.cellEmbedding, by: .contrastive)
+        let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
+        return try RankedContrastive(
+            objective.contrastiveCellEmbedding, first: first.span, second: second.span,
+            named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
+            shape: inputs.embeddingShape,
+            into: gradients.output(
+                .cellEmbedding, weight: weight, update: weights.elastic == nil ? nil : .accumulate),
+            gradients.output(.secondCellEmbedding, weight: weight), communicator: group.communicator
+        ).run(workspace).value
+    }
+
+    /// The mean of a term over all ranks; nil if it is off.
+    private func mean(
+        of term: ObjectiveTerm, _ terms: [ObjectiveTerm], _ sums: [Double], _ totals: [Double]
+    ) -> Double? {
+        guard let index = terms.firstIndex(of: term) else { return nil }
+        let selection = selection(of: term)
+        let total = totals[selection.rawValue]
+        return total > 0 ? sums[index] / total : emptyValue(selection)
+    }
+
+    private func record(_ value: Double?, of term: ObjectiveTerm, in result: inout ObjectiveValue) {
+        guard let value else { return }
+        let weighted = Double(weights[term] ?? 0) * value
+        result.values[term] = value
+        result.weighted[term] = weighted
+        result.total += weighted
+    }
+}

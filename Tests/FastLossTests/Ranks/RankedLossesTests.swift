@@ -1,0 +1,231 @@
+// Losses of a batch that is spread over ranks: they are those of one process, and the same run after run.
+
+import FastLoss
+import Testing
+
+@Suite struct RankedLossesTests {
+    static let sizes = 1...5
+
+    /// The ranks' losses and gradients of ECS.
+    private func elastic(
+        _ loss: ElasticCellSimilarity, _ batch: RankBatch, _ embeddings: [Float], scale: Float = 1,
+        initial: [Float]? = nil
+    ) throws -> (RankResult, bytesSent: [Int]) {
+        let results = try onRanks(batch.counts.count) { rank in
+            let own = batch.part(rank.rank, of: embeddings)
+            var gradient =
+                initial.map { batch.part(rank.rank, of: $0) } ?? [Float](repeating: .nan, count: own.count)
+            var span = gradient.mutableSpan
+            let value = try loss.valueAndGradient(
+                embeddings: own.span, shape: batch.shape(of: rank.rank), gradient: &span,
+                gradientScale: scale, update: initial == nil ? .overwrite : .accumulate, across: rank,
+                workspace: Workspace(workers: 2))
+            #expect(value.selectedCount == batch.rows)
+            return (value.value, gradient, rank.bytesSent)
+        }.map { try $0.get() }
+        return (
+            RankResult(values: results.map(\.0), gradient: results.flatMap(\.1)),
+            results.map(\.2)
+        )
+    }
+
+    private func contrastive(
+        _ loss: ContrastiveCellEmbedding, _ batch: RankBatch, _ first: [Float], _ second: [Float],
+        scale: Float = 1, initial: [Float]? = nil
+    ) throws -> (RankResult, bytesSent: [Int]) {
+        let results = try onRanks(batch.counts.count) { rank in
+            let ownFirst = batch.part(rank.rank, of: first)
+            let ownSecond = batch.part(rank.rank, of: second)
+            var gradient =
+                initial.map { batch.part(rank.rank, of: $0) }
+                ?? [Float](repeating: .nan, count: ownFirst.count)
+            var secondGradient = gradient
+            var span = gradient.mutableSpan
+            var secondSpan = secondGradient.mutableSpan
+            let value = try loss.valueAndGradient(
+                first: ownFirst.span, second: ownSecond.span, shape: batch.shape(of: rank.rank),
+                firstGradient: &span, secondGradient: &secondSpan, gradientScale: scale,
+                update: initial == nil ? .overwrite : .accumulate, across: rank,
+                workspace: Workspace(workers: 2))
+            #expect(value.selectedCount == batch.rows)
+            return (value.value, gradient, secondGradient, rank.bytesSent)
+        }.map { try $0.get() }
+        return (
+            RankResult(
+                values: results.map(\.0), gradient: results.flatMap(\.1), second: results.flatMap(\.2)),
+            results.map(\.3)
+        )
+    }
+
+    @Test(arguments: sizes)
+    func `elastic cell similarity is that of one process`(ranks: Int) throws {
+        for batch in RankBatch.all(ranks: ranks) {
+            var random = RandomInputs(seed: 17)
+            let embeddings = random.cells(EmbeddingShape(rows: batch.rows, columns: batch.columns))
+            let loss = ElasticCellSimilarity(threshold: 0.6)
+            let whole = try loss.valueAndGradient(
+                embeddings: embeddings, shape: batch.shape, gradientScale: 3)
+            let (result, _) = try elastic(loss, batch, embeddings, scale: 3)
+            expectOneProcess(
+                result, value: whole.loss.value, gradient: whole.gradient, "\(batch.counts)")
+
+            let start = random.normals(embeddings.count, scale: 0.01)
+            let (sum, _) = try elastic(loss, batch, embeddings, scale: 3, initial: start)
+            #expect(
+                relativeDistance(sum.gradient, zip(start, whole.gradient).map { $0 + $1 })
+                    <= Tolerances.acrossRanksGradient)
+
+            let values = try onRanks(ranks) { rank in
+                let own = batch.part(rank.rank, of: embeddings)
+                return try loss.value(
+                    embeddings: own.span, shape: batch.shape(of: rank.rank), across: rank,
+                    workspace: Workspace(workers: 1)
+                ).value
+            }
+            for value in values {
+                expectClose(try value.get(), whole.loss.value, Tolerances.acrossRanksValue, "value alone")
+            }
+        }
+    }
+
+    @Test(arguments: sizes, [Float(0.5), 0.05, 0.01])
+    func `contrastive cell embedding is that of one process`(ranks: Int, temperature: Float) throws {
+        for batch in RankBatch.all(ranks: ranks) {
+            var random = RandomInputs(seed: 18)
+            // Cells that are told apart with difficulty at every temperature, so that no gradient is the small
+            // difference of large parts.
+            let first = random.normals(batch.rows * batch.columns)
+            let second = random.normals(batch.rows * batch.columns)
+            let loss = ContrastiveCellEmbedding(temperature: temperature)
+            let whole = try loss.valueAndGradient(
+                first: first, second: second, shape: batch.shape, gradientScale: 2)
+            let (result, _) = try contrastive(loss, batch, first, second, scale: 2)
+            expectOneProcess(
+                result, value: whole.loss.value, gradient: whole.firstGradient, second: whole.secondGradient,
+                "\(batch.counts)")
+
+            let start = random.normals(first.count, scale: 0.01)
+            let (sum, _) = try contrastive(loss, batch, first, second, scale: 2, initial: start)
+            for (gradient, alone) in [
+                (sum.gradient, whole.firstGradient), (sum.second, whole.secondGradient),
+            ] {
+                #expect(
+                    relativeDistance(gradient, zip(start, alone).map { $0 + $1 })
+                        <= Tolerances.acrossRanksGradient)
+            }
+
+            let values = try onRanks(ranks) { rank in
+                let own = (batch.part(rank.rank, of: first), batch.part(rank.rank, of: second))
+                return try loss.value(
+                    first: own.0.span, second: own.1.span, shape: batch.shape(of: rank.rank), across: rank,
+                    workspace: Workspace(workers: 1)
+                ).value
+            }
+            for value in values {
+                expectClose(try value.get(), whole.loss.value, Tolerances.acrossRanksValue, "value alone")
+            }
+        }
+    }
+
+    /// Cells that are recognised with near certainty: losses and gradients far below 1.
+    @Test(arguments: sizes)
+    func `confident cells keep their accuracy`(ranks: Int) throws {
+        let batch = RankBatch.all(ranks: ranks)[0]
+        var random = RandomInputs(seed: 19)
+        let first = random.normals(batch.rows * batch.columns)
+        let second = random.secondEncoding(of: first, noise: 0.05)
+        let loss = ContrastiveCellEmbedding(temperature: 0.05)
+        let whole = try loss.valueAndGradient(first: first, second: second, shape: batch.shape)
+        let (result, _) = try contrastive(loss, batch, first, second)
+        #expect(whole.loss.value < 1e-3)
+        expectOneProcess(
+            result, value: whole.loss.value, gradient: whole.firstGradient, second: whole.secondGradient,
+            "confident")
+    }
+
+    /// Beyond 1,024 rows a rank's own pairs come in tiles.
+    @Test func `many rows on each rank`() throws {
+        let batch = RankBatch(counts: [1_100, 300], columns: 8)
+        var random = RandomInputs(seed: 20)
+        let embeddings = random.normals(batch.rows * batch.columns)
+        let loss = ElasticCellSimilarity(threshold: 0.3, certificate: .never)
+        let whole = try loss.valueAndGradient(embeddings: embeddings, shape: batch.shape)
+        let (result, _) = try elastic(loss, batch, embeddings)
+        expectOneProcess(result, value: whole.loss.value, gradient: whole.gradient, "many rows")
+    }
+
+    @Test(arguments: sizes)
+    func `runs give the same bits`(ranks: Int) throws {
+        for batch in RankBatch.all(ranks: ranks).prefix(3) {
+            var random = RandomInputs(seed: 21)
+            let first = random.normals(batch.rows * batch.columns)
+            let second = random.normals(batch.rows * batch.columns)
+            let elastic = try self.elastic(ElasticCellSimilarity(), batch, first).0
+            let contrastive = try self.contrastive(ContrastiveCellEmbedding(), batch, first, second).0
+            for _ in 0..<5 {
+                #expect(try self.elastic(ElasticCellSimilarity(), batch, first).0 == elastic)
+                #expect(
+                    try self.contrastive(ContrastiveCellEmbedding(), batch, first, second).0 == contrastive)
+            }
+        }
+    }
+
+    /// The formulas of the article Across ranks, for b even rows on each rank.
+    @Test(arguments: sizes)
+    func `bytes are as many as the formulas say`(ranks: Int) throws {
+        let batch = RankBatch(counts: Array(repeating: 6, count: ranks), columns: 10)
+        var random = RandomInputs(seed: 22)
+        let first = random.normals(batch.rows * batch.columns)
+        let second = random.normals(batch.rows * batch.columns)
+        let row = 4 * batch.columns
+
+        let elastic = try self.elastic(ElasticCellSimilarity(), batch, first).bytesSent
+        let rowsOfElastic = ranks == 1 ? 0 : ranks % 2 == 1 ? 6 * (ranks - 1) : 6 * ranks - 3
+        #expect(elastic == Array(repeating: rowsOfElastic * row, count: ranks))
+
+        let contrastive = try self.contrastive(ContrastiveCellEmbedding(), batch, first, second).bytesSent
+        #expect(contrastive == Array(repeating: 6 * (ranks - 1) * (2 * row + 8), count: ranks))
+    }
+
+    @Test func `no rank has rows`() throws {
+        let batch = RankBatch(counts: [0, 0, 0], columns: 4)
+        for result in onRanks(
+            3,
+            { rank in
+                try ElasticCellSimilarity(whenEmpty: .zero).value(
+                    embeddings: [Float]().span, shape: batch.shape(of: 0), across: rank,
+                    workspace: Workspace()
+                ).value
+            })
+        {
+            #expect(try result.get() == 0)
+        }
+        for result in onRanks(
+            3,
+            { rank in
+                try ContrastiveCellEmbedding().value(
+                    first: [Float]().span, second: [Float]().span, shape: batch.shape(of: 0), across: rank,
+                    workspace: Workspace()
+                ).value
+            })
+        {
+            #expect(throws: LossError.emptySelection(loss: "ContrastiveCellEmbedding", row: nil)) {
+                try result.get()
+            }
+        }
+    }
+
+    @Test func `rows without columns`() throws {
+        for result in onRanks(
+            2,
+            { rank in
+                try ElasticCellSimilarity(threshold: 0.5).value(
+                    embeddings: [Float]().span, shape: MatrixShape(rows: 2, columns: 0), across: rank,
+                    workspace: Workspace()
+                ).value
+            })
+        {
+            #expect(try result.get() == 0.75)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+// The total objective of a batch that is spread over ranks: value, terms and every gradient are those of one
+// process.
+
+import FastLoss
+import Testing
+
+@Suite struct RankedObjectiveTests {
+    private let objective = TotalObjectiveTests.everything
+
+    /// The cells of one rank.
+    private func part(_ rank: Int, of batch: ObjectiveBatch, _ counts: [Int]) -> ObjectiveBatch {
+        let cells = RankBatch(counts: counts, columns: 1)
+        var part = batch
+        part.shape.rows = counts[rank]
+        func rows<Element>(_ elements: [Element]) -> [Element] {
+            cells.part(rank, of: elements, width: elements.count / max(1, batch.shape.rows))
+        }
+        part.targets = rows(batch.targets)
+        part.mask = batch.mask.map(rows)
+        part.cellTypeLabels = rows(batch.cellTypeLabels)
+        part.batchLabels = rows(batch.batchLabels)
+        part.inputs = batch.inputs.mapValues(rows)
+        return part
+    }
+
+    private func evaluate(
+        _ batch: ObjectiveBatch, _ counts: [Int], update: GradientUpdate = .overwrite, start: Float = .nan
+    ) throws -> (values: [ObjectiveValue], gradients: [ObjectiveSlot: [Float]]) {
+        let objective = objective
+        let parts = counts.indices.map { part($0, of: batch, counts) }
+        let results = try onRanks(counts.count) { rank in
+            let own = parts[rank.rank]
+            let memory = ObjectiveMemory(
+                own,
+                gradients: own.untouchedGradients.mapValues { $0.map { _ in start } })
+            let value = try objective.valueAndGradient(
+                memory.buffers, gradients: memory.gradientBuffers, gradientScale: 2, update: update,
+                across: rank, workspace: Workspace(workers: 2))
+            let alone = try objective.value(memory.buffers, across: rank, workspace: Workspace(workers: 1))
+            #expect(alone == value)
+            return (value, memory.gradients.mapValues { Array($0) })
+        }.map { try $0.get() }
+        var gradients: [ObjectiveSlot: [Float]] = [:]
+        for slot in ObjectiveSlot.allCases { gradients[slot] = results.flatMap { $0.1[slot] ?? [] } }
+        return (results.map(\.0), gradients)
+    }
+
+    @Test(arguments: 1...5)
+    func `every term is that of one process`(ranks: Int) throws {
+        for batch in RankBatch.all(ranks: ranks) where batch.rows <= 200 {
+            let whole = ObjectiveBatch.random(cells: batch.rows, tokens: 19, width: batch.columns)
+            let (expected, gradients) = try whole.evaluate(objective, gradientScale: 2)
+            let (values, found) = try evaluate(whole, batch.counts)
+            for value in values {
+                #expect(value == values[0])
+                expectClose(value.total, expected.total, Tolerances.acrossRanksValue, "total")
+                for term in ObjectiveTerm.allCases {
+                    expectClose(
+                        try #require(value.values[term]), try #require(expected.values[term]),
+                        Tolerances.acrossRanksValue, "\(term)")
+                }
+                expectClose(
+                    try #require(value.relativeError), try #require(expected.relativeError),
+                    Tolerances.acrossRanksValue, "relative error")
+                #expect(value.selectedCount == expected.selectedCount)
+            }
+            for slot in ObjectiveSlot.allCases {
+                let distance = relativeDistance(try #require(found[slot]), try #require(gradients[slot]))
+                #expect(distance <= Tolerances.acrossRanksGradient, "\(slot), \(batch.counts)")
+            }
+            let sums = try evaluate(whole, batch.counts, update: .accumulate, start: 0.5).gradients
+            for slot in ObjectiveSlot.allCases {
+                let sum = try #require(gradients[slot]).map { $0 + 0.5 }
+                let distance = relativeDistance(try #require(sums[slot]), sum)
+                #expect(distance <= Tolerances.acrossRanksGradient, "\(slot), accumulated")
+            }
+        }
+    }
+
+    /// A rank whose mask selects nothing and whose labels are all ignored adds nothing.
+    @Test func `a rank without selections`() throws {
+        var whole = ObjectiveBatch.random(cells: 12, tokens: 7, width: 5)
+        for index in 0..<4 * 7 { whole.mask?[index] = false }
+        for index in 0..<4 { whole.cellTypeLabels[index] = -100 }
+        for index in 0..<4 { whole.batchLabels[index] = -100 }
+        let (expected, gradients) = try whole.evaluate(objective, gradientScale: 2)
+        let (values, found) = try evaluate(whole, [4, 5, 3])
+        expectClose(values[2].total, expected.total, Tolerances.acrossRanksValue, "total")
+        for slot in ObjectiveSlot.allCases {
+            #expect(
+                relativeDistance(try #require(found[slot]), try #require(gradients[slot]))
+                    <= Tolerances.acrossRanksGradient, "\(slot)")
+        }
+    }
+
+    @Test func `no rank selects anything`() throws {
+        var whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
+        whole.mask = whole.mask?.map { _ in false }
+        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let objective = objective
+        for result in onRanks(
+            2,
+            { rank in
+                _ = try objective.value(
+                    parts[rank.rank].arrays, across: rank, workspace: Workspace(workers: 1))
+            })
+        {
+            #expect(throws: LossError.emptySelection(loss: "TotalObjective", row: nil)) { try result.get() }
+        }
+    }
+
+    /// A probability out of range is found in the middle of the computation.
+    @Test func `a rank with a wrong probability`() throws {
+        var whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
+        whole.mask = whole.mask?.map { _ in true }
+        whole.inputs[.geneNonzero]?[3 * 7 + 2] = 1.5
+        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let objective = objective
+        let results = onRanks(2) { rank in
+            _ = try objective.value(parts[rank.rank].arrays, across: rank, workspace: Workspace(workers: 1))
+        }
+        #expect(throws: LossError.rankFailed(rank: 1)) { try results[0].get() }
+        #expect(
+            throws: LossError.probabilityOutOfRange(argument: "geneNonzero", probability: 1.5, index: 2)
+        ) { try results[1].get() }
+    }
+
+    @Test func `weights that differ`() throws {
+        let whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
+        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let objective = objective
+        for result in onRanks(
+            2,
+            { rank in
+                var objective = objective
+                if rank.rank == 1 { objective.weights.cellGene = 7 }
+                _ = try objective.value(
+                    parts[rank.rank].arrays, across: rank, workspace: Workspace(workers: 1))
+            })
+        {
+            #expect(
+                throws: LossError.ranksDisagree(
+                    argument: "weights.cellGene", value: 7, rank: 1, otherValue: 0.25, otherRank: 0)
+            ) { try result.get() }
+        }
+    }
+}
