@@ -14,6 +14,8 @@ from .errors import (
     LabelOutOfRangeError,
     OverlapError,
     ProbabilityOutOfRangeError,
+    RankFailedError,
+    RanksDisagreeError,
     ShapeError,
 )
 from .losses import (
@@ -56,6 +58,8 @@ __all__ = [
     "ObjectiveValue",
     "OverlapError",
     "ProbabilityOutOfRangeError",
+    "RankFailedError",
+    "RanksDisagreeError",
     "ScGPTPatch",
     "ShapeError",
     "TotalObjective",

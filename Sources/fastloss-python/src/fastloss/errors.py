@@ -10,6 +10,8 @@ __all__ = [
     "LabelOutOfRangeError",
     "OverlapError",
     "ProbabilityOutOfRangeError",
+    "RankFailedError",
+    "RanksDisagreeError",
     "ShapeError",
 ]
 
@@ -50,6 +52,14 @@ class OverlapError(FastLossError):
     """An output that shares memory with an input or another output."""
 
 
+class RanksDisagreeError(FastLossError):
+    """A process of a group has another option than the first one. Every process raises it."""
+
+
+class RankFailedError(FastLossError, RuntimeError):
+    """A process of a group raised an error of its own, ended, or was late. Every other process raises it."""
+
+
 #: By status. All other statuses are a FastLossError.
 BY_STATUS: dict[int, type[FastLossError]] = {
     _abi.ERROR_SHAPE_MISMATCH: ShapeError,
@@ -60,6 +70,8 @@ BY_STATUS: dict[int, type[FastLossError]] = {
     _abi.ERROR_LABEL_OUT_OF_RANGE: LabelOutOfRangeError,
     _abi.ERROR_PROBABILITY_OUT_OF_RANGE: ProbabilityOutOfRangeError,
     _abi.ERROR_OVERLAPPING_BUFFERS: OverlapError,
+    _abi.ERROR_RANKS_DISAGREE: RanksDisagreeError,
+    _abi.ERROR_RANK_FAILED: RankFailedError,
     _abi.ERROR_NULL_POINTER: ArrayError,
     _abi.ERROR_MISALIGNED_POINTER: ArrayError,
     _abi.ERROR_INVALID_STRIDE: ArrayError,
