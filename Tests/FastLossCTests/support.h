@@ -122,6 +122,7 @@ void test_extreme_shapes(void);
 void test_structs(void);
 void test_runtime(void);
 void test_threads(void);
+void test_ranks(void);
 void test_allocations(void);
 void test_failing_allocations(void);
 void test_memory_limit(void);
