@@ -23,7 +23,8 @@ def example(word: str) -> str:
 
 
 def test_every_example_is_run_below() -> None:
-    assert sorted(examples()) == sorted(map(example, ("masked_mse(", "training_step", "decoder_step")))
+    words = ("masked_mse(", "training_step", "decoder_step", "cached_step")
+    assert sorted(examples()) == sorted(map(example, words))
 
 
 def test_numpy_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,3 +73,17 @@ def test_decoder_example() -> None:
         "nzlp": pytest.approx(-output["zero_probs"][mask].log().mean().item(), rel=1e-5),
     }
     assert all(parameter.grad.abs().sum() > 0 for parameter in decoder.parameters())
+
+
+def test_cached_step_example() -> None:
+    torch = pytest.importorskip("torch")
+    names: dict[str, Any] = {}
+    exec(example("cached_step"), names)
+    torch.manual_seed(1)
+    model, whole = torch.nn.Linear(9, 4), torch.nn.Linear(9, 4)
+    whole.load_state_dict(model.state_dict())
+    batch = torch.randn(13, 9)
+    expected = names["elastic_cell_similarity"](whole(batch), threshold=0.8)
+    expected.backward()
+    assert names["cached_step"](model, batch.split([5, 8])).item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(model.weight.grad, whole.weight.grad, rtol=1e-4, atol=1e-7)

@@ -21,8 +21,7 @@ extension TotalObjective {
         try RankedObjective(self, inputs.buffers, GradientTable(), RankGroup(communicator)).run(workspace)
     }
 
-    /// The objective of a batch whose cells are spread over ranks, from arrays; see
-    /// ``value(_:across:workspace:)-(ObjectiveInputs,_,_)``.
+    /// The objective of a batch whose cells are spread over ranks, from arrays.
     public func value(
         _ inputs: ObjectiveArrays, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
@@ -31,8 +30,7 @@ extension TotalObjective {
             .run(workspace)
     }
 
-    /// The objective of a batch whose cells are spread over ranks, from buffer pointers; see
-    /// ``value(_:across:workspace:)-(ObjectiveInputs,_,_)``.
+    /// The objective of a batch whose cells are spread over ranks, from buffer pointers.
     public func value(
         _ inputs: ObjectiveBuffers, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
@@ -63,8 +61,7 @@ extension TotalObjective {
     }
 
     /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
-    /// arrays and into arrays; see
-    /// ``valueAndGradient(_:gradients:gradientScale:update:across:workspace:)-(ObjectiveInputs,_,_,_,_,_)``.
+    /// arrays and into arrays.
     public func valueAndGradient(
         _ inputs: ObjectiveArrays, gradients: inout ObjectiveGradientArrays, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
@@ -75,8 +72,7 @@ extension TotalObjective {
     }
 
     /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
-    /// and through buffer pointers; see
-    /// ``valueAndGradient(_:gradients:gradientScale:update:across:workspace:)-(ObjectiveInputs,_,_,_,_,_)``.
+    /// and through buffer pointers.
     public func valueAndGradient(
         _ inputs: ObjectiveBuffers, gradients: ObjectiveGradientBuffers, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace

@@ -187,6 +187,22 @@ import Testing
         #expect(contrastive == Array(repeating: 6 * (ranks - 1) * (2 * row + 8), count: ranks))
     }
 
+    @Test func `the example of the documentation`() throws {
+        let batch = RankBatch(counts: [2, 3], columns: 4)
+        var random = RandomInputs(seed: 23)
+        let rows = random.normals(batch.rows * batch.columns)
+        let whole = try ElasticCellSimilarity(threshold: 0.3).valueAndGradient(
+            embeddings: rows, shape: batch.shape)
+        let results = try onRanks(2) { rank in
+            try lossAcrossRanks(
+                batch.part(rank.rank, of: rows), batch.shape(of: rank.rank), across: rank,
+                workspace: Workspace(workers: 1))
+        }.map { try $0.get() }
+        expectOneProcess(
+            RankResult(values: results.map(\.0.value), gradient: results.flatMap(\.1)),
+            value: whole.loss.value, gradient: whole.gradient, "the example")
+    }
+
     @Test func `no rank has rows`() throws {
         let batch = RankBatch(counts: [0, 0, 0], columns: 4)
         for result in onRanks(
