@@ -137,3 +137,20 @@ if !isFetched {
         ),
     ]
 }
+
+// FastLossMPI needs MPI's development files, which few machines have. A trait would leave an empty product where it
+// is off, and have every build look for them; so the target exists only if the environment asks for it.
+if Context.environment["FASTLOSS_MPI"] != nil {
+    package.products.append(.library(name: "FastLossMPI", targets: ["FastLossMPI"]))
+    package.targets += [
+        .systemLibrary(name: "CMPI", pkgConfig: "mpi", providers: [.apt(["libopenmpi-dev"])]),
+        .target(name: "FastLossMPI", dependencies: ["FastLoss", "CMPI"], swiftSettings: swiftSettings),
+    ]
+    if !isFetched {
+        package.products.append(.executable(name: "MPICheck", targets: ["MPICheck"]))
+        package.targets.append(
+            .executableTarget(
+                name: "MPICheck", dependencies: ["FastLoss", "FastLossMPI"], path: "Tests/FastLossMPITests",
+                swiftSettings: swiftSettings))
+    }
+}

@@ -1,0 +1,135 @@
+// One process of an MPI program that compares losses across ranks with those of one process. scripts/testing/test-mpi
+// runs it with one to five processes. Prints what is wrong, and ends with 1.
+
+import FastLoss
+import FastLossMPI
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+@main struct MPICheck {
+    static let timeout = 6.0
+
+    /// Numbers in [−1, 1), the same on all ranks.
+    static func numbers(_ count: Int, seed: UInt64) -> [Float] {
+        var state = seed
+        return (0..<count).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Float(state >> 40) * 0x1p-23 - 1
+        }
+    }
+
+    static func expect(_ condition: Bool, _ text: @autoclosure () -> String) {
+        guard !condition else { return }
+        print("failed: \(text())")
+        exit(1)
+    }
+
+    static func distance(_ a: [Float], _ b: ArraySlice<Float>) -> (error: Double, norm: Double) {
+        var (error, norm) = (0.0, 0.0)
+        for (x, y) in zip(a, b) {
+            error += (Double(x) - Double(y)) * (Double(x) - Double(y))
+            norm += Double(y) * Double(y)
+        }
+        return (error, norm)
+    }
+
+    static func main() throws {
+        let ranks = try MPICommunicator(timeout: timeout)
+        switch CommandLine.arguments.dropFirst().first {
+        case "disagree": try disagree(ranks)
+        case "away": try stayAway(ranks)
+        default: try compare(ranks)
+        }
+        MPICommunicator.finalize()
+    }
+
+    static func compare(_ ranks: MPICommunicator) throws {
+        let workspace = Workspace(workers: 1)
+        for (columns, counts) in [
+            (64, (0..<ranks.size).map { _ in 96 }), (33, (0..<ranks.size).map { 7 + 30 * $0 }),
+            (16, (0..<ranks.size).map { $0 % 2 == 0 ? 41 : 0 }),
+        ] {
+            let rows = counts.reduce(0, +)
+            let start = counts[..<ranks.rank].reduce(0, +) * columns
+            let place = start..<start + counts[ranks.rank] * columns
+            let (first, second) = (numbers(rows * columns, seed: 1), numbers(rows * columns, seed: 2))
+            let shape = MatrixShape(rows: rows, columns: columns)
+            let part = MatrixShape(rows: counts[ranks.rank], columns: columns)
+            let (ownFirst, ownSecond) = (Array(first[place]), Array(second[place]))
+
+            let elastic = ElasticCellSimilarity(threshold: 0.1, certificate: .never)
+            let whole = try elastic.valueAndGradient(embeddings: first, shape: shape)
+            var runs: [[Float]] = []
+            for _ in 0..<3 {
+                var gradient = [Float](repeating: .nan, count: place.count)
+                var span = gradient.mutableSpan
+                let loss = try elastic.valueAndGradient(
+                    embeddings: ownFirst.span, shape: part, gradient: &span, across: ranks,
+                    workspace: workspace)
+                expect(abs(loss.value - whole.loss.value) <= 1e-7, "ECS \(loss.value) \(whole.loss.value)")
+                let (error, norm) = distance(gradient, whole.gradient[place])
+                expect(error <= 1e-12 * norm, "ECS gradient of \(counts)")
+                runs.append(gradient)
+            }
+            expect(runs[1] == runs[0] && runs[2] == runs[0], "ECS runs differ")
+
+            let contrastive = ContrastiveCellEmbedding(temperature: 0.2)
+            let both = try contrastive.valueAndGradient(first: first, second: second, shape: shape)
+            var firstGradient = [Float](repeating: .nan, count: place.count)
+            var secondGradient = firstGradient
+            var firstSpan = firstGradient.mutableSpan
+            var secondSpan = secondGradient.mutableSpan
+            let loss = try contrastive.valueAndGradient(
+                first: ownFirst.span, second: ownSecond.span, shape: part, firstGradient: &firstSpan,
+                secondGradient: &secondSpan, across: ranks, workspace: workspace)
+            expect(abs(loss.value - both.loss.value) <= 1e-7 * both.loss.value, "CCE \(loss.value)")
+            for (own, all) in [(firstGradient, both.firstGradient), (secondGradient, both.secondGradient)] {
+                let (error, norm) = distance(own, all[place])
+                expect(error <= 1e-12 * norm, "CCE gradient of \(counts)")
+            }
+        }
+    }
+
+    static func elastic(_ ranks: MPICommunicator, threshold: Float = 0.5) -> LossError? {
+        let embeddings = numbers(400 * 64, seed: UInt64(ranks.rank))
+        var gradient = embeddings
+        var span = gradient.mutableSpan
+        do throws(LossError) {
+            _ = try ElasticCellSimilarity(threshold: threshold).valueAndGradient(
+                embeddings: embeddings.span, shape: MatrixShape(rows: 400, columns: 64), gradient: &span,
+                across: ranks, workspace: Workspace(workers: 1))
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    static func disagree(_ ranks: MPICommunicator) throws {
+        let error = elastic(ranks, threshold: ranks.rank == 1 ? 0.25 : 0.5)
+        expect(
+            error
+                == .ranksDisagree(
+                    argument: "threshold", value: 0.25, rank: 1, otherValue: 0.5, otherRank: 0),
+            "\(String(describing: error))")
+        expect(elastic(ranks) == nil, "the group is usable after ranks have disagreed")
+    }
+
+    static func stayAway(_ ranks: MPICommunicator) throws {
+        expect(elastic(ranks) == nil, "the first call")
+        if ranks.rank == 1 {
+            sleep(UInt32(2 * timeout))
+            _exit(0)
+        }
+        let begin = ContinuousClock.now
+        let error = elastic(ranks)
+        expect(error == .rankFailed(rank: 1), "\(String(describing: error))")
+        expect(begin.duration(to: .now) < .seconds(timeout + 2), "in time")
+        print("rank \(ranks.rank) names rank 1")
+        fflush(nil)
+        _exit(0)
+    }
+}
