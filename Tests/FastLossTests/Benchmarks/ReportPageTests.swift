@@ -101,9 +101,9 @@ import Testing
         let folder = package.appending(path: CommittedResults.folder)
         let readme = try MarkedText(
             try String(contentsOf: folder.appending(path: "README.md"), encoding: .utf8))
-        // scripts/compare-peers writes peers.*.json.
+        // scripts/compare-peers writes peers.*.json, scripts/measure-accuracy accuracy.*.json.
         let reports = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
-            $0.hasSuffix(".json") && !$0.hasPrefix("peers.")
+            $0.hasSuffix(".json") && !$0.hasPrefix("peers.") && !$0.hasPrefix("accuracy.")
         }
         let results = try reports.map {
             CommittedResults(try Report(reading: folder.appending(path: $0).path))

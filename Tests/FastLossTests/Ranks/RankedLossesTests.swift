@@ -140,7 +140,7 @@ import Testing
         #expect(whole.loss.value < 1e-3)
         expectOneProcess(
             result, value: whole.loss.value, gradient: whole.firstGradient, second: whole.secondGradient,
-            "confident")
+            "confident", tolerance: Tolerances.confidentCellsAcrossRanks)
     }
 
     /// Beyond 1,024 rows a rank's own pairs come in tiles.

@@ -73,7 +73,7 @@ func relativeDistance(_ a: [Float], _ b: [Float]) -> Double {
 /// Value and gradient are those of one process.
 func expectOneProcess(
     _ result: RankResult, value: Double, gradient: [Float], second: [Float] = [], _ label: String,
-    sourceLocation: SourceLocation = #_sourceLocation
+    tolerance: Double = Tolerances.acrossRanksGradient, sourceLocation: SourceLocation = #_sourceLocation
 ) {
     for (rank, own) in result.values.enumerated() {
         #expect(
@@ -89,6 +89,6 @@ func expectOneProcess(
     ]
     for distance in distances {
         #expect(
-            distance <= Tolerances.acrossRanksGradient, "\(label): gradient", sourceLocation: sourceLocation)
+            distance <= tolerance, "\(label): gradient", sourceLocation: sourceLocation)
     }
 }
