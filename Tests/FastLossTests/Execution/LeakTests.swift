@@ -11,7 +11,8 @@
     @Suite(
         .enabled(
             if: allocation_counter_obstacle() == nil,
-            "a sanitizer's allocator counts nothing, and reports leaks")
+            "a sanitizer's allocator counts nothing, and reports leaks"),
+        .enabled(if: TestLength.isLong, "few calls cannot tell a leak from what other threads allocate")
     )
     struct LeakTests {
         /// The smallest block that the allocator hands out.

@@ -13,7 +13,7 @@ enum TestLength {
     static let smallRepetitions = isLong ? 1_000 : 1
 
     /// How often each call is made in the search for leaks.
-    static let callsOfEach = isLong ? 100_000 : 200
+    static let callsOfEach = 100_000
 
     /// How long threads mix calls.
     static let soak = Duration.seconds(isLong ? 600 : 2)
