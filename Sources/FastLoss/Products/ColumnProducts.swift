@@ -14,6 +14,9 @@ package struct ColumnProducts {
     /// leaves most of the second-level cache to B and C.
     private static let rowsPerCopy = 256
 
+    /// The elements of C that one worker writes in a nanosecond. Of a product of few rows it is most of the time.
+    private static let elementsPerNanosecond = 8.0
+
     private let copies: ScratchArray<Float>
 
     /// Lays out the copies for every worker.
@@ -75,8 +78,8 @@ package struct ColumnProducts {
     ) {
         execution.forEachTask(
             Self.tasks(columns: a.columns),
-            estimatedNanoseconds: TileProducts.nanoseconds(
-                rows: a.columns, columns: b.columns, depth: a.rows)
+            estimatedNanoseconds: Double(a.columns) * Double(b.columns) / Self.elementsPerNanosecond
+                + TileProducts.nanoseconds(rows: a.columns, columns: b.columns, depth: a.rows)
         ) { task, worker in
             let columns = Self.columns(ofTask: task, columns: a.columns)
             let block = MatrixPointer(

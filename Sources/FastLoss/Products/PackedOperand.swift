@@ -98,11 +98,14 @@ extension PackedOperand {
         let original = original(on: execution)
         execution.forEachTask(
             (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
-            estimatedNanoseconds: Double(depth) * Double(columns) / 4
+            estimatedNanoseconds: packingNanoseconds
         ) { panel, _ in
             pack(panel: panel, of: original, on: execution)
         }
     }
+
+    /// The estimated time to pack B on one worker.
+    private var packingNanoseconds: Double { Double(depth) * Double(columns) / 4 }
 
     private func pack(panel: Int, of original: MatrixPointer, on execution: Execution) {
         let first = panel * TileProducts.panelRows
@@ -166,7 +169,8 @@ extension PackedOperand {
         let original = original(on: execution)
         execution.forEachTask(
             (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
-            estimatedNanoseconds: TileProducts.nanoseconds(rows: a.rows, columns: columns, depth: depth)
+            estimatedNanoseconds: packingNanoseconds
+                + TileProducts.nanoseconds(rows: a.rows, columns: columns, depth: depth)
         ) { panel, _ in
             let first = panel * TileProducts.panelRows
             let count = min(TileProducts.panelRows, columns - first)

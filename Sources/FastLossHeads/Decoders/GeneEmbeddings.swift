@@ -74,6 +74,15 @@ struct CheckedGenes {
 
     /// The gene of a token, numbered over all cells.
     func gene(of row: Int) -> Int { Int(indices[row % period]) }
+
+    /// Calls `body` with the gene of each row and the row, for rows in ascending order. It divides nothing.
+    func forEachGene(ofRows rows: UnsafeBufferPointer<Int>, _ body: (_ gene: Int, _ row: Int) -> Void) {
+        var start = 0
+        for row in rows {
+            while row - start >= period { start += period }
+            body(Int(indices[row - start]), row)
+        }
+    }
 }
 
 /// The masked tokens, gene by gene.
@@ -96,17 +105,16 @@ struct TokensByGene {
 
     /// Sorts the listed rows by gene, and by their order within a gene (counting sort).
     func sort(on execution: Execution) {
-        let indices = rows.indices(on: execution)
+        let rows = UnsafeBufferPointer(start: rows.indices(on: execution), count: rows.count)
         // Two places further on: the counts become the ends of the genes before, and then their starts.
         let starts = execution.pointer(starts)
         starts.update(repeating: 0, count: genes.embeddings.rows + 2)
-        for token in 0..<rows.count { starts[genes.gene(of: indices[token]) + 2] += 1 }
+        genes.forEachGene(ofRows: rows) { gene, _ in starts[gene + 2] += 1 }
         for gene in 0..<genes.embeddings.rows { starts[gene + 2] += starts[gene + 1] }
         let sorted = execution.pointer(sorted)
-        for token in 0..<rows.count {
-            let place = starts + genes.gene(of: indices[token]) + 1
-            sorted[place.pointee] = indices[token]
-            place.pointee += 1
+        genes.forEachGene(ofRows: rows) { gene, row in
+            sorted[starts[gene + 1]] = row
+            starts[gene + 1] += 1
         }
     }
 

@@ -17,16 +17,21 @@ struct SelectedRows {
         self.mask = mask
         self.total = total
         count = mask.map { kernels.count_selected($0, total) } ?? total
-        indices = try layout.add(count, of: Int.self)
+        // One place more: the list is written without a branch, which also writes behind its end.
+        indices = try layout.add(count + 1, of: Int.self)
     }
 
     /// Lists the rows. The mask may not change between the plan and this.
     func list(on execution: Execution) {
         let indices = execution.pointer(indices)
+        guard let mask else {
+            for row in 0..<total { indices[row] = row }
+            return
+        }
         var next = 0
-        for row in 0..<total where mask?[row] ?? true {
+        for row in 0..<total {
             indices[next] = row
-            next += 1
+            next += mask[row] ? 1 : 0
         }
     }
 
