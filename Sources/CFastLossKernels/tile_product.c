@@ -109,8 +109,8 @@ FASTLOSS_BODY void prefetch_row(const char *row) {
         __builtin_prefetch(fastloss_beyond(row, j * sizeof(float)));
 }
 
-/// Prefetches a part of the next group of rows of A: every second step one cache line, of another row each time.
-/// Rows that A does not have are prefetched, too, and not read.
+/// Prefetches a part of the next group of rows of A: every second step one cache line, of another row each
+/// time. Rows that A does not have are prefetched, too, and not read.
 FASTLOSS_BODY void prefetch_next_group(
     const int ROWS, const operands *o, const char *first_row, size_t column) {
     enum { LINE = 64 };

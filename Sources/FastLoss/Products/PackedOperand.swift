@@ -17,6 +17,9 @@ package struct PackedOperand {
     private var source: Source
     private let isTransposed: Bool
     private let panelMemory: ScratchArray<Float>
+    /// The elements of one copy.
+    private let panelCount: Int
+    private let copies: WorkerCopies
     /// The rows of B.
     package let depth: Int
     /// The columns of B.
@@ -43,17 +46,19 @@ package struct PackedOperand {
     }
 
     /// The transpose of a matrix of `rows` × `columns` selections, as zeros and ones. For ``pack(on:)`` and
-    /// ``multiply(_:into:stride:accumulates:on:)``.
+    /// ``multiply(_:into:stride:accumulates:worker:on:)``. Each worker packs a small one for itself.
     package init(
         masks: UnsafePointer<Bool>, rows: Int, columns: Int, in layout: inout ScratchLayout
     ) throws(LossError) {
         try self.init(
             .masks(masks, rows: rows, columns: columns), rows: rows, columns: columns, transposed: true,
-            in: &layout)
+            mostCopied: 65_536, in: &layout)
     }
 
+    /// - Parameter mostCopied: the most elements of an operand of which each worker has a copy.
     private init(
-        _ source: Source, rows: Int, columns: Int, transposed: Bool, in layout: inout ScratchLayout
+        _ source: Source, rows: Int, columns: Int, transposed: Bool, mostCopied: Int = 0,
+        in layout: inout ScratchLayout
     ) throws(LossError) {
         self.source = source
         isTransposed = transposed
@@ -64,7 +69,9 @@ package struct PackedOperand {
         if case .masks = source, !TileProducts.packs {
             count = try MatrixShape(rows: rows, columns: columns).checkedCount()
         }
-        panelMemory = try layout.add(count, of: Float.self)
+        panelCount = count
+        copies = try WorkerCopies(oneForEachWorker: TileProducts.packs && count <= mostCopied, in: &layout)
+        panelMemory = try layout.add(copies.count, by: count, of: Float.self)
     }
 
     /// The same memory for another matrix of the same shape, which replaces this one when it is packed.
@@ -87,7 +94,7 @@ package struct PackedOperand {
 // MARK: - Packing
 
 extension PackedOperand {
-    /// Packs B as its original is now.
+    /// Packs B as its original is now. Workers that have copies pack them when they need them.
     package func pack(on execution: Execution) {
         guard TileProducts.packs else {
             if case .masks(let masks, let rows, let columns) = source {
@@ -95,22 +102,29 @@ extension PackedOperand {
             }
             return
         }
+        copies.forget(on: execution)
+        guard copies.areShared else { return }
         let original = original(on: execution)
-        execution.forEachTask(
-            (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
-            estimatedNanoseconds: packingNanoseconds
-        ) { panel, _ in
-            pack(panel: panel, of: original, on: execution)
+        execution.forEachTask(panels, estimatedNanoseconds: packingNanoseconds) { panel, _ in
+            pack(panel: panel, of: original, into: 0, on: execution)
         }
+    }
+
+    /// The number of panels.
+    private var panels: Int { (columns + TileProducts.panelRows - 1) / TileProducts.panelRows }
+
+    /// The panels of a copy.
+    private func panels(ofCopy copy: Int, on execution: Execution) -> UnsafeMutablePointer<Float> {
+        execution.pointer(panelMemory) + copy * panelCount
     }
 
     /// The estimated time to pack B on one worker.
     private var packingNanoseconds: Double { Double(depth) * Double(columns) / 4 }
 
-    private func pack(panel: Int, of original: MatrixPointer, on execution: Execution) {
+    private func pack(panel: Int, of original: MatrixPointer, into copy: Int, on execution: Execution) {
         let first = panel * TileProducts.panelRows
         let count = min(TileProducts.panelRows, columns - first)
-        let target = execution.pointer(panelMemory) + first * depth
+        let target = panels(ofCopy: copy, on: execution) + first * depth
         if case .masks(let masks, _, _) = source {
             return kernels.transposed_mask_indicators(
                 masks + first * depth, count, depth, target, TileProducts.panelRows)
@@ -134,9 +148,11 @@ extension PackedOperand {
 
 extension PackedOperand {
     /// C = A·B or C += A·B, with B packed.
+    ///
+    /// - Parameter worker: the worker that calls. Without copies for each worker it does not matter.
     package func multiply(
         _ a: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int, accumulates: Bool = false,
-        on execution: Execution
+        worker: Int = 0, on execution: Execution
     ) {
         guard TileProducts.packs else {
             let original = original(on: execution)
@@ -146,10 +162,14 @@ extension PackedOperand {
             return BLAS.multiplyTransposedRight(
                 a, original, beta: accumulates ? 1 : 0, into: c, stride: stride)
         }
-        let panels = execution.pointer(panelMemory)
+        let copy = copies.copy(of: worker, on: execution) { copy in
+            let original = original(on: execution)
+            for panel in 0..<panels { pack(panel: panel, of: original, into: copy, on: execution) }
+        }
+        let packed = panels(ofCopy: copy, on: execution)
         for first in Swift.stride(from: 0, to: columns, by: TileProducts.panelRows) {
             TileProducts.multiply(
-                a, panel: panels + first * depth, count: min(TileProducts.panelRows, columns - first),
+                a, panel: packed + first * depth, count: min(TileProducts.panelRows, columns - first),
                 into: c + first, stride: stride, accumulates: accumulates)
         }
     }
@@ -168,7 +188,7 @@ extension PackedOperand {
     ) {
         let original = original(on: execution)
         execution.forEachTask(
-            (columns + TileProducts.panelRows - 1) / TileProducts.panelRows,
+            panels,
             estimatedNanoseconds: packingNanoseconds
                 + TileProducts.nanoseconds(rows: a.rows, columns: columns, depth: depth)
         ) { panel, _ in
@@ -179,9 +199,9 @@ extension PackedOperand {
                     a, original, columns: first..<first + count, into: c, stride: stride,
                     accumulates: accumulates)
             }
-            pack(panel: panel, of: original, on: execution)
+            pack(panel: panel, of: original, into: 0, on: execution)
             TileProducts.multiply(
-                a, panel: execution.pointer(panelMemory) + first * depth, count: count, into: c + first,
+                a, panel: panels(ofCopy: 0, on: execution) + first * depth, count: count, into: c + first,
                 stride: stride, accumulates: accumulates)
         }
     }

@@ -28,7 +28,7 @@ import CFastLossKernels
 /// receives a gradient. Without rows (B = 0) or masks (K = 0) there are no outputs and no error.
 ///
 /// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes with K rounded up to a multiple
-/// of 32, for the gradient 4·K·L and 4·B·K bytes. Each output is a sum of L terms in single precision, as
+/// of 32, for the gradient 4·K·L and 4·B·K bytes; up to 256 KiB of 4·K·L once for each worker. Each output is a sum of L terms in single precision, as
 /// PyTorch's product is; results are bitwise the same for any number of workers.
 public struct MaskedReductions: Equatable, Sendable {
     /// Whether outputs are means or sums.
@@ -168,12 +168,12 @@ extension MaskedReductions {
             masks.writeFactors(
                 of: reductions.reduction, empty: reductions.whenEmpty == .nan ? .nan : 0, to: factors)
             indicators.pack(on: execution)
-            masks.forEachBlockOfRows(on: execution) { rows in
+            masks.forEachBlockOfRows(on: execution) { rows, worker in
                 let values = values + rows.lowerBound * masks.shape.columns
                 let outputs = outputs + rows.lowerBound * masks.count
                 indicators.multiply(
                     MatrixPointer(values, rows: rows.count, columns: masks.shape.columns), into: outputs,
-                    stride: masks.count, on: execution)
+                    stride: masks.count, worker: worker, on: execution)
                 for row in 0..<rows.count {
                     finish(
                         outputs + row * masks.count, row: values + row * masks.shape.columns,
@@ -204,7 +204,9 @@ extension MaskedReductions {
         private let upstream: UnsafePointer<Float>
         private let masks: MaskSet
         private let output: GradientOutput
+        /// The masks as zeros and ones, for each worker that has a copy.
         private let indicators: ScratchMatrix
+        private let copies: WorkerCopies
         private let factors: ScratchArray<Double>
         /// The outputs' gradient times the factor of its mask, B×K.
         private let scaled: ScratchArray<Float>
@@ -225,8 +227,10 @@ extension MaskedReductions {
             TileProducts.prepare(in: &layout)
             // Without values there is no product.
             let isNeeded = !output.memory.isEmpty
+            copies = try WorkerCopies(
+                oneForEachWorker: selections.count <= MaskSet.mostCopied, in: &layout)
             indicators = try ScratchMatrix(
-                rows: isNeeded ? maskCount : 0, columns: shape.columns, in: &layout)
+                rows: isNeeded ? copies.count * maskCount : 0, columns: shape.columns, in: &layout)
             factors = try layout.add(isNeeded ? maskCount : 0, of: Double.self)
             scaled = try layout.add(isNeeded ? outputCount : 0, of: Float.self)
             self.reductions = reductions
@@ -238,11 +242,12 @@ extension MaskedReductions {
             guard output.memory.count > 0, let gradient = output.memory.baseAddress else { return }
             let factors = execution.pointer(factors)
             masks.writeFactors(of: reductions.reduction, empty: 0, to: factors)
-            for mask in 0..<masks.count {
-                masks.writeIndicators(of: mask, to: indicators.row(mask, on: execution))
-            }
-            let operand = indicators.matrix(rows: 0..<masks.count, on: execution)
-            masks.forEachBlockOfRows(on: execution) { rows in
+            copies.forget(on: execution)
+            if copies.areShared { writeIndicators(copy: 0, on: execution) }
+            masks.forEachBlockOfRows(on: execution) { rows, worker in
+                let copy = copies.copy(of: worker, on: execution) { writeIndicators(copy: $0, on: execution) }
+                let operand = indicators.matrix(
+                    rows: copy * masks.count..<(copy + 1) * masks.count, on: execution)
                 let scaled = execution.pointer(scaled) + rows.lowerBound * masks.count
                 let gradient = gradient + rows.lowerBound * masks.shape.columns
                 var allFinite = true
@@ -256,6 +261,13 @@ extension MaskedReductions {
                     MatrixPointer(scaled, rows: rows.count, columns: masks.count), operand, into: gradient,
                     stride: masks.shape.columns, accumulates: output.mode == FASTLOSS_ACCUMULATE)
                 if !allFinite { addNonFinite(of: rows, factors: factors, to: gradient) }
+            }
+        }
+
+        private func writeIndicators(copy: Int, on execution: Execution) {
+            for mask in 0..<masks.count {
+                masks.writeIndicators(
+                    of: mask, to: indicators.row(copy * masks.count + mask, on: execution))
             }
         }
 
@@ -305,9 +317,10 @@ private struct MaskSet {
     let count: Int
     let shape: MatrixShape
 
-    /// Rows per task: whole tiles with every instruction set, and two tasks or more for a batch of cells. Measured:
-    /// the article Tuning.
-    private static let rowsPerTask = 24
+    /// The most selections of which each worker makes a copy in numbers, of 256 KiB.
+    static let mostCopied = 65_536
+    /// The most rows of one task.
+    private static let mostRows = 32
 
     init(_ masks: Span<Bool>, count: Int, shape: MatrixShape) throws(LossError) {
         _ = try shape.checkedCount()
@@ -348,12 +361,16 @@ private struct MaskSet {
         if let selection = selection(mask) { kernels.mask_indicators(selection, shape.columns, row) }
     }
 
-    /// Runs `body` for blocks of rows. Their bounds depend on the number of rows alone.
-    func forEachBlockOfRows(on execution: Execution, _ body: (Range<Int>) -> Void) {
-        let tasks = (shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask
+    /// Runs `body` for blocks of rows: an even number of equal shares, in whole tiles. Their bounds depend on the
+    /// number of rows alone.
+    func forEachBlockOfRows(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
+        let tile = 8
+        let pairs = max(1, (shape.rows + 2 * Self.mostRows - 1) / (2 * Self.mostRows))
+        let share = max(tile, (shape.rows + 2 * pairs * tile - 1) / (2 * pairs * tile) * tile)
         let estimate = TileProducts.nanoseconds(rows: shape.rows, columns: count, depth: shape.columns)
-        execution.forEachTask(tasks, estimatedNanoseconds: estimate) { task, _ in
-            body(task * Self.rowsPerTask..<min(shape.rows, (task + 1) * Self.rowsPerTask))
+        execution.forEachTask((shape.rows + share - 1) / share, estimatedNanoseconds: estimate) {
+            task, worker in
+            body(task * share..<min(shape.rows, (task + 1) * share), worker)
         }
     }
 

@@ -64,9 +64,9 @@ package struct BlockedSimilarities {
             let slabWorkers = min(layout.workers, strips.mostStrips)
             let workers = right == nil ? slabWorkers : min(layout.workers, strips.mostTasks)
             self.left = try WorkerOperands.Scratch(
-                left, keepsPanels: right == nil, workers: workers, in: &layout)
+                left, keepsPanels: right == nil, eachWorkerAsks: true, in: &layout)
             self.right = try right.map { side throws(LossError) in
-                try WorkerOperands.Scratch(side, keepsPanels: true, workers: workers, in: &layout)
+                try WorkerOperands.Scratch(side, keepsPanels: true, eachWorkerAsks: true, in: &layout)
             }
             factors = try layout.add(
                 formsGradients ? strips.slab(0).count : slabWorkers * strips.stripRows,
@@ -81,7 +81,8 @@ package struct BlockedSimilarities {
             assert(right == nil, "tiles are those of a symmetric matrix")
             self.schedule = schedule
             let workers = min(layout.workers, inRounds ? pairs.mostPairsInARound : pairs.count)
-            self.left = try WorkerOperands.Scratch(left, keepsPanels: false, workers: 1, in: &layout)
+            self.left = try WorkerOperands.Scratch(
+                left, keepsPanels: false, eachWorkerAsks: false, in: &layout)
             self.right = nil
             factors = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
             panels = try layout.add(

@@ -38,52 +38,45 @@ struct SimilarityOperand {
     }
 }
 
-/// The operand of one side for each worker. All workers make one operand together, or each makes a copy when
-/// it first asks.
-///
-/// Copies are for small batches. Every worker needs all rows. A worker normalises 64 of them in less time
-/// than it would wait for other workers and fetch the rows from their caches. Measured: the article Tuning.
+/// The operand of one side for each worker. All workers make one operand together, or, of a small batch, each
+/// makes a copy when it first asks.
 struct WorkerOperands {
     /// Rows of one task: one panel, and some microseconds of work at D = 512.
     private static let rowsPerTask = TileProducts.panelRows
-
-    /// A flag of a worker on a cache line of its own, so that workers do not wait for each other.
-    fileprivate typealias CacheLine = SIMD16<UInt32>
 
     /// The scratch memory of the operands.
     struct Scratch {
         fileprivate let embeddings: UnsafePointer<Float>
         fileprivate let shape: MatrixShape
         fileprivate let floor: NormalizedRows.Floor
-        fileprivate let copies: Int
+        fileprivate let copies: WorkerCopies
         fileprivate let unitCount: Int
         fileprivate let panelCount: Int?
         fileprivate let unit: ScratchArray<Float>
         fileprivate let norms: ScratchArray<Double>
         fileprivate let panels: ScratchArray<Float>
-        fileprivate let isMade: ScratchArray<CacheLine>
 
         /// - Parameters:
         ///   - keepsPanels: whether the rows are also kept packed. It pays for rows that are multiplied some
         ///     hundred times.
-        ///   - workers: how many workers ask for the operand. Each has its own copy if the batch is small.
+        ///   - eachWorkerAsks: whether all workers ask for the operand. Each has its own copy if the batch is small.
         init(
-            _ side: SimilaritySide, keepsPanels: Bool, workers: Int, in layout: inout ScratchLayout
+            _ side: SimilaritySide, keepsPanels: Bool, eachWorkerAsks: Bool, in layout: inout ScratchLayout
         ) throws(LossError) {
             embeddings = side.embeddings
             shape = side.shape
             floor = side.floor
             // A copy has to fit in a worker's second-level cache.
-            copies = shape.rows <= 128 && shape.columns <= 1024 ? workers : 1
+            copies = try WorkerCopies(
+                oneForEachWorker: eachWorkerAsks && shape.rows <= 128 && shape.columns <= 1024, in: &layout)
             let stride = TileProducts.stride(forColumns: shape.columns)
             unitCount = try MatrixShape(rows: shape.rows, columns: stride).checkedCount()
             panelCount =
                 keepsPanels
                 ? try TileProducts.packedCount(rows: shape.rows, columns: shape.columns) : nil
-            unit = try layout.add(copies, by: unitCount, of: Float.self)
-            norms = try layout.add(copies, by: shape.rows, of: Double.self)
-            panels = try layout.add(copies, by: panelCount ?? 0, of: Float.self)
-            isMade = try layout.add(copies > 1 ? copies : 0, of: CacheLine.self)
+            unit = try layout.add(copies.count, by: unitCount, of: Float.self)
+            norms = try layout.add(copies.count, by: shape.rows, of: Double.self)
+            panels = try layout.add(copies.count, by: panelCount ?? 0, of: Float.self)
         }
     }
 
@@ -91,22 +84,19 @@ struct WorkerOperands {
     private let unit: UnsafeMutablePointer<Float>
     private let norms: UnsafeMutablePointer<Double>
     private let panels: UnsafeMutablePointer<Float>
-    private let isMade: UnsafeMutablePointer<CacheLine>?
+    private let execution: Execution
 
     /// Makes the operand now if all workers share it.
     init(_ scratch: Scratch, on execution: Execution) {
         self.scratch = scratch
+        self.execution = execution
         unit = execution.pointer(scratch.unit)
         norms = execution.pointer(scratch.norms)
         panels = execution.pointer(scratch.panels)
-        guard scratch.copies > 1 else {
-            isMade = nil
-            let (operand, embeddings) = (copy(0), scratch.embeddings)
-            forEachTask(on: execution) { rows, _ in operand.normalize(rows, of: embeddings) }
-            return
-        }
-        isMade = execution.pointer(scratch.isMade)
-        isMade?.initialize(repeating: .zero, count: scratch.copies)
+        scratch.copies.forget(on: execution)
+        guard scratch.copies.areShared else { return }
+        let (operand, embeddings) = (copy(0), scratch.embeddings)
+        forEachTask(on: execution) { rows, _ in operand.normalize(rows, of: embeddings) }
     }
 
     private func copy(_ index: Int) -> SimilarityOperand {
@@ -120,13 +110,11 @@ struct WorkerOperands {
 
     /// The worker's operand. Only the worker itself may ask.
     subscript(worker: Int) -> SimilarityOperand {
-        guard let isMade else { return copy(0) }
-        let copy = copy(worker)
-        if isMade[worker][0] == 0 {
-            for task in 0..<tasks { copy.normalize(rows(ofTask: task), of: scratch.embeddings) }
-            isMade[worker][0] = 1
-        }
-        return copy
+        copy(
+            scratch.copies.copy(of: worker, on: execution) { index in
+                let copy = copy(index)
+                for task in 0..<tasks { copy.normalize(rows(ofTask: task), of: scratch.embeddings) }
+            })
     }
 
     private var tasks: Int { (scratch.shape.rows + Self.rowsPerTask - 1) / Self.rowsPerTask }
