@@ -156,7 +156,7 @@ def fastloss_numpy(problem: Problem, inputs: dict[str, Array]) -> Call:
 
 
 def without_heads(problem: Problem) -> str | None:
-    return "the task heads have no Python interface yet" if problem.is_head else None
+    return "NumPy users call the losses alone" if problem.is_head else None
 
 
 def too_large_as_written(problem: Problem) -> str | None:
@@ -174,7 +174,7 @@ def threads() -> int:
 def available() -> list[Provider]:
     """FastLoss, then the peers that are installed: JAX may be left out."""
     providers = [
-        Provider("FastLoss", fastloss_torch, without_heads),
+        Provider("FastLoss", fastloss_torch),
         Provider("FastLoss, NumPy", fastloss_numpy, without_heads),
         Provider("PyTorch as written", written, too_large_as_written),
         Provider("PyTorch at its best", best),

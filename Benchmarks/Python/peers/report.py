@@ -165,8 +165,7 @@ def markdown(report: dict[str, Any], path: str) -> str:
     ]
     if distances:
         notes += (
-            f" The task heads have no Python interface yet: their ratios are to the Swift API's time. "
-            f"Float64 checks them at a small size. At the row's size the peers differ from PyTorch as "
+            f" Of the task heads, FastLoss is `fastloss.torch.heads`. Float64 checks them at a small size. At the row's size the peers differ from PyTorch as "
             f"written by at most {max(distances):.0e} of a gradient's norm: some hidden units are within "
             f"rounding of LeakyReLU's kink."
         )
