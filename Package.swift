@@ -121,8 +121,12 @@ if !isFetched {
         ),
         // Turns random bytes into calls and compares the results with the reference.
         .executableTarget(
-            name: "Fuzzing", dependencies: ["FastLoss", "FastLossHeads", "FastLossReference"],
+            name: "Fuzzing", dependencies: ["FastLoss", "FastLossHeads", "FastLossReference", "RankThreads"],
             path: "Tests/Fuzzing",
+            swiftSettings: swiftSettings),
+        // Ranks as threads, for the tests and the fuzzer.
+        .target(
+            name: "RankThreads", dependencies: ["FastLoss"], path: "Tests/RankThreads",
             swiftSettings: swiftSettings),
         // Only linked into the tests: it stands in for malloc.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
@@ -131,6 +135,7 @@ if !isFetched {
             dependencies: [
                 "FastLoss", "FastLossHeads", "FastLossCheckpoints", "FastLossDiagnostics",
                 "FastLossReference", "BenchmarkData", "Benchmarks", "TrainIntegration", "CAllocationCounter",
+                "RankThreads",
             ],
             resources: [.copy("Goldens")],
             swiftSettings: swiftSettings

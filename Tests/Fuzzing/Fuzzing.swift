@@ -10,7 +10,7 @@ private let targets: [(name: String, run: @Sendable (inout FuzzInput) throws -> 
     ("maskedLosses", MaskedLossTarget.run), ("crossEntropy", CrossEntropyTarget.run),
     ("similarity", SimilarityTarget.run), ("reductions", ReductionTarget.run),
     ("objective", ObjectiveTarget.run), ("decoders", DecoderTarget.run),
-    ("classifiers", ClassifierTarget.run),
+    ("classifiers", ClassifierTarget.run), ("ranks", RankTarget.run),
 ]
 
 /// Writes a failure and ends the process.

@@ -66,7 +66,7 @@ func succeeds(
 
 /// The case of an error.
 enum ExpectedError: Equatable {
-    case shape, parameter, empty, label, index, probability, missing, withoutInput, other
+    case shape, parameter, empty, label, index, probability, missing, withoutInput, disagreement, other
 
     init(_ error: LossError) {
         self =
@@ -79,6 +79,7 @@ enum ExpectedError: Equatable {
             case .probabilityOutOfRange: .probability
             case .missingInput: .missing
             case .gradientWithoutInput: .withoutInput
+            case .ranksDisagree: .disagreement
             default: .other
             }
     }

@@ -12,21 +12,25 @@ enum ObjectiveTarget {
 }
 
 /// One call of an objective.
-private struct ObjectiveCall {
-    private var objective: TotalObjective
-    private var inputs: ObjectiveArrays
-    private var gradients = ObjectiveGradientArrays()
-    private let scale: Float
-    private let update: GradientUpdate
-    private let start: Float
-    private let workers: Int
+struct ObjectiveCall {
+    var objective: TotalObjective
+    var inputs: ObjectiveArrays
+    var gradients = ObjectiveGradientArrays()
+    var scale: Float
+    let update: GradientUpdate
+    let start: Float
+    let workers: Int
     /// Whether the call takes buffer pointers in place of arrays.
     private let usesBuffers: Bool
 
-    init(_ input: inout FuzzInput) {
+    /// A call with random arguments.
+    ///
+    /// - Parameter rows: the number of rows; nil for a random one.
+    init(_ input: inout FuzzInput, rows: Int? = nil) {
         objective = Self.objective(&input)
         let shape = MatrixShape(
-            rows: input.rarely(32) ? 0 : input.int(1...5), columns: input.rarely(32) ? 0 : input.int(1...11))
+            rows: rows ?? (input.rarely(32) ? 0 : input.int(1...5)),
+            columns: input.rarely(32) ? 0 : input.int(1...11))
         let count = shape.rows * shape.columns
         let width = input.int(1...9)
         let pairs = MatrixShape(rows: shape.rows, columns: width)
@@ -62,7 +66,7 @@ private struct ObjectiveCall {
         if input.rarely(32) { inputs.batches = nil }
     }
 
-    private static let gradientMembers: [WritableKeyPath<ObjectiveGradientArrays, [Float]?> & Sendable] = [
+    static let gradientMembers: [WritableKeyPath<ObjectiveGradientArrays, [Float]?> & Sendable] = [
         \.genePredictions, \.geneNonzero, \.cellPredictions, \.cellNonzero, \.generatedPredictions,
         \.cellEmbedding, \.secondCellEmbedding, \.cellTypeLogits, \.batchLogits, \.reversedBatchLogits,
     ]
@@ -152,7 +156,8 @@ private struct ObjectiveCall {
 
     // MARK: - Mistakes
 
-    private var mistakes: Set<ExpectedError> {
+    /// What the call checks before it computes.
+    var mistakes: Set<ExpectedError> {
         let weights = objective.weights
         var mistakes: Set<ExpectedError> = []
         func check(_ isRight: Bool, _ error: ExpectedError) { if !isRight { mistakes.insert(error) } }
@@ -221,17 +226,18 @@ private struct ObjectiveCall {
         }
         guard !values.isEmpty, !mistakes.contains(.shape) else { return mistakes }
         check((0..<count).contains(where: selects) || objective.whenMaskEmpty != .error, .empty)
-        // The one error that the run finds, so any other goes first.
-        if mistakes.isEmpty {
-            for value in values where value.form == .probabilities {
-                let probabilities = inputs[keyPath: value.predictions] ?? []
-                check(
-                    probabilities.indices.allSatisfy {
-                        !selects($0) || (probabilities[$0] >= 0 && probabilities[$0] <= 1)
-                    }, .probability)
+        return mistakes
+    }
+
+    /// Whether a probability is out of range, which the call finds while it computes.
+    var hasWrongProbability: Bool {
+        valueTerms.contains { value in
+            guard value.form == .probabilities else { return false }
+            let probabilities = inputs[keyPath: value.predictions] ?? []
+            return probabilities.indices.contains {
+                selects($0) && !(probabilities[$0] >= 0 && probabilities[$0] <= 1)
             }
         }
-        return mistakes
     }
 
     private var gradientsWithInputs: [(gradient: [Float]?, input: [Float]?)] {
@@ -252,7 +258,8 @@ private struct ObjectiveCall {
     // MARK: - The call
 
     mutating func run() throws {
-        let mistakes = mistakes
+        var mistakes = mistakes
+        if mistakes.isEmpty, hasWrongProbability { mistakes = [.probability] }
         var value = ObjectiveValue?.none
         let succeeded = try succeeds(expectingOneOf: mistakes) { () throws(LossError) in
             let workspace = Workspace(workers: workers)
@@ -264,18 +271,10 @@ private struct ObjectiveCall {
             value = try callWithBuffers(workspace)
         }
         guard succeeded, let value else {
-            if mistakes == [.probability] { return }
-            for member in Self.gradientMembers {
-                guard (gradients[keyPath: member] ?? []).allSatisfy({ $0 == start }) else {
-                    throw Wrong("a call that threw wrote")
-                }
-            }
+            if mistakes != [.probability] { try judgeUnwritten() }
             return
         }
-        try judgeSums(value)
-        try judgeValueTerms(value)
-        try judgeClasses(value)
-        try judgePairs(value)
+        try judge(value)
     }
 
     private mutating func callWithBuffers(_ workspace: Workspace) throws(LossError) -> ObjectiveValue {
@@ -333,6 +332,23 @@ private struct ObjectiveCall {
     }
 
     // MARK: - Judgement
+
+    /// Judges the gradients of a call that threw.
+    func judgeUnwritten() throws {
+        for member in Self.gradientMembers {
+            guard (gradients[keyPath: member] ?? []).allSatisfy({ $0 == start }) else {
+                throw Wrong("a call that threw wrote")
+            }
+        }
+    }
+
+    /// Judges a value and the gradients, which the call has written.
+    func judge(_ value: ObjectiveValue) throws {
+        try judgeSums(value)
+        try judgeValueTerms(value)
+        try judgeClasses(value)
+        try judgePairs(value)
+    }
 
     /// What an accumulated gradient started from.
     private var from: Float { update == .accumulate ? start : 0 }

@@ -75,10 +75,13 @@ extension RankGroup {
         for rank in 0..<size where table[rank, 0] != 1 { throw .rankFailed(rank: rank) }
         for (column, argument) in arguments.enumerated() {
             guard let name = argument.name else { continue }
-            for rank in 1..<max(1, size) where table[rank, column + 1] != table[0, column + 1] {
-                throw .ranksDisagree(
-                    argument: name, value: table[rank, column + 1], rank: rank,
-                    otherValue: table[0, column + 1], otherRank: 0)
+            for rank in 1..<max(1, size) {
+                let (value, first) = (table[rank, column + 1], table[0, column + 1])
+                // An argument that no term reads may be NaN, on all ranks.
+                guard value == first || (value.isNaN && first.isNaN) else {
+                    throw .ranksDisagree(
+                        argument: name, value: value, rank: rank, otherValue: first, otherRank: 0)
+                }
             }
         }
         return RankTable(

@@ -5,8 +5,8 @@ import CFastLossKernels
 extension TotalObjective {
     /// The objective of a batch whose cells are spread over ranks, from spans. Every rank gets the same value.
     ///
-    /// All means run over the cells of all ranks: those of the value terms over all selected elements, those of
-    /// the classifications over all labels that count. A rank may have no cells, or select nothing.
+    /// All means and sums run over the cells of all ranks: those of the value terms over all selected elements,
+    /// those of the classifications over all labels that count. A rank may have no cells, or select nothing.
     ///
     /// - Parameters:
     ///   - inputs: the model's outputs for the rank's cells, and their targets.
@@ -85,8 +85,8 @@ extension TotalObjective {
 /// The objective of the cells of all ranks, on one of them.
 ///
 /// The mean of a term over all ranks is Σ count_r·mean_r / Σ count_r. So each rank computes its own means with
-/// its weights times count_r / Σ count_r, which makes its gradients those of the whole. ECS and CCE, which
-/// couple cells of different ranks, go around the ring.
+/// its weights times count_r / Σ count_r, which makes its gradients those of the whole. Sums add up as they are.
+/// ECS and CCE, which couple cells of different ranks, go around the ring.
 struct RankedObjective<Ranks: Communicator> {
     private let objective: TotalObjective
     private let inputs: ObjectiveBuffers
@@ -131,7 +131,7 @@ struct RankedObjective<Ranks: Communicator> {
                 var layout = workspace.layout
                 let plan = try TotalObjective.Plan(own, inputs, gradients, in: &layout)
                 let value = try workspace.run(plan, layout)
-                return terms.map { (value.values[$0] ?? 0) * Double(count(selection(of: $0))) }
+                return terms.map { (value.values[$0] ?? 0) * share(selection(of: $0)) }
                     + [(value.relativeError ?? 0) * Double(count(.mask))]
             } catch {
                 throw .computation(error)
@@ -140,17 +140,17 @@ struct RankedObjective<Ranks: Communicator> {
 
         var result = ObjectiveValue()
         for term in ObjectiveTerm.valueTerms.indices.map({ ObjectiveTerm.valueTerms[$0] }) {
-            record(mean(of: term, terms, sums, totals), of: term, in: &result)
+            record(reduced(term, terms, sums, totals), of: term, in: &result)
         }
         if objective.weights.maskedGene != nil {
             let total = totals[Selection.mask.rawValue]
             result.relativeError = total > 0 ? sums[terms.count] / total : emptyValue(.mask)
         }
         if hasValueTerms { result.selectedCount = Int(totals[Selection.mask.rawValue]) }
-        record(mean(of: .cellType, terms, sums, totals), of: .cellType, in: &result)
+        record(reduced(.cellType, terms, sums, totals), of: .cellType, in: &result)
         if let elastic = try elastic(workspace) { record(elastic, of: .elastic, in: &result) }
         if let contrastive = try contrastive(workspace) { record(contrastive, of: .contrastive, in: &result) }
-        record(mean(of: .batch, terms, sums, totals), of: .batch, in: &result)
+        record(reduced(.batch, terms, sums, totals), of: .batch, in: &result)
         return result
     }
 }
@@ -175,6 +175,8 @@ extension RankedObjective {
             ("whenMaskEmpty", objective.whenMaskEmpty.number),
             ("cellTypes.whenEmpty", objective.cellTypes.whenEmpty.number),
             ("batches.whenEmpty", objective.domainAdversarial.crossEntropy.whenEmpty.number),
+            ("cellTypes.reduction", reduction(.cellTypes) == .sum ? 1 : 0),
+            ("batches.reduction", reduction(.batches) == .sum ? 1 : 0),
             ("gradientScale", Double(gradients.scale)),
         ]
         for term in ObjectiveTerm.allCases {
@@ -224,6 +226,19 @@ extension RankedObjective {
         }
     }
 
+    private func reduction(_ selection: Selection) -> LossReduction {
+        switch selection {
+        case .mask: .mean
+        case .cellTypes: objective.cellTypes.reduction
+        case .batches: objective.domainAdversarial.crossEntropy.reduction
+        }
+    }
+
+    /// By what this rank's value of a term is multiplied before the ranks' values are added.
+    private func share(_ selection: Selection) -> Double {
+        reduction(selection) == .sum ? 1 : Double(count(selection))
+    }
+
     private func rule(_ selection: Selection) -> EmptySelectionRule {
         switch selection {
         case .mask: objective.whenMaskEmpty
@@ -257,7 +272,7 @@ extension RankedObjective {
             guard let weight = result.weights[term] else { continue }
             let selection = selection(of: term)
             let total = totals[selection.rawValue]
-            if total > 0 {
+            if total > 0, reduction(selection) == .mean {
                 result.weights[term] = Float(Double(weight) * Double(count(selection)) / total)
             }
         }
@@ -301,14 +316,15 @@ extension RankedObjective {
         ).run(workspace).value
     }
 
-    /// The mean of a term over all ranks; nil if it is off.
-    private func mean(
-        of term: ObjectiveTerm, _ terms: [ObjectiveTerm], _ sums: [Double], _ totals: [Double]
+    /// The mean or the sum of a term over all ranks; nil if it is off.
+    private func reduced(
+        _ term: ObjectiveTerm, _ terms: [ObjectiveTerm], _ sums: [Double], _ totals: [Double]
     ) -> Double? {
         guard let index = terms.firstIndex(of: term) else { return nil }
         let selection = selection(of: term)
         let total = totals[selection.rawValue]
-        return total > 0 ? sums[index] / total : emptyValue(selection)
+        guard total > 0 else { return emptyValue(selection) }
+        return reduction(selection) == .sum ? sums[index] : sums[index] / total
     }
 
     private func record(_ value: Double?, of term: ObjectiveTerm, in result: inout ObjectiveValue) {

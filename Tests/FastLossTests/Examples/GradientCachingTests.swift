@@ -1,6 +1,7 @@
 // Gradient caching: micro-batches give the gradient of the whole batch.
 
 import FastLoss
+import RankThreads
 import Testing
 
 /// embedding = W·cell, with W: width × genes.

@@ -2,6 +2,7 @@
 
 import FastLoss
 import Foundation
+import RankThreads
 import Testing
 
 @Suite struct RankFailuresTests {

@@ -1,6 +1,7 @@
 // Losses of a batch that is spread over ranks: they are those of one process, and the same run after run.
 
 import FastLoss
+import RankThreads
 import Testing
 
 @Suite struct RankedLossesTests {

@@ -2,6 +2,7 @@
 // process.
 
 import FastLoss
+import RankThreads
 import Testing
 
 @Suite struct RankedObjectiveTests {
@@ -24,9 +25,9 @@ import Testing
     }
 
     private func evaluate(
-        _ batch: ObjectiveBatch, _ counts: [Int], update: GradientUpdate = .overwrite, start: Float = .nan
+        _ batch: ObjectiveBatch, _ counts: [Int], objective: TotalObjective = TotalObjectiveTests.everything,
+        update: GradientUpdate = .overwrite, start: Float = .nan
     ) throws -> (values: [ObjectiveValue], gradients: [ObjectiveSlot: [Float]]) {
-        let objective = objective
         let parts = counts.indices.map { part($0, of: batch, counts) }
         let results = try onRanks(counts.count) { rank in
             let own = parts[rank.rank]
@@ -74,6 +75,40 @@ import Testing
                 let distance = relativeDistance(try #require(sums[slot]), sum)
                 #expect(distance <= Tolerances.acrossRanksGradient, "\(slot), accumulated")
             }
+        }
+    }
+
+    /// Found by the fuzzer: sums of losses add up, and means are weighted by what each rank selects.
+    @Test func `sums of classification losses`() throws {
+        var objective = objective
+        objective.cellTypes.reduction = .sum
+        objective.domainAdversarial.crossEntropy.reduction = .sum
+        let whole = ObjectiveBatch.random(cells: 12, tokens: 7, width: 5)
+        let (expected, gradients) = try whole.evaluate(objective, gradientScale: 2)
+        let (values, found) = try evaluate(whole, [4, 0, 5, 3], objective: objective)
+        expectClose(values[2].total, expected.total, Tolerances.acrossRanksValue, "total")
+        for slot in ObjectiveSlot.allCases {
+            #expect(
+                relativeDistance(try #require(found[slot]), try #require(gradients[slot]))
+                    <= Tolerances.acrossRanksGradient, "\(slot)")
+        }
+    }
+
+    /// Found by the fuzzer: NaN where no term reads it is no disagreement.
+    @Test func `an argument that is not read is NaN`() throws {
+        var objective = TotalObjective(weights: TermValues(maskedGene: 1))
+        objective.domainAdversarial.reversal.lambda = .nan
+        let whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
+        let expected = try objective.value(whole.arrays, workspace: Workspace(workers: 1))
+        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        for result in onRanks(
+            2,
+            { [objective] rank in
+                try objective.value(parts[rank.rank].arrays, across: rank, workspace: Workspace(workers: 1))
+            })
+        {
+            expectClose(
+                try result.get().total, expected.total, Tolerances.acrossRanksValue, "total")
         }
     }
 

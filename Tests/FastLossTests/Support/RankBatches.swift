@@ -1,47 +1,10 @@
-// Runs every rank of a group on a thread of its own, and the batches that ranks share.
+// The batches that ranks share in tests, and how their results are compared with those of one process.
 
 import FastLoss
-import Foundation
-import Synchronization
+import RankThreads
 import Testing
 
-/// Runs `body` for each rank of a new group, each on a thread, and returns what it returned or threw.
-func onRanks<Value: Sendable>(
-    _ size: Int, timeout: Double = 120, bytesPerSecond: Double? = nil,
-    _ body: @escaping @Sendable (ThreadCommunicator) throws -> Value
-) -> [Result<Value, any Error>] {
-    let ranks = ThreadCommunicator.group(size: size, timeout: timeout, bytesPerSecond: bytesPerSecond)
-    let results = Mutex<[Result<Value, any Error>?]>(Array(repeating: nil, count: size))
-    let done = DispatchSemaphore(value: 0)
-    for rank in ranks {
-        let thread = Thread {
-            let result = Result { try body(rank) }
-            results.withLock { $0[rank.rank] = result }
-            done.signal()
-        }
-        thread.stackSize = 8 << 20
-        thread.start()
-    }
-    for _ in ranks { done.wait() }
-    return results.withLock { $0.map { $0! } }
-}
-
-/// A batch cut into the rows of ranks.
-struct RankBatch: Sendable {
-    let counts: [Int]
-    let columns: Int
-
-    var rows: Int { counts.reduce(0, +) }
-    var shape: MatrixShape { MatrixShape(rows: rows, columns: columns) }
-
-    func shape(of rank: Int) -> MatrixShape { MatrixShape(rows: counts[rank], columns: columns) }
-
-    func part<Element>(_ rank: Int, of elements: [Element], width: Int? = nil) -> [Element] {
-        let width = width ?? columns
-        let first = counts[..<rank].reduce(0, +)
-        return Array(elements[first * width..<(first + counts[rank]) * width])
-    }
-
+extension RankBatch {
     /// Even, odd, unequal and empty numbers of rows for some ranks.
     static func all(ranks: Int) -> [RankBatch] {
         let equal = Array(repeating: 32, count: ranks)
