@@ -59,6 +59,22 @@
             guard kept == 0 else { exit(1) }
         }
 
+        /// A leak of the smallest block in each call, as a check of this test.
+        static func runWithPlantedLeak() -> Int {
+            let calls = TestLength.callsOfEach
+            return bytesKept("a planted leak", calls: calls) {
+                _ = UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1)
+            }
+        }
+
+        @Test func `a planted leak is reported`() async {
+            await #expect(processExitsWith: .success) {
+                guard LeakTests.runWithPlantedLeak() >= TestLength.callsOfEach * smallestBlock else {
+                    exit(1)
+                }
+            }
+        }
+
         @Test func `no call keeps memory`() async {
             await #expect(processExitsWith: .success) { try LeakTests.run() }
         }
