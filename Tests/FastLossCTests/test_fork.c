@@ -110,7 +110,19 @@ static void test_threads_variable(int64_t *shared) {
     }
 }
 
+#if !defined(__has_feature)
+#define __has_feature(name) 0  // gcc defines macros instead
+#endif
+
 void test_fork(void) {
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+    // It does so that the sanitizer sees the order of accesses. The thread of a child that called fork() goes
+    // by its number in the parent, so the system refuses to unlock for it what others wait for.
+    skip(
+        "under this sanitizer Swift's runtime locks every access to a global, which hangs children of "
+        "fork()");
+    return;
+#endif
     scale_inputs(1);
     call_results *const shared =
         (call_results *)mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
