@@ -99,7 +99,7 @@ static size_t lay_out(const char *scientific, char *text) {
         return strlen(text);
     }
     if (exponent < 0) *out++ = '0';
-    for (int i = exponent < 0 ? exponent + 1 : 0; i < count || i <= exponent + 1; ++i) {
+    for (int i = exponent < 0 ? exponent + 1 : 0; i < count || i <= exponent; ++i) {
         if (i == exponent + 1) *out++ = '.';
         *out++ = (char)(i >= 0 && i < count ? digits[i] : '0');
     }

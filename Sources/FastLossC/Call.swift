@@ -79,8 +79,9 @@ extension Strides {
         let (allRows, overflow) = blocks.multipliedReportingOverflow(by: rows)
         let (count, pastEnd) = allRows.multipliedReportingOverflow(by: columns)
         guard blocks >= 0, rows >= 0, columns >= 0, !overflow, !pastEnd, count <= Self.mostBytes else {
-            // The message counts the tokens of all cells as rows.
-            throw .loss(.invalidShape(rows: isTokenStates && !overflow ? allRows : rows, columns: columns))
+            throw isTokenStates
+                ? .invalidTokenShape(cells: blocks, tokens: rows, columns: columns)
+                : .loss(.invalidShape(rows: rows, columns: columns))
         }
         return count
     }

@@ -17,6 +17,7 @@ enum CallError: Error {
     case weight(term: Int, Float)
     case nullPointer(argument: String, elements: Int?)
     case misalignedPointer(argument: String, address: UInt, alignment: Int)
+    case invalidTokenShape(cells: Int, tokens: Int, columns: Int)
     case invalidStride(Stride, of: String, stride: Int, least: Int)
     case strideOfMatrix(gradient: String, cellStride: Int64)
     case invalidEnumeration(name: String, value: Int32)
@@ -44,6 +45,7 @@ extension CallError {
         case .missingInput: fastloss_status(FASTLOSS_ERROR_MISSING_INPUT)
         case .nullPointer: fastloss_status(FASTLOSS_ERROR_NULL_POINTER)
         case .misalignedPointer: fastloss_status(FASTLOSS_ERROR_MISALIGNED_POINTER)
+        case .invalidTokenShape: fastloss_status(FASTLOSS_ERROR_INVALID_SHAPE)
         case .invalidStride, .strideOfMatrix: fastloss_status(FASTLOSS_ERROR_INVALID_STRIDE)
         case .invalidEnumeration, .invalidUpdate, .unknownTerms:
             fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
@@ -82,6 +84,11 @@ extension CallError {
             "\(argument) is NULL, but it must have \(elements) elements"
         case .misalignedPointer(let argument, let address, let alignment):
             "\(argument) is at address \(address), but it must be a multiple of \(alignment)"
+        case .invalidTokenShape(let cells, let tokens, let columns):
+            """
+            a shape of \(cells) cells, \(tokens) tokens and \(columns) columns is invalid: all must be at \
+            least 0, and the states must fit the address space
+            """
         case .invalidStride(.rows, let name, let stride, let least):
             "the stride of \(name) is \(stride), but it must be at least \(least), the number of columns"
         case .invalidStride(.tokens, let name, let stride, let least):

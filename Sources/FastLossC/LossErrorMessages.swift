@@ -100,6 +100,8 @@ enum Names {
         case (_, "gradientScale"): "scale"
         case (_, "lambda · gradientScale"): "lambda * scale"
         case (_, "weight · gradientScale"): "weight * scale"
+        case (_, "weights.squaredError · gradientScale"): "squared_error_weight * scale"
+        case (_, "weights.nonzero · gradientScale"): "nonzero_weight * scale"
         case (_, "lambda · weight · gradientScale"): "batch_lambda * weight * scale"
         case (_, "shape.tokens"): "tokens"
         case (_, "shape.width"): "width"

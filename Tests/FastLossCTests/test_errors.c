@@ -155,10 +155,10 @@ static void test_shapes_and_strides(void) {
         "the stride of similarities is 1, but it must be at least 2, the number of columns");
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_AVERAGE, 2, 0, 2, NULL, 2, 0, out, 2, NULL),
-        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0.0, but it must be at least 1");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0, but it must be at least 1");
     FAILS(
         fastloss_token_pooling(FASTLOSS_POOLING_CLS, 2, 0, 2, NULL, 2, 0, out, 2, NULL),
-        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0.0, but it must be at least 1");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "tokens is 0, but it must be at least 1");
     FAILS(
         fastloss_weighted_token_pooling(1, 2, 3, -1, x, 3, 6, t, 2, out, 3, NULL),
         FASTLOSS_ERROR_INVALID_SHAPE,
@@ -337,7 +337,7 @@ static void test_values(void) {
     contrastive.temperature = 0;
     FAILS(
         fastloss_contrastive_cell_embedding(2, 3, x, 3, t, 3, &contrastive, &gradient, NULL, NULL, &loss),
-        FASTLOSS_ERROR_INVALID_PARAMETER, "temperature is 0.0, but it must be above 0 and finite");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "temperature is 0, but it must be above 0 and finite");
     m[3] = m[4] = m[5] = false;
     FAILS(
         fastloss_masked_reductions(2, 3, 2, x, 3, m, 3, NULL, out, 2, NULL), FASTLOSS_ERROR_EMPTY_SELECTION,
@@ -506,11 +506,11 @@ static void test_objective(void) {
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 1));
     OBJECTIVE_FAILS(
         FASTLOSS_ERROR_INVALID_PARAMETER,
-        "contrastive_temperature is -1.0, but it must be above 0 and finite");
+        "contrastive_temperature is -1, but it must be above 0 and finite");
     // The loss checks the threshold; the message names the member of the objective.
     objective.elastic_threshold = 2;
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_INVALID_PARAMETER, "elastic_threshold is 2.0, but it must be between -1 and 1");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "elastic_threshold is 2, but it must be between -1 and 1");
 }
 
 void test_errors(void) {

@@ -177,6 +177,15 @@ static void test_expression_decoder(void) {
         targets.nonzero_weight = NAN, expression(), INVALID_PARAMETER,
         "nonzero_weight is nan, but it must be finite");
     FAILS(
+        (targets.squared_error_weight = 0x1p100f, gradients.scale = -0x1p100f), expression(),
+        INVALID_PARAMETER,
+        "squared_error_weight * scale is -1.6069380442589903e+60, but it must be at most 3.4e38 in "
+        "magnitude");
+    FAILS(
+        inputs.cells = -1, expression(), INVALID_SHAPE,
+        "a shape of -1 cells, 3 tokens and 4 columns is invalid: all must be at least 0, and the states must "
+        "fit the address space");
+    FAILS(
         gradients.update = 2, expression(), INVALID_ENUMERATION,
         "gradients.update is 2, which is not a constant of its enumeration");
     FAILS(
@@ -209,6 +218,11 @@ static void test_masked_value_decoder(void) {
     now_testing("errors of the masked-value decoder");
     FAILS(genes[4] = gene_count, masked_value(), LABEL_OUT_OF_RANGE, "5 in row 4 of genes is not in 0..<5");
     FAILS(
+        (targets.squared_error_weight = 0x1p100f, value_gradients.scale = -0x1p100f), masked_value(),
+        INVALID_PARAMETER,
+        "squared_error_weight * scale is -1.6069380442589903e+60, but it must be at most 3.4e38 in "
+        "magnitude");
+    FAILS(
         value_inputs.genes_stride = 2, masked_value(), INVALID_STRIDE,
         "the stride of genes is 2, but it must be at least 3, the number of columns");
     FAILS(
@@ -240,7 +254,7 @@ static void test_classifiers(void) {
     labels[1] = 1;
     FAILS(
         classifier.block_count = 17, cell_type(labels), INVALID_PARAMETER,
-        "block_count is 17.0, but it must be between 0 and FASTLOSS_CLASSIFIER_BLOCK_CAPACITY, 16");
+        "block_count is 17, but it must be between 0 and FASTLOSS_CLASSIFIER_BLOCK_CAPACITY, 16");
     FAILS(classifier.blocks = NULL, cell_type(labels), NULL_POINTER, "blocks is NULL");
     FAILS(
         block.norm.weight = NULL, cell_type(labels), NULL_POINTER,

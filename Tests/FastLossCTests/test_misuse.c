@@ -521,6 +521,9 @@ static void misuse_decoders(void) {
     MISUSE(call, "gradients.update is 2", (gradients.update = 2, expression()));
     MISUSE(call, "gradients.scale is NaN", (gradients.scale = NAN, expression()));
     MISUSE(call, "a loss's weight that is NaN", (targets.squared_error_weight = NAN, expression()));
+    MISUSE(
+        call, "a product of a loss's weight and scale of 10⁶⁰",
+        (targets.squared_error_weight = 1e30f, gradients.scale = 1e30f, expression()));
     MISUSE(call, "a gradient in the memory of the states", (gradients.states = t + 256, expression()));
     MISUSE(call, "two gradients in one memory", (gradients.fc.first.weight = out + 1, expression()));
     MISUSE(

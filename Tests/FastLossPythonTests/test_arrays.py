@@ -213,7 +213,7 @@ def test_messages_of_the_library_have_the_names_of_python(inputs: Any) -> None:
     states = np.ones((2, 0, 3), dtype=np.float32)
     assert (
         message(fastloss.InvalidParameterError, lambda: fastloss.token_pooling(states))
-        == "tokens is 0.0, but it must be at least 1"
+        == "tokens is 0, but it must be at least 1"
     )
     assert fastloss.gradient_reversal(large, reversed_gradient, lambd=0.0) is None
     square = np.ones((3, 3), dtype=np.float32)
@@ -233,5 +233,5 @@ def test_messages_of_the_library_have_the_names_of_python(inputs: Any) -> None:
     objective = fastloss.TotalObjective({"ecs": 1.0}, elastic_threshold=2.0)
     assert (
         message(fastloss.InvalidParameterError, lambda: objective.evaluate(cell_embedding=predictions))
-        == "elastic_threshold is 2.0, but it must be between -1 and 1"
+        == "elastic_threshold is 2, but it must be between -1 and 1"
     )

@@ -63,11 +63,12 @@ private struct DecoderBatch {
     var start: Float { update == .accumulate ? 0.75 : -12345 }
 
     /// What is wrong with the inputs that both decoders have.
-    func mistakes(hasBatches: Bool) -> Set<ExpectedError> {
+    func mistakes(hasBatches: Bool, explicitZeros: Bool) -> Set<ExpectedError> {
         var mistakes: Set<ExpectedError> = []
         let count = cells * tokens
         if targets.count != count || (mask?.count ?? count) != count { mistakes.insert(.shape) }
-        if !weights.squaredError.isFinite || !weights.nonzero.isFinite || !scale.isFinite {
+        let factors = [weights.squaredError * scale, explicitZeros ? weights.nonzero * scale : 0]
+        if ([weights.squaredError, weights.nonzero, scale] + factors).contains(where: { !$0.isFinite }) {
             mistakes.insert(.parameter)
         }
         if hasBatches != (batches != nil) { mistakes.insert(.other) }
@@ -213,7 +214,8 @@ private struct ExpressionDecoderCall {
         {
             mistakes.insert(.shape)
         }
-        let others = batch.mistakes(hasBatches: decoder.hasBatchEmbeddings)
+        let others = batch.mistakes(
+            hasBatches: decoder.hasBatchEmbeddings, explicitZeros: decoder.hasExplicitZeros)
         if mistakes.isEmpty || others != [.empty] { mistakes.formUnion(others) }
         return mistakes
     }
@@ -372,7 +374,8 @@ private struct MaskedValueCall {
             mistakes.insert(.shape)
         }
         if !genes.allSatisfy({ (0..<rows).contains(Int($0)) }) { mistakes.insert(.index) }
-        let others = batch.mistakes(hasBatches: decoder.hasBatchEmbeddings)
+        let others = batch.mistakes(
+            hasBatches: decoder.hasBatchEmbeddings, explicitZeros: decoder.hasExplicitZeros)
         if mistakes.isEmpty || others != [.empty] { mistakes.formUnion(others) }
         return mistakes
     }

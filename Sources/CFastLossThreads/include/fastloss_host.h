@@ -53,8 +53,8 @@ bool fastloss_reserve_blas_buffers(int count);
 /// The most bytes that a formatted number takes, with the 0 at its end.
 enum { FASTLOSS_NUMBER_CAPACITY = 32 };
 
-/// Writes the fewest digits that read back as the number, as Swift does: "0.8", "-1.0", "1e+60", "nan",
-/// "-inf". Returns the length. Allocates nothing.
+/// Writes the fewest digits that read back as the number: "0.8", "-1", "1e+60", "nan", "-inf". Returns the
+/// length. Allocates nothing.
 size_t fastloss_format_double(double number, char *_Nonnull text);
 size_t fastloss_format_float(float number, char *_Nonnull text);
 

@@ -16,6 +16,15 @@ package func checkParameter(
     }
 }
 
+/// Throws unless a factor of a gradient, which may be a product of several, is finite as a `Float`.
+package func checkFactor(_ name: String, _ factor: Double) throws(LossError) {
+    guard abs(factor) <= Double(Float.greatestFiniteMagnitude) else {
+        throw .invalidParameter(
+            name: name, value: factor, requirement: factor.isFinite ? "at most 3.4e38 in magnitude" : "finite"
+        )
+    }
+}
+
 /// The bytes of an argument and its name, for the overlap check.
 package struct NamedMemory {
     package let name: String

@@ -37,11 +37,7 @@ package struct GradientOutput {
     /// Throws unless the buffer has `count` elements and the scale is finite as a `Float`.
     package func check(count: Int) throws(LossError) {
         try checkCount(name, memory.count, is: count)
-        guard abs(scale) <= Double(Float.greatestFiniteMagnitude) else {
-            throw .invalidParameter(
-                name: scaleName, value: scale,
-                requirement: scale.isFinite ? "at most 3.4e38 in magnitude" : "finite")
-        }
+        try checkFactor(scaleName, scale)
     }
 
     /// Writes the gradient of an empty selection: that of a constant (0) or of 0/0 (NaN).

@@ -36,13 +36,19 @@ package enum DecoderLoss {
     /// A loss of the caller's, by the B·L gradients of each output.
     case given(predictions: UnsafeBufferPointer<Float>, nonzero: UnsafeBufferPointer<Float>?)
 
-    /// Throws unless the counts fit `total` tokens, and both factors are finite.
-    func check(total: Int, explicitZeros: Bool) throws(LossError) {
+    /// Throws unless the counts fit `total` tokens, and both factors are finite, also times the caller's scale.
+    func check(total: Int, explicitZeros: Bool, gradientScale: Float) throws(LossError) {
+        try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
         switch self {
         case .targets(let targets, let weights):
             try checkCount("targets", targets.count, is: total)
             try checkParameter("weights.squaredError", weights.squaredError, "finite") { $0.isFinite }
             try checkParameter("weights.nonzero", weights.nonzero, "finite") { $0.isFinite }
+            let scale = Double(gradientScale)
+            try checkFactor("weights.squaredError · gradientScale", Double(weights.squaredError) * scale)
+            if explicitZeros {
+                try checkFactor("weights.nonzero · gradientScale", Double(weights.nonzero) * scale)
+            }
         case .given(let predictions, let nonzero):
             try checkCount("predictionsGradient", predictions.count, is: total)
             guard explicitZeros == (nonzero != nil) else {

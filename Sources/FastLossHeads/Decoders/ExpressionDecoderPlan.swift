@@ -90,13 +90,13 @@ package struct ExpressionDecoderPlan: Plan {
         try checkCount("shape.width", shape.width, is: width)
         try checkCount(
             "states", inputs.states.count, is: MatrixShape(rows: total, columns: width).checkedCount())
-        try loss?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
+        try loss?.check(
+            total: total, explicitZeros: decoder.hasExplicitZeros, gradientScale: gradientScale)
         if let mask = inputs.mask { try checkCount("mask", mask.count, is: total) }
         states = pointer(inputs.states)
         batches = try CheckedBatches.check(
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: shape.cells, width: width)
         self.gradients = gradients
-        try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
         try checkGradient("gradients.states", gradients?.states, of: inputs.states)
         try checkGradient(
             "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)

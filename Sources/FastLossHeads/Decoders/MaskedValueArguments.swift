@@ -35,8 +35,8 @@ package struct MaskedValueArguments {
         genes = try CheckedGenes(inputs.genes, cells: cells, tokens: tokens, width: width)
         batches = try CheckedBatches.check(
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: cells, width: width)
-        try loss?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
-        try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
+        try loss?.check(
+            total: total, explicitZeros: decoder.hasExplicitZeros, gradientScale: gradientScale)
         cellEmbeddings = MatrixPointer(pointer(inputs.cellEmbeddings), rows: cells, columns: width)
         mask = inputs.mask.map(pointer)
         self.parameters = parameters

@@ -260,7 +260,7 @@ extension MaskedValueDecoder {
     ///   - gradientScale: a finite factor of all gradients, but not of the losses.
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
-    /// - Throws: the errors of `value`; a factor that is not finite;
+    /// - Throws: the errors of `value`; a factor, or its product with the scale, that is not finite;
     ///   overlap.
     public func valueAndGradient(
         _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,

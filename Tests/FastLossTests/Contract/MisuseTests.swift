@@ -281,13 +281,16 @@ private struct Misuse: Sendable, CustomTestStringConvertible {
 
     // MARK: - Heads
 
-    private static func decode(_ change: (inout DecoderBatch) -> Void) throws(LossError) {
+    private static func decode(
+        scale: Float = 1, _ change: (inout DecoderBatch) -> Void
+    ) throws(LossError) {
         var batch: DecoderBatch
         do { batch = try DecoderBatch(DecoderShape(cells: 2, tokens: 3, width: 4, batches: 2)) } catch {
             preconditionFailure("the shape is valid")
         }
         change(&batch)
-        _ = try batch.value()
+        var gradients = ExpressionDecoderGradientArrays(batch, value: 0)
+        _ = try batch.valueAndGradients(workers: 1, scale: scale, into: &gradients)
     }
 
     private static func maskedValue(_ change: (inout MaskedValueBatch) -> Void) throws(LossError) {
@@ -314,6 +317,10 @@ private struct Misuse: Sendable, CustomTestStringConvertible {
         },
         Misuse("ExpressionDecoder", "a batch label that has no embedding") { () throws(LossError) in
             try decode { $0.labels[1] = 2 }
+        },
+        Misuse("ExpressionDecoder", "a product of a loss's weight and scale of 10⁶⁰") {
+            () throws(LossError) in
+            try decode(scale: 1e30) { $0.weights.squaredError = 1e30 }
         },
         Misuse("MaskedValueDecoder", "a gene that has no embedding") { () throws(LossError) in
             try maskedValue { $0.genes[4] = 5 }

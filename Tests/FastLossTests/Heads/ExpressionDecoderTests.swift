@@ -180,13 +180,13 @@ import Testing
     /// Wrong inputs are named, and nothing is written.
     @Test func errorsNameTheArgument() throws {
         let batch = try DecoderBatch(DecoderShape(cells: 2, tokens: 5, width: 4, batches: 2))
-        func expectMessage(_ message: String, _ change: (inout DecoderBatch) -> Void) {
+        func expectMessage(_ message: String, scale: Float = 1, _ change: (inout DecoderBatch) -> Void) {
             var changed = batch
             change(&changed)
             let subject = changed
             var gradients = ExpressionDecoderGradientArrays(batch, value: 7)
             expectError(message) { () throws(LossError) in
-                _ = try subject.valueAndGradients(workers: 1, into: &gradients)
+                _ = try subject.valueAndGradients(workers: 1, scale: scale, into: &gradients)
             }
             #expect(gradients.all.allSatisfy { $0 == 7 })
         }
@@ -205,6 +205,10 @@ import Testing
             $0.labels.removeLast()
         }
         expectMessage("weights.nonzero is nan, but it must be finite") { $0.weights.nonzero = .nan }
+        expectMessage(
+            "weights.squaredError · gradientScale is -1.6069380442589903e+60, but it must be at most 3.4e38 in magnitude",
+            scale: -0x1p100
+        ) { $0.weights.squaredError = 0x1p100 }
         expectMessage("batches must be given to a decoder with batch embeddings") { $0.embeddings = [] }
     }
 }

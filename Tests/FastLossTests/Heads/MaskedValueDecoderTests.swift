@@ -190,13 +190,13 @@ import Testing
     @Test func errorsNameTheArgument() throws {
         let batch = try MaskedValueBatch(
             MaskedValueShape(cells: 2, tokens: 5, width: 4, genes: 6, batches: 2))
-        func expectMessage(_ message: String, _ change: (inout MaskedValueBatch) -> Void) {
+        func expectMessage(_ message: String, scale: Float = 1, _ change: (inout MaskedValueBatch) -> Void) {
             var changed = batch
             change(&changed)
             let subject = changed
             var gradients = MaskedValueGradientArrays(batch, value: 7)
             expectError(message) { () throws(LossError) in
-                _ = try subject.valueAndGradients(workers: 1, into: &gradients)
+                _ = try subject.valueAndGradients(workers: 1, scale: scale, into: &gradients)
             }
             for (_, gradient) in gradients.results(batch) { #expect(gradient.allSatisfy { $0 == 7 }) }
         }
@@ -212,12 +212,19 @@ import Testing
         expectMessage("6 in row 3 of genes.indices is not in 0..<6") {
             $0.genes[3] = 6
         }
+        expectMessage(
+            "weights.squaredError · gradientScale is -1.6069380442589903e+60, but it must be at most 3.4e38 in magnitude",
+            scale: -0x1p100
+        ) { $0.weights.squaredError = 0x1p100 }
         expectMessage("batches must be given to a decoder with batch embeddings") { $0.embeddings = [] }
         expectError("explicitZeros must be false for the style \"sum query\"") { () throws(LossError) in
             _ = try MaskedValueDecoder(style: .sumQuery, width: 4, explicitZeros: true)
         }
-        for width in [-1, 1 << 28 + 1, .min, .max] {
-            expectError("width is \(Double(width)), but it must be between 0 and 2²⁸") {
+        for (width, text) in [
+            (-1, "-1"), (1 << 28 + 1, "268435457"), (.min, "-9.223372036854776e+18"),
+            (.max, "9.223372036854776e+18"),
+        ] {
+            expectError("width is \(text), but it must be between 0 and 2²⁸") {
                 () throws(LossError) in _ = try MaskedValueDecoder(width: width)
             }
         }

@@ -180,7 +180,7 @@ struct ObjectiveMistake: Sendable, CustomTestStringConvertible {
             name: "threshold", message: "threshold is 1.5, but it must be between -1 and 1"
         ) { objective, _, _ in objective.elasticCellSimilarity.threshold = 1.5 },
         ObjectiveMistake(
-            name: "temperature", message: "temperature is 0.0, but it must be above 0 and finite"
+            name: "temperature", message: "temperature is 0, but it must be above 0 and finite"
         ) { objective, _, _ in objective.contrastiveCellEmbedding.temperature = 0 },
         ObjectiveMistake(
             name: "gradient scale", message: "gradientScale is nan, but it must be finite",

@@ -121,7 +121,7 @@ extension TokenPoolingTests {
     @Test(arguments: TokenPooling.allCases)
     func noTokensIsAnError(pooling: TokenPooling) {
         let shape = TokenShape(cells: 2, tokens: 0, width: 3)
-        let message = "shape.tokens is 0.0, but it must be at least 1"
+        let message = "shape.tokens is 0, but it must be at least 1"
         let value = #expect(throws: LossError.self) { try pooling.value(states: [], shape: shape) }
         #expect(value?.description == message)
         let gradient = #expect(throws: LossError.self) {

@@ -308,7 +308,7 @@ import Testing
             ([6, 6, 6, 7], (2, 3), 1, 1, "secondGradient has 7 elements, but the other arguments ask for 6"),
             ([6, 6, 6, 6], (2, -3), 1, 1, "a shape of 2 rows and -3 columns \(impossible)"),
             ([6, 6, 6, 6], (2, Int.max), 1, 1, "a shape of 2 rows and \(Int.max) columns \(impossible)"),
-            ([6, 6, 6, 6], (2, 3), 0, 1, "temperature is 0.0, but it must be above 0 and finite"),
+            ([6, 6, 6, 6], (2, 3), 0, 1, "temperature is 0, but it must be above 0 and finite"),
             ([6, 6, 6, 6], (2, 3), -0.5, 1, "temperature is -0.5, but it must be above 0 and finite"),
             ([6, 6, 6, 6], (2, 3), .nan, 1, "temperature is nan, but it must be above 0 and finite"),
             ([6, 6, 6, 6], (2, 3), .infinity, 1, "temperature is inf, but it must be above 0 and finite"),
