@@ -69,7 +69,7 @@
 
         @Test func `a planted leak is reported`() async {
             await #expect(processExitsWith: .success) {
-                guard LeakTests.runWithPlantedLeak() >= TestLength.callsOfEach * smallestBlock else {
+                guard LeakTests.runWithPlantedLeak() >= TestLength.callsOfEach * LeakTests.smallestBlock else {
                     exit(1)
                 }
             }

@@ -76,7 +76,7 @@ import Testing
                 relativeDistance(sum.gradient, zip(start, whole.gradient).map { $0 + $1 })
                     <= Tolerances.acrossRanksGradient)
 
-            let values = try onRanks(ranks) { rank in
+            let values = onRanks(ranks) { rank in
                 let own = batch.part(rank.rank, of: embeddings)
                 return try loss.value(
                     embeddings: own.span, shape: batch.shape(of: rank.rank), across: rank,
@@ -115,7 +115,7 @@ import Testing
                         <= Tolerances.acrossRanksGradient)
             }
 
-            let values = try onRanks(ranks) { rank in
+            let values = onRanks(ranks) { rank in
                 let own = (batch.part(rank.rank, of: first), batch.part(rank.rank, of: second))
                 return try loss.value(
                     first: own.0.span, second: own.1.span, shape: batch.shape(of: rank.rank), across: rank,

@@ -94,7 +94,7 @@ import Testing
         }
     }
 
-    /// Found by the fuzzer: NaN where no term reads it is no disagreement.
+    /// NaN where no term reads it is no disagreement.
     @Test func `an argument that is not read is NaN`() throws {
         var objective = TotalObjective(weights: TermValues(maskedGene: 1))
         objective.domainAdversarial.reversal.lambda = .nan
