@@ -40,6 +40,11 @@ def test_every_kind_of_inputs_was_measured(results: dict[str, Any]) -> None:
 
 
 def test_the_pages_show_the_results() -> None:
-    (file,) = FILES
-    for page, text in report.pages(json.loads(file.read_text(encoding="utf-8")), ROOT).items():
-        assert page.read_text(encoding="utf-8") == text, f"{page}: run scripts/measure-accuracy --update"
+    """Those of one of the instruction sets that were measured."""
+    differing = {}
+    for file in FILES:
+        pages = report.pages(json.loads(file.read_text(encoding="utf-8")), ROOT)
+        differing[file.name] = [
+            str(page) for page, text in pages.items() if page.read_text(encoding="utf-8") != text
+        ]
+    assert [] in differing.values(), f"run scripts/measure-accuracy --update: {differing}"
