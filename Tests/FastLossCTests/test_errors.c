@@ -505,8 +505,7 @@ static void test_objective(void) {
     inputs.second_cell_embedding = inputs.cell_embedding;
     CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 1));
     OBJECTIVE_FAILS(
-        FASTLOSS_ERROR_INVALID_PARAMETER,
-        "contrastive_temperature is -1, but it must be above 0 and finite");
+        FASTLOSS_ERROR_INVALID_PARAMETER, "contrastive_temperature is -1, but it must be above 0 and finite");
     // The loss checks the threshold; the message names the member of the objective.
     objective.elastic_threshold = 2;
     OBJECTIVE_FAILS(

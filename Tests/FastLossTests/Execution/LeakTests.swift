@@ -69,7 +69,8 @@
 
         @Test func `a planted leak is reported`() async {
             await #expect(processExitsWith: .success) {
-                guard LeakTests.runWithPlantedLeak() >= TestLength.callsOfEach * LeakTests.smallestBlock else {
+                guard LeakTests.runWithPlantedLeak() >= TestLength.callsOfEach * LeakTests.smallestBlock
+                else {
                     exit(1)
                 }
             }
