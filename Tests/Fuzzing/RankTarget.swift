@@ -265,11 +265,12 @@ enum RankTarget {
 
     // MARK: - Judgement
 
-    /// NaN is where it is without ranks.
+    /// NaN is where it is without ranks. Where a gradient overflows, its parts may cancel to NaN in either.
     private static func judgeNaN<Number: BinaryFloatingPoint>(
         _ name: String, _ actual: [Number], _ alone: [Number]
     ) throws {
-        for (index, (actual, alone)) in zip(actual, alone).enumerated() where actual.isNaN != alone.isNaN {
+        for (index, (actual, alone)) in zip(actual, alone).enumerated()
+        where actual.isNaN != alone.isNaN && !actual.isInfinite && !alone.isInfinite {
             throw Wrong("\(name)[\(index)] is \(actual), but that of one process is \(alone)")
         }
     }
@@ -312,7 +313,9 @@ private struct RankErrors {
     ) throws -> Value? {
         if own.contains(where: { !$0.isEmpty }) {
             try judgeFailures(results, of: own)
-            for rank in own.indices { try unwritten(rank) }
+            for rank in own.indices {
+                do { try unwritten(rank) } catch { throw Wrong("\(error): rank \(rank), mistakes \(own)") }
+            }
             return nil
         }
         let shared = common.contains { $0 != common[0] } ? ExpectedError.disagreement : all
@@ -321,7 +324,7 @@ private struct RankErrors {
                 guard case .failure(let error) = result, ExpectedError(error) == shared else {
                     throw Wrong("rank \(rank) has \(result), but \(shared) is expected")
                 }
-                try unwritten(rank)
+                do { try unwritten(rank) } catch { throw Wrong("\(error): rank \(rank), all \(shared)") }
             }
             return nil
         }

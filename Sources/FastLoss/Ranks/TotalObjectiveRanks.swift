@@ -113,7 +113,8 @@ struct RankedObjective<Ranks: Communicator> {
     func run(_ workspace: Workspace) throws(LossError) -> ObjectiveValue {
         let named = arguments
         let counts = Selection.allCases.map { (name: String?.none, value: Double(count($0))) }
-        let table = try group.agree(on: named + counts) { () throws(LossError) in
+        let cells: [(name: String?, value: Double)] = [(nil, Double(inputs.shape.rows))]
+        let table = try group.agree(on: named + counts + cells) { () throws(LossError) in
             // A plan of one rank's cells makes the same checks. That this rank has none is no error.
             var layout = ScratchLayout(workers: 1)
             _ = try TotalObjective.Plan(ofRank(objective), inputs, gradients, in: &layout)
@@ -122,6 +123,9 @@ struct RankedObjective<Ranks: Communicator> {
             (0..<group.size).reduce(0) { $0 + table[$1, named.count + selection.rawValue] }
         }
         try checkEmpty(totals)
+        if !(0..<group.size).contains(where: { table[$0, named.count + counts.count] > 0 }) {
+            try checkCells()
+        }
 
         // The terms that need no other rank.
         let own = local(totals)
@@ -260,6 +264,17 @@ extension RankedObjective {
             case .cellTypes: throw .emptySelection(loss: "CrossEntropy of cellTypes.labels", row: nil)
             case .batches: throw .emptySelection(loss: "CrossEntropy of batches.labels", row: nil)
             }
+        }
+    }
+
+    /// Throws if a term over pairs of cells does not take a batch without cells. Before anything is written.
+    private func checkCells() throws(LossError) {
+        if weights.elastic != nil {
+            _ = try objective.elasticCellSimilarity.whenEmpty.value(loss: "ElasticCellSimilarity", row: nil)
+        }
+        if weights.contrastive != nil {
+            _ = try objective.contrastiveCellEmbedding.whenEmpty.value(
+                loss: "ContrastiveCellEmbedding", row: nil)
         }
     }
 
