@@ -117,9 +117,9 @@ enum Tolerances {
     static let acrossRanksGradient = 1e-6
 
     /// The same for cells that are recognised with near certainty at τ = 0.05: the gradient is a difference of
-    /// exponentials of similarities / τ, so it has the rounding of the similarities 20 times. sgemm rounds them
-    /// differently for blocks of another shape.
-    static let confidentCellsAcrossRanks = 20 * 0x1p-23
+    /// exponentials of similarities / τ, so it has the rounding of the similarities 20 times, on ranks and in
+    /// one process. sgemm rounds them differently for blocks of another shape.
+    static let confidentCellsAcrossRanks = 2 * 20 * 0x1p-23
 
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the
