@@ -18,11 +18,12 @@ typedef struct {
 } lanes;
 
 FASTLOSS_BODY void visit_round(
-    lanes *restrict state, const float *restrict predictions, const float *restrict targets,
-    const bool *restrict mask, float scale, float *restrict gradient, fastloss_write_mode mode) {
+    lanes *restrict state, const void *restrict predictions, const float *restrict targets,
+    const bool *restrict mask, float scale, void *restrict gradient, fastloss_write_mode mode,
+    fastloss_element element) {
     const float epsilon = 0x1p-23f;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
-        const float p = predictions[lane];
+        const float p = fastloss_load(predictions, (size_t)lane, element);
         const bool selected = mask[lane];
         const float complement = targets[lane] > 0 ? 0 : 1;
         // This also clamps 1 − p, because 1 − (1 − ε) is exactly ε. The comparisons turn NaN into ε.
@@ -33,16 +34,16 @@ FASTLOSS_BODY void visit_round(
         state->product.mantissa[lane] *= selected ? factor : 1;
         state->invalid[lane] |= selected && !(p >= 0 && p <= 1);
         const float slope = scale / (complement - p);
-        float *const place = fastloss_advance(gradient, lane, mode);
-        fastloss_write_gradient(place, selected && clamped == p ? slope : 0, mode);
+        fastloss_write_element(gradient, (size_t)lane, selected && clamped == p ? slope : 0, mode, element);
     }
 }
 
-/// A chunk in rounds of FASTLOSS_LANES elements. The last, partial round runs on copies that are padded with
+/// A chunk in rounds of FASTLOSS_LANES elements. The last, partial round runs on floats that are padded with
 /// unselected elements.
 FASTLOSS_BODY fastloss_partial bernoulli_nll(
-    const float *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
-    float scale, float *restrict gradient, fastloss_write_mode mode, bool prefetches) {
+    const void *restrict predictions, const float *restrict targets, const bool *restrict mask, size_t count,
+    float scale, void *restrict gradient, fastloss_write_mode mode, fastloss_element element,
+    bool prefetches) {
     lanes state = {.invalid = {0}};
     fastloss_log_product_init(&state.product);
     size_t i = 0;
@@ -50,9 +51,10 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         const size_t left = (count - i) / FASTLOSS_LANES;
         const size_t rounds = left < FASTLOSS_LOG_ROUNDS ? left : FASTLOSS_LOG_ROUNDS;
         for (size_t round = 0; round < rounds; ++round, i += FASTLOSS_LANES) {
-            float *const place = fastloss_advance(gradient, i, mode);
-            if (prefetches) fastloss_prefetch_round(predictions + i, targets + i, mask + i, place, mode);
-            visit_round(&state, predictions + i, targets + i, mask + i, scale, place, mode);
+            const void *const p = fastloss_input_at(predictions, i, element);
+            void *const place = fastloss_output_at(gradient, i, mode, element);
+            if (prefetches) fastloss_prefetch_round(p, targets + i, mask + i, place, mode, element);
+            visit_round(&state, p, targets + i, mask + i, scale, place, mode, element);
         }
         fastloss_log_product_normalise(&state.product);
     }
@@ -60,27 +62,28 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll(
         float p[FASTLOSS_LANES] = {0}, t[FASTLOSS_LANES] = {0}, g[FASTLOSS_LANES] = {0};
         bool m[FASTLOSS_LANES] = {0};
         for (size_t k = 0; i + k < count; ++k) {
-            p[k] = predictions[i + k];
+            p[k] = fastloss_load(predictions, i + k, element);
             t[k] = targets[i + k];
             m[k] = mask[i + k];
-            if (mode == FASTLOSS_ACCUMULATE) g[k] = gradient[i + k];
+            if (mode == FASTLOSS_ACCUMULATE) g[k] = fastloss_load(gradient, i + k, element);
         }
-        visit_round(&state, p, t, m, scale, g, mode);
+        visit_round(&state, p, t, m, scale, g, mode, FASTLOSS_FLOAT32);
         fastloss_log_product_normalise(&state.product);
-        if (mode != FASTLOSS_NO_OUTPUT)
-            for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
+        for (size_t k = 0; i + k < count && mode != FASTLOSS_NO_OUTPUT; ++k)
+            fastloss_store(gradient, i + k, g[k], element);
     }
     size_t invalid = 0;
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) invalid += state.invalid[lane];
     return (fastloss_partial){.sum = 0 - fastloss_log_product_log(&state.product), .invalid = invalid};
 }
 
-#define CALL(mode) bernoulli_nll(predictions, targets, mask, count, scale, gradient, mode, prefetches)
-#define DEFINE(isa)                                                                                  \
-    FASTLOSS_TARGET(isa)                                                                             \
-    fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                              \
-        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
+#define CALL(mode, element)                                                                      \
+    bernoulli_nll(predictions, targets, mask, count, scale, gradient, mode, element, prefetches)
+#define DEFINE(isa)                                                                                 \
+    FASTLOSS_TARGET(isa)                                                                            \
+    fastloss_partial FASTLOSS_NAME(bernoulli_nll, isa)(                                             \
+        const void *predictions, const float *targets, const bool *mask, size_t count, float scale, \
+        void *gradient, fastloss_write_mode mode, fastloss_element element, bool prefetches) {      \
+        FASTLOSS_SPECIALISE_ELEMENT(mode, element, isa, CALL)                                       \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -75,19 +75,39 @@ FASTLOSS_BODY void shifted_exp(const floats *argument, floats *result) {
     *result = FASTLOSS_EXP_OF_REMAINDER(r) * shifted.value;
 }
 
+/// Reads WIDTH elements.
+FASTLOSS_BODY void load_vector(const void *elements, fastloss_element element, floats *values) {
+    if (element == FASTLOSS_FLOAT32) {
+        *values = *(const unaligned_floats *)elements;
+        return;
+    }
+    for (size_t k = 0; k < WIDTH; ++k) ((float *)values)[k] = fastloss_load(elements, k, element);
+}
+
+/// Writes WIDTH elements.
+FASTLOSS_BODY void write_vector(
+    void *elements, const floats *values, fastloss_write_mode mode, fastloss_element element) {
+    if (element == FASTLOSS_FLOAT32) {
+        if (mode == FASTLOSS_OVERWRITE) *(unaligned_floats *)elements = *values;
+        if (mode == FASTLOSS_ACCUMULATE) *(unaligned_floats *)elements += *values;
+        return;
+    }
+    for (size_t k = 0; k < WIDTH; ++k)
+        fastloss_write_element(elements, k, ((const float *)values)[k], mode, element);
+}
+
 /// WIDTH elements: E and max(w, 0)/4, and the gradient.
 FASTLOSS_BODY void visit_vector(
-    const float *predictions, const float *targets, const bool *mask, gradient_scale scale, float *gradient,
-    fastloss_write_mode mode, bool prefetches, floats *exponentials, floats *linear) {
-    if (prefetches)
-        for (size_t k = 0; k < WIDTH; k += FASTLOSS_LANES)
-            fastloss_prefetch_round(
-                predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);
+    const void *predictions, const float *targets, const bool *mask, gradient_scale scale, void *gradient,
+    fastloss_write_mode mode, fastloss_element element, bool prefetches, floats *exponentials,
+    floats *linear) {
+    if (prefetches) fastloss_prefetch_rounds(WIDTH, predictions, targets, mask, gradient, mode, element);
     const words sign_bit = 0x80000000u;
     const floats t = *(const unaligned_floats *)targets;
     const words sign = (words)(t > 0) & sign_bit;
     const truths selected = __builtin_convertvector(*(const unaligned_bytes *)mask, truths) != 0;
-    view w = {.value = *(const unaligned_floats *)predictions};
+    view w;
+    load_vector(predictions, element, &w.value);
     w.bits ^= sign;
     // Outside the mask softplus(−Inf) = 0, so no term has to be selected later.
     w.value = selected ? w.value : (floats)-INFINITY;
@@ -104,19 +124,18 @@ FASTLOSS_BODY void visit_vector(
     slope.bits ^= sign;
     // Select the slope: a computed 0 would have the sign of the scale.
     const floats selected_slope = selected ? slope.value : (floats)0;
-    if (mode == FASTLOSS_OVERWRITE) *(unaligned_floats *)gradient = selected_slope;
-    if (mode == FASTLOSS_ACCUMULATE) *(unaligned_floats *)gradient += selected_slope;
+    write_vector(gradient, &selected_slope, mode, element);
 }
 
 /// GROUP elements.
 FASTLOSS_BODY void visit_group(
-    lanes *sums, const float *predictions, const float *targets, const bool *mask, gradient_scale scale,
-    float *gradient, fastloss_write_mode mode, bool prefetches) {
+    lanes *sums, const void *predictions, const float *targets, const bool *mask, gradient_scale scale,
+    void *gradient, fastloss_write_mode mode, fastloss_element element, bool prefetches) {
     floats a, b, linear_a, linear_b;
-    visit_vector(predictions, targets, mask, scale, gradient, mode, prefetches, &a, &linear_a);
+    visit_vector(predictions, targets, mask, scale, gradient, mode, element, prefetches, &a, &linear_a);
     visit_vector(
-        predictions + WIDTH, targets + WIDTH, mask + WIDTH, scale, fastloss_advance(gradient, WIDTH, mode),
-        mode, prefetches, &b, &linear_b);
+        fastloss_input_at(predictions, WIDTH, element), targets + WIDTH, mask + WIDTH, scale,
+        fastloss_output_at(gradient, WIDTH, mode, element), mode, element, prefetches, &b, &linear_b);
 
     const floats linear = linear_a + linear_b;
     sums->linear += __builtin_convertvector(linear.lo + linear.hi, doubles);
@@ -155,10 +174,10 @@ FASTLOSS_BODY double take_logarithm(lanes *sums) {
     return logarithm;
 }
 
-/// A chunk in groups. The last, partial group runs on copies that are padded with unselected elements.
+/// A chunk in groups. The last, partial group runs on floats that are padded with unselected elements.
 FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
-    const float *predictions, const float *targets, const bool *mask, size_t count, float scale,
-    float *gradient, fastloss_write_mode mode, bool prefetches) {
+    const void *predictions, const float *targets, const bool *mask, size_t count, float scale,
+    void *gradient, fastloss_write_mode mode, fastloss_element element, bool prefetches) {
     const float unit = __builtin_fabsf(scale) < 1 ? 1 : UNSHIFT;
     const gradient_scale scaling = {.slope = scale * unit, .unit = unit};
     lanes sums = {.excess = (doubles)0, .product = (doubles)1, .linear = (doubles)0};
@@ -166,22 +185,22 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     size_t i = 0;
     for (; count - i >= GROUP; i += GROUP) {
         visit_group(
-            &sums, predictions + i, targets + i, mask + i, scaling, fastloss_advance(gradient, i, mode), mode,
-            prefetches);
+            &sums, fastloss_input_at(predictions, i, element), targets + i, mask + i, scaling,
+            fastloss_output_at(gradient, i, mode, element), mode, element, prefetches);
         if ((i + GROUP) % SEGMENT == 0) logarithm += take_logarithm(&sums);
     }
     if (i < count) {
         float p[GROUP] = {0}, t[GROUP] = {0}, g[GROUP] = {0};
         bool m[GROUP] = {0};
         for (size_t k = 0; i + k < count; ++k) {
-            p[k] = predictions[i + k];
+            p[k] = fastloss_load(predictions, i + k, element);
             t[k] = targets[i + k];
             m[k] = mask[i + k];
-            if (mode == FASTLOSS_ACCUMULATE) g[k] = gradient[i + k];
+            if (mode == FASTLOSS_ACCUMULATE) g[k] = fastloss_load(gradient, i + k, element);
         }
-        visit_group(&sums, p, t, m, scaling, g, mode, false);
-        if (mode != FASTLOSS_NO_OUTPUT)
-            for (size_t k = 0; i + k < count; ++k) gradient[i + k] = g[k];
+        visit_group(&sums, p, t, m, scaling, g, mode, FASTLOSS_FLOAT32, false);
+        for (size_t k = 0; i + k < count && mode != FASTLOSS_NO_OUTPUT; ++k)
+            fastloss_store(gradient, i + k, g[k], element);
     }
     logarithm += take_logarithm(&sums);
     double linear[FASTLOSS_LANES];
@@ -189,12 +208,13 @@ FASTLOSS_BODY fastloss_partial bernoulli_nll_logits(
     return (fastloss_partial){.sum = 4 * fastloss_sum_lanes(linear) + logarithm, .invalid = 0};
 }
 
-#define CALL(mode) bernoulli_nll_logits(predictions, targets, mask, count, scale, gradient, mode, prefetches)
-#define DEFINE(isa)                                                                                  \
-    FASTLOSS_TARGET(isa)                                                                             \
-    fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                       \
-        const float *predictions, const float *targets, const bool *mask, size_t count, float scale, \
-        float *gradient, fastloss_write_mode mode, bool prefetches) {                                \
-        FASTLOSS_SPECIALISE_MODE(mode, CALL)                                                         \
+#define CALL(mode, element)                                                                             \
+    bernoulli_nll_logits(predictions, targets, mask, count, scale, gradient, mode, element, prefetches)
+#define DEFINE(isa)                                                                                 \
+    FASTLOSS_TARGET(isa)                                                                            \
+    fastloss_partial FASTLOSS_NAME(bernoulli_nll_logits, isa)(                                      \
+        const void *predictions, const float *targets, const bool *mask, size_t count, float scale, \
+        void *gradient, fastloss_write_mode mode, fastloss_element element, bool prefetches) {      \
+        FASTLOSS_SPECIALISE_ELEMENT(mode, element, isa, CALL)                                       \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

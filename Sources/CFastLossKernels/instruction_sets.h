@@ -7,10 +7,8 @@
 #ifndef FASTLOSS_INSTRUCTION_SETS_H
 #define FASTLOSS_INSTRUCTION_SETS_H
 
+#include "elements.h"
 #include "fastloss_kernels.h"
-
-/// A loop body that is inlined into each instruction set's function.
-#define FASTLOSS_BODY static inline __attribute__((always_inline))
 
 /// The first statement of a block whose sums may be reordered and whose products may be fused, so that its
 /// plain loop vectorises. Not for code whose accuracy depends on the order of operations (see exponential.h).
@@ -21,8 +19,8 @@
 #endif
 
 #if defined(__x86_64__)
-#define FASTLOSS_TARGET_avx2 __attribute__((target("avx2,fma")))
-#define FASTLOSS_TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define FASTLOSS_TARGET_avx2 __attribute__((target("avx2,fma,f16c")))
+#define FASTLOSS_TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define FASTLOSS_TARGET_baseline
 #define FASTLOSS_FOR_EACH_ISA(DEFINE) DEFINE(baseline) DEFINE(avx2) DEFINE(avx512)
 #else
@@ -62,7 +60,9 @@
     DO(hidden_query, isa)                 \
     DO(hidden_query_gradient, isa)        \
     DO(layer_norm, isa)                   \
-    DO(layer_norm_gradient, isa)
+    DO(layer_norm_gradient, isa)          \
+    DO(widen, isa)                        \
+    DO(fill, isa)
 
 /// Prototypes, derived from the types of the table's members. A definition that disagrees with the table does
 /// not compile.
@@ -80,7 +80,21 @@ FASTLOSS_FOR_EACH_ISA(FASTLOSS_DECLARE_ALL)
     default: return CALL(FASTLOSS_NO_OUTPUT);                   \
     }
 
-/// Writes one gradient element. `mode` is a constant after inlining.
+/// Chooses write mode and element type outside the loop. `CALL(mode, element)` is expanded with constants.
+#define FASTLOSS_SPECIALISE_ELEMENT(mode, element, isa, CALL)                                \
+    switch (element) {                                                                       \
+    case FASTLOSS_BFLOAT16: FASTLOSS_SPECIALISE_OUTPUT(mode, FASTLOSS_BFLOAT16, CALL)        \
+    case FASTLOSS_FLOAT16: FASTLOSS_SPECIALISE_OUTPUT(mode, FASTLOSS_FLOAT16_OF_##isa, CALL) \
+    default: FASTLOSS_SPECIALISE_OUTPUT(mode, FASTLOSS_FLOAT32, CALL)                        \
+    }
+#define FASTLOSS_SPECIALISE_OUTPUT(mode, element, CALL)                  \
+    switch (mode) {                                                      \
+    case FASTLOSS_OVERWRITE: return CALL(FASTLOSS_OVERWRITE, element);   \
+    case FASTLOSS_ACCUMULATE: return CALL(FASTLOSS_ACCUMULATE, element); \
+    default: return CALL(FASTLOSS_NO_OUTPUT, element);                   \
+    }
+
+/// Writes one float of an output. `mode` is a constant after inlining.
 FASTLOSS_BODY void fastloss_write_gradient(float *element, float value, fastloss_write_mode mode) {
     if (mode == FASTLOSS_OVERWRITE) *element = value;
     if (mode == FASTLOSS_ACCUMULATE) *element += value;
@@ -105,9 +119,15 @@ FASTLOSS_BODY const void *fastloss_beyond(const void *pointer, size_t bytes) {
     return (const char *)pointer + bytes;
 }
 
-/// The gradient's address `count` elements further on. Without an output the pointer stays as it is.
-FASTLOSS_BODY float *fastloss_advance(float *gradient, size_t count, fastloss_write_mode mode) {
-    return mode == FASTLOSS_NO_OUTPUT ? gradient : gradient + count;
+/// The address of an input's element.
+FASTLOSS_BODY const void *fastloss_input_at(const void *input, size_t index, fastloss_element element) {
+    return (const char *)input + fastloss_bytes(index, element);
+}
+
+/// The address of a gradient's element. Without an output the pointer stays as it is.
+FASTLOSS_BODY void *fastloss_output_at(
+    void *gradient, size_t index, fastloss_write_mode mode, fastloss_element element) {
+    return mode == FASTLOSS_NO_OUTPUT ? gradient : (char *)gradient + fastloss_bytes(index, element);
 }
 
 /// How far ahead elementwise masked kernels prefetch, in elements. The lines of the gradient are prefetched
@@ -120,22 +140,23 @@ enum { FASTLOSS_PREFETCH_AHEAD = 1024 };
 
 /// Prefetches one round of FASTLOSS_LANES elements.
 FASTLOSS_BODY void fastloss_prefetch_round(
-    const float *predictions, const float *targets, const bool *mask, float *gradient,
-    fastloss_write_mode mode) {
-    __builtin_prefetch(fastloss_beyond(predictions, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
+    const void *predictions, const float *targets, const bool *mask, void *gradient, fastloss_write_mode mode,
+    fastloss_element element) {
+    const size_t ahead = fastloss_bytes(FASTLOSS_PREFETCH_AHEAD, element);
+    __builtin_prefetch(fastloss_beyond(predictions, ahead));
     __builtin_prefetch(fastloss_beyond(targets, FASTLOSS_PREFETCH_AHEAD * sizeof(float)));
     __builtin_prefetch(fastloss_beyond(mask, FASTLOSS_PREFETCH_AHEAD));
-    if (mode != FASTLOSS_NO_OUTPUT)
-        __builtin_prefetch(fastloss_beyond(gradient, FASTLOSS_PREFETCH_AHEAD * sizeof(float)), 1);
+    if (mode != FASTLOSS_NO_OUTPUT) __builtin_prefetch(fastloss_beyond(gradient, ahead), 1);
 }
 
-/// Prefetches a block of FASTLOSS_SUM_BLOCK elements.
-FASTLOSS_BODY void fastloss_prefetch_block(
-    const float *predictions, const float *targets, const bool *mask, float *gradient,
-    fastloss_write_mode mode) {
-    for (size_t k = 0; k < FASTLOSS_SUM_BLOCK; k += FASTLOSS_LANES)
+/// Prefetches the rounds of `count` elements.
+FASTLOSS_BODY void fastloss_prefetch_rounds(
+    size_t count, const void *predictions, const float *targets, const bool *mask, void *gradient,
+    fastloss_write_mode mode, fastloss_element element) {
+    for (size_t k = 0; k < count; k += FASTLOSS_LANES)
         fastloss_prefetch_round(
-            predictions + k, targets + k, mask + k, fastloss_advance(gradient, k, mode), mode);
+            fastloss_input_at(predictions, k, element), targets + k, mask + k,
+            fastloss_output_at(gradient, k, mode, element), mode, element);
 }
 
 /// Declares the buffer of a block's terms. It starts on a cache line, so that no vector straddles two.

@@ -36,6 +36,13 @@ typedef enum {
     FASTLOSS_ACCUMULATE = 2,  ///< output[i] += …
 } fastloss_write_mode;
 
+/// The type of a model's outputs and of their gradients; see elements.h.
+typedef enum {
+    FASTLOSS_FLOAT32 = 0,
+    FASTLOSS_BFLOAT16 = 1,
+    FASTLOSS_FLOAT16 = 2,
+} fastloss_element;
+
 /// The function between two layers of a task head; see activations.c.
 typedef enum {
     FASTLOSS_IDENTITY = 0,
@@ -51,11 +58,12 @@ typedef struct {
 } fastloss_partial;
 
 /// An elementwise masked loss over one chunk of `count` elements, with gradient `scale`·∂element/∂prediction.
-/// `gradient` may not overlap any input. `prefetches` prefetches inputs and gradient, which pays for arrays
-/// that are not in the first two levels of cache.
+/// Predictions and gradient have the type `element`. `gradient` may not overlap any input. `prefetches`
+/// prefetches inputs and gradient, which pays for arrays that are not in the first two levels of cache.
 typedef fastloss_partial (*fastloss_masked_kernel)(
-    const float *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
-    float scale, float *_Nullable gradient, fastloss_write_mode mode, bool prefetches);
+    const void *_Nonnull predictions, const float *_Nonnull targets, const bool *_Nonnull mask, size_t count,
+    float scale, void *_Nullable gradient, fastloss_write_mode mode, fastloss_element element,
+    bool prefetches);
 
 /// The kernels of one instruction set.
 typedef struct {
@@ -190,6 +198,15 @@ typedef struct {
         const float *_Nonnull dy, const float *_Nonnull normalised, size_t count, float inverse,
         const float *_Nonnull weight, double *_Nonnull weight_sums, double *_Nonnull bias_sums,
         float *_Nonnull dx);
+
+    /// values[i] = elements[i] as floats.
+    void (*_Nonnull widen)(
+        const void *_Nonnull elements, size_t count, float *_Nonnull values, fastloss_element element);
+
+    /// Writes or adds one value to `count` elements.
+    void (*_Nonnull fill)(
+        float value, size_t count, void *_Nonnull elements, fastloss_write_mode mode,
+        fastloss_element element);
 } fastloss_kernels;
 
 /// The most capable instruction set that this build has kernels for and that this processor and operating

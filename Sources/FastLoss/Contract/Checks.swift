@@ -30,10 +30,14 @@ package struct NamedMemory {
     package let name: String
     package let bytes: Range<UInt>
 
-    package init<Element>(_ name: String, _ buffer: UnsafeBufferPointer<Element>) {
+    package init(_ name: String, _ buffer: UnsafeRawBufferPointer) {
         let start = UInt(bitPattern: buffer.baseAddress)
         self.name = name
-        bytes = start..<start + UInt(buffer.count * MemoryLayout<Element>.stride)
+        bytes = start..<start + UInt(buffer.count)
+    }
+
+    package init<Element>(_ name: String, _ buffer: UnsafeBufferPointer<Element>) {
+        self.init(name, UnsafeRawBufferPointer(buffer))
     }
 
     package init<Element>(_ name: String, _ buffer: UnsafeMutableBufferPointer<Element>) {

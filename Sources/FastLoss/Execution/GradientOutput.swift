@@ -4,7 +4,11 @@ import CFastLossKernels
 
 /// The output of a gradient.
 package struct GradientOutput {
-    package let memory: UnsafeMutableBufferPointer<Float>
+    /// Nil only if there are no elements.
+    package let address: UnsafeMutableRawPointer?
+    package let count: Int
+    /// The type of the elements, that of the input whose gradient this is.
+    package let type: ElementType
     /// The name of the buffer in messages.
     package let name: String
     /// The factor of the gradient: the product of a term's weight, the caller's scale and −λ, those that
@@ -15,35 +19,55 @@ package struct GradientOutput {
     package let mode: fastloss_write_mode
 
     package init(
-        _ memory: UnsafeMutableBufferPointer<Float>, named name: String = "gradient", scale: Double,
-        named scaleName: String = "gradientScale", update: GradientUpdate
+        _ address: UnsafeMutableRawPointer?, count: Int, type: ElementType, named name: String = "gradient",
+        scale: Double, named scaleName: String = "gradientScale", update: GradientUpdate
     ) {
-        self.memory = memory
+        self.address = address
+        self.count = count
+        self.type = type
         self.name = name
         self.scale = scale
         self.scaleName = scaleName
         mode = update == .overwrite ? FASTLOSS_OVERWRITE : FASTLOSS_ACCUMULATE
     }
 
-    package init(
-        _ memory: UnsafeMutableBufferPointer<Float>, named name: String = "gradient", scale: Float,
+    package init<Element: ModelOutputElement>(
+        _ memory: UnsafeMutableBufferPointer<Element>, named name: String = "gradient", scale: Double,
+        named scaleName: String = "gradientScale", update: GradientUpdate
+    ) {
+        self.init(
+            memory.baseAddress, count: memory.count, type: Element.elementType, named: name, scale: scale,
+            named: scaleName, update: update)
+    }
+
+    package init<Element: ModelOutputElement>(
+        _ memory: UnsafeMutableBufferPointer<Element>, named name: String = "gradient", scale: Float,
         update: GradientUpdate
     ) {
         self.init(memory, named: name, scale: Double(scale), update: update)
     }
 
-    package var named: NamedMemory { NamedMemory(name, memory) }
+    /// The elements of a gradient of floats.
+    package var memory: UnsafeMutableBufferPointer<Float> {
+        precondition(type == .float32, "the loss writes gradients of Float alone")
+        return UnsafeMutableBufferPointer(
+            start: address?.assumingMemoryBound(to: Float.self), count: count)
+    }
+
+    package var named: NamedMemory {
+        NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
+    }
 
     /// Throws unless the buffer has `count` elements and the scale is finite as a `Float`.
     package func check(count: Int) throws(LossError) {
-        try checkCount(name, memory.count, is: count)
+        try checkCount(name, self.count, is: count)
         try checkFactor(scaleName, scale)
     }
 
     /// Writes the gradient of an empty selection: that of a constant (0) or of 0/0 (NaN).
     func fill(_ range: Range<Int>, with value: Float) {
-        for index in range {
-            memory[index] = mode == FASTLOSS_OVERWRITE ? value : memory[index] + value
-        }
+        guard let address, !range.isEmpty else { return }
+        kernels.fill(
+            value, range.count, address + range.lowerBound * type.byteCount, mode, type.kernelElement)
     }
 }

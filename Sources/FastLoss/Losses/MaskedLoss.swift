@@ -30,6 +30,9 @@ public enum ElementwiseLoss: Equatable, Sendable {
 /// double across them, in an order that depends on the shape alone: results are bitwise the same for any
 /// number of workers.
 ///
+/// Predictions are `Float`, ``BFloat16`` or `Float16`; targets and values are `Float`. A gradient has the type
+/// of the predictions.
+///
 /// A type of your own conforms by naming its function, its reduction and its rule.
 public protocol MaskedMetric: Sendable {
     /// How the selected elements become one number.
@@ -61,11 +64,12 @@ extension MaskedMetric {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: counts that disagree; an empty selection, if ``whenEmpty`` is `.error`; a
     ///   selected probability outside [0, 1].
-    public func value(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        predictions: Span<Element>, targets: Span<Float>, mask: Span<Bool>?, workspace: Workspace
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
-        let plan = try plan(predictions: predictions, targets: targets, mask: mask, into: nil, in: &layout)
+        let plan = try plan(
+            predictions: ModelElements(predictions), targets: targets, mask: mask, into: nil, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -82,15 +86,14 @@ extension MaskedMetric {
     /// - Throws: the errors of ``value(predictions:targets:mask:workspace:)``, with ``whenEmpty`` applied to
     ///   each row; `values` that overlap an input.
     @discardableResult
-    public func valuePerCell(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+    public func valuePerCell<Element: ModelOutputElement>(
+        predictions: Span<Element>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
         values: inout MutableSpan<Float>, workspace: Workspace
     ) throws(LossError) -> Int {
         var layout = workspace.layout
         let plan = try planPerCell(
-            predictions: predictions, targets: targets, mask: mask, shape: shape, values: values.memory,
-            into: nil,
-            in: &layout)
+            predictions: ModelElements(predictions), targets: targets, mask: mask, shape: shape,
+            values: values.memory, into: nil, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -126,14 +129,16 @@ extension MaskedLoss {
     /// - Throws: ``LossError``: counts that disagree; a scale that is not finite; overlap; an empty
     ///   selection, if ``MaskedMetric/whenEmpty`` is `.error`; a selected probability outside [0, 1], after
     ///   which the gradient is unspecified.
-    public func valueAndGradient(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, gradient: inout MutableSpan<Float>,
-        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
+    public func valueAndGradient<Element: ModelOutputElement>(
+        predictions: Span<Element>, targets: Span<Float>, mask: Span<Bool>?,
+        gradient: inout MutableSpan<Element>, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
+        workspace: Workspace
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
         let plan = try plan(
-            elementwiseLoss.metric.kernel, predictions: predictions, targets: targets, mask: mask,
-            into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
+            elementwiseLoss.metric.kernel, predictions: ModelElements(predictions), targets: targets,
+            mask: mask, into: GradientOutput(gradient.memory, scale: gradientScale, update: update),
+            in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -156,15 +161,15 @@ extension MaskedLoss {
     ///   ``valueAndGradient(predictions:targets:mask:gradient:gradientScale:update:workspace:)``, with
     ///   ``MaskedMetric/whenEmpty`` applied to each row.
     @discardableResult
-    public func valueAndGradientPerCell(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
-        values: inout MutableSpan<Float>, gradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+    public func valueAndGradientPerCell<Element: ModelOutputElement>(
+        predictions: Span<Element>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        values: inout MutableSpan<Float>, gradient: inout MutableSpan<Element>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> Int {
         var layout = workspace.layout
         let plan = try planPerCell(
-            elementwiseLoss.metric.kernel, predictions: predictions, targets: targets, mask: mask,
-            shape: shape, values: values.memory,
+            elementwiseLoss.metric.kernel, predictions: ModelElements(predictions), targets: targets,
+            mask: mask, shape: shape, values: values.memory,
             into: GradientOutput(gradient.memory, scale: gradientScale, update: update), in: &layout)
         return try workspace.run(plan, layout)
     }
@@ -233,7 +238,7 @@ extension MaskedMetric {
 
     /// A pass of this metric over all elements.
     package func plan(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
+        predictions: ModelElements, targets: Span<Float>, mask: Span<Bool>?, into gradient: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) -> ReducedLossPlan {
         try plan(
@@ -242,7 +247,7 @@ extension MaskedMetric {
 
     /// A pass of this metric row by row.
     package func planPerCell(
-        predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
+        predictions: ModelElements, targets: Span<Float>, mask: Span<Bool>?, shape: MatrixShape,
         values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.PerCell {
@@ -252,7 +257,7 @@ extension MaskedMetric {
     }
 
     fileprivate func plan(
-        _ kernel: ElementwiseKernel, predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?,
+        _ kernel: ElementwiseKernel, predictions: ModelElements, targets: Span<Float>, mask: Span<Bool>?,
         into gradient: GradientOutput?, in layout: inout ScratchLayout
     ) throws(LossError) -> ReducedLossPlan {
         let pass = try MaskedPass(targets: targets, mask: mask, count: predictions.count)
@@ -263,7 +268,7 @@ extension MaskedMetric {
     }
 
     fileprivate func planPerCell(
-        _ kernel: ElementwiseKernel, predictions: Span<Float>, targets: Span<Float>, mask: Span<Bool>?,
+        _ kernel: ElementwiseKernel, predictions: ModelElements, targets: Span<Float>, mask: Span<Bool>?,
         shape: MatrixShape, values: UnsafeMutableBufferPointer<Float>, into gradient: GradientOutput?,
         in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.PerCell {

@@ -26,7 +26,7 @@ nonisolated(unsafe) package let everythingSelected: UnsafePointer<Bool> = {
 /// One loss of a pass: its kernel, its predictions and, if wanted, its gradient.
 struct MaskedTerm {
     let kernel: ElementwiseKernel
-    let predictions: UnsafePointer<Float>
+    let predictions: ModelElements
     let argument: String
     let gradient: GradientOutput?
 }
@@ -48,18 +48,19 @@ package struct MaskedPass {
 
     /// A term of the pass. Throws if its predictions or its gradient do not fit.
     func term(
-        _ kernel: ElementwiseKernel, predictions: Span<Float>, named argument: String = "predictions",
+        _ kernel: ElementwiseKernel, predictions: ModelElements, named argument: String = "predictions",
         gradient: GradientOutput? = nil
     ) throws(LossError) -> MaskedTerm {
         try checkCount(argument, predictions.count, is: count)
         if let gradient {
+            precondition(gradient.type == predictions.type, "a gradient has the type of its input")
             try gradient.check(count: count)
-            try checkNoOverlap(gradient.named, NamedMemory(argument, predictions.memory))
+            try checkNoOverlap(gradient.named, predictions.named(argument))
             try checkNoOverlap(gradient.named, NamedMemory("targets", targets))
             try checkNoOverlap(gradient.named, mask.map { NamedMemory("mask", $0) })
         }
         return MaskedTerm(
-            kernel: kernel, predictions: predictions.pointer, argument: argument, gradient: gradient)
+            kernel: kernel, predictions: predictions, argument: argument, gradient: gradient)
     }
 }
 
@@ -209,9 +210,7 @@ extension MaskedPass {
             self.values = values
             let memory = NamedMemory("values", values)
             try checkCount("values", values.count, is: shape.rows)
-            try checkNoOverlap(
-                memory,
-                NamedMemory(term.argument, UnsafeBufferPointer(start: term.predictions, count: pass.count)))
+            try checkNoOverlap(memory, term.predictions.named(term.argument))
             try checkNoOverlap(memory, NamedMemory("targets", pass.targets))
             try checkNoOverlap(memory, pass.mask.map { NamedMemory("mask", $0) })
             try checkNoOverlap(memory, term.gradient?.named)
@@ -296,16 +295,19 @@ extension MaskedPass {
         _ range: Range<Int>, _ term: MaskedTerm, divisor: Double, prefetches: Bool
     ) -> fastloss_partial {
         let start = range.lowerBound
-        // A pass with elements has memory behind its targets.
+        // A pass with elements has memory behind its targets and predictions.
         let targets = targets.baseAddress! + start
         let mask = mask?.baseAddress.map { $0 + start } ?? everythingSelected
+        let type = term.predictions.type
+        let predictions = term.predictions.address! + start * type.byteCount
         guard let gradient = term.gradient else {
             return term.kernel.run(
-                term.predictions + start, targets, mask, range.count, 0, nil, FASTLOSS_NO_OUTPUT, prefetches)
+                predictions, targets, mask, range.count, 0, nil, FASTLOSS_NO_OUTPUT, type.kernelElement,
+                prefetches)
         }
         return term.kernel.run(
-            term.predictions + start, targets, mask, range.count, Float(Double(gradient.scale) / divisor),
-            gradient.memory.baseAddress! + start, gradient.mode, prefetches)
+            predictions, targets, mask, range.count, Float(Double(gradient.scale) / divisor),
+            gradient.address! + start * type.byteCount, gradient.mode, type.kernelElement, prefetches)
     }
 
     /// The error that names the first selected prediction outside [0, 1].

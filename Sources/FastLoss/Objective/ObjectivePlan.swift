@@ -216,14 +216,15 @@ extension TotalObjective.Plan {
             let predictions = try inputs.required(term.predictions, by: term)
             values.add(
                 try pass.term(
-                    objective.kernel(of: term), predictions: predictions.span, named: term.predictions.name,
+                    objective.kernel(of: term), predictions: ModelElements(predictions.span),
+                    named: term.predictions.name,
                     gradient: gradients.output(term.gradient, weight: weight)))
         }
         if weights.maskedGene != nil {
             let predictions = try inputs.required(.genePredictions, by: .maskedGene)
             values.add(
                 try pass.term(
-                    ElementwiseMetric.relativeError.kernel, predictions: predictions.span,
+                    ElementwiseMetric.relativeError.kernel, predictions: ModelElements(predictions.span),
                     named: InputSlot.genePredictions.name))
         }
         try values.select(workers: layout.workers, whenEmpty: objective.whenMaskEmpty, named: name)

@@ -175,18 +175,21 @@ struct TokenOutputs {
             inputs.update(from: predictions, count: count)
             sums.relativeError =
                 kernels.masked_relative_error(
-                    inputs, targets, everythingSelected, count, 0, nil, FASTLOSS_NO_OUTPUT, false
+                    inputs, targets, everythingSelected, count, 0, nil, FASTLOSS_NO_OUTPUT, FASTLOSS_FLOAT32,
+                    false
                 ).sum
             sums.squaredError =
                 kernels.masked_mse(
-                    inputs, targets, everythingSelected, count, squaredErrorScale, predictions, mode, false
+                    inputs, targets, everythingSelected, count, squaredErrorScale, predictions, mode,
+                    FASTLOSS_FLOAT32, false
                 ).sum
             guard let logits else { return sums }
             inputs.update(from: logits, count: count)
             let isLogit = form == .logits
             if !isLogit { kernels.activate(inputs, nil, count, FASTLOSS_SIGMOID) }
             let partial = (isLogit ? kernels.bernoulli_nll_logits : kernels.bernoulli_nll)(
-                inputs, targets, everythingSelected, count, nonzeroScale, logits, mode, false)
+                inputs, targets, everythingSelected, count, nonzeroScale, logits, mode, FASTLOSS_FLOAT32,
+                false)
             if !isLogit, mode == FASTLOSS_OVERWRITE {
                 kernels.activation_gradient(logits, inputs, count, FASTLOSS_SIGMOID)
             }
