@@ -11,6 +11,13 @@ struct Taken<Element: BitwiseCopyable> {
     fileprivate let count: Int
 }
 
+/// A checked output of a model, or its gradient. ``Call/elements(_:)`` returns its elements.
+struct TakenOutput {
+    fileprivate let index: Int
+    fileprivate let count: Int
+    fileprivate let type: ElementType
+}
+
 /// The matrices of one call.
 ///
 /// Take all inputs first, then all outputs: each output is checked for overlap with everything taken before.
@@ -127,6 +134,13 @@ extension Call {
         try take(UnsafeRawPointer(pointer), strides, role: .input)
     }
 
+    /// Takes an output of the model, an input of the loss. `pointer` has the type of the header.
+    func input(
+        _ pointer: UnsafePointer<Float>?, _ strides: Strides, _ type: ElementType
+    ) throws(CallError) -> TakenOutput {
+        try take(UnsafeRawPointer(pointer), strides, type, role: .input)
+    }
+
     /// Takes token states and reads only the first token of each cell.
     func firstTokens(
         _ pointer: UnsafePointer<Float>?, _ strides: Strides
@@ -142,18 +156,41 @@ extension Call {
         try take(UnsafeRawPointer(pointer), strides, role: update == .overwrite ? .output : .accumulator)
     }
 
+    /// Takes the gradient of an output of the model.
+    func output(
+        _ pointer: UnsafeMutablePointer<Float>?, _ strides: Strides, _ type: ElementType,
+        update: GradientUpdate
+    ) throws(CallError) -> TakenOutput {
+        try take(
+            UnsafeRawPointer(pointer), strides, type, role: update == .overwrite ? .output : .accumulator)
+    }
+
     private func take<Element: BitwiseCopyable>(
         _ pointer: UnsafeRawPointer?, _ strides: Strides, role: Operand.Role
     ) throws(CallError) -> Taken<Element> {
+        let taken = try take(pointer, strides, size: MemoryLayout<Element>.stride, role: role)
+        return Taken(index: taken.index, count: taken.count)
+    }
+
+    private func take(
+        _ pointer: UnsafeRawPointer?, _ strides: Strides, _ type: ElementType, role: Operand.Role
+    ) throws(CallError) -> TakenOutput {
+        let taken = try take(pointer, strides, size: type.byteCount, role: role)
+        return TakenOutput(index: taken.index, count: taken.count, type: type)
+    }
+
+    /// Takes elements that are aligned to their size.
+    private func take(
+        _ pointer: UnsafeRawPointer?, _ strides: Strides, size: Int, role: Operand.Role
+    ) throws(CallError) -> (index: Int, count: Int) {
         let name = strides.name
         let count = try strides.checkedCount()
         guard pointer != nil || count == 0 else { throw .nullPointer(argument: name, elements: count) }
         let address = UInt(bitPattern: pointer)
-        let alignment = MemoryLayout<Element>.alignment
-        guard address % UInt(alignment) == 0 else {
-            throw .misalignedPointer(argument: name, address: address, alignment: alignment)
+        guard address % UInt(size) == 0 else {
+            throw .misalignedPointer(argument: name, address: address, alignment: size)
         }
-        let layout = try strides.layout(at: address, count: count, size: MemoryLayout<Element>.stride)
+        let layout = try strides.layout(at: address, count: count, size: size)
         if role.isWritten {
             for index in 0..<handle.operandCount where layout.sharesMemory(with: handle[index].layout) {
                 throw .loss(.overlappingBuffers(output: name, other: handle[index].name))
@@ -163,7 +200,7 @@ extension Call {
             Operand(
                 name: name, layout: layout, role: role,
                 contiguous: layout.isContiguous ? UnsafeMutableRawPointer(mutating: pointer) : nil))
-        return Taken(index: index, count: count)
+        return (index, count)
     }
 }
 
@@ -259,6 +296,11 @@ extension Call {
         let memory = handle[taken.index].contiguous
         return UnsafeMutableBufferPointer(
             start: memory?.assumingMemoryBound(to: Element.self), count: taken.count)
+    }
+
+    /// The elements of an output of the model, contiguous. Valid until the end of the call.
+    func elements(_ taken: TakenOutput) -> ModelElements {
+        ModelElements(handle[taken.index].contiguous, count: taken.count, type: taken.type)
     }
 
     /// The elements of an input.

@@ -26,6 +26,7 @@ enum CallError: Error {
     case structSize(type: String, size: Int, expected: Int)
     case unknownFields(type: String, size: Int, expected: Int)
     case reservedField(name: String, value: Int32)
+    case floatsOnly(argument: String)
     case workers(Int64)
     case workspaceBusy
 
@@ -50,7 +51,7 @@ extension CallError {
         case .invalidEnumeration, .invalidUpdate, .unknownTerms:
             fastloss_status(FASTLOSS_ERROR_INVALID_ENUMERATION)
         case .structSize, .unknownFields, .reservedField: fastloss_status(FASTLOSS_ERROR_INVALID_STRUCT)
-        case .weight, .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
+        case .weight, .floatsOnly, .workers: fastloss_status(FASTLOSS_ERROR_INVALID_PARAMETER)
         case .workspaceBusy: fastloss_status(FASTLOSS_ERROR_WORKSPACE_BUSY)
         }
     }
@@ -109,6 +110,8 @@ extension CallError {
             "\(type) has \(size) bytes, but those after the \(expected) that this library knows must be 0"
         case .reservedField(let name, let value):
             "\(name) is \(value), but it must be 0"
+        case .floatsOnly(let argument):
+            "\(argument) is a 16-bit type, but this function reads FASTLOSS_ELEMENT_FLOAT32 alone"
         case .workers(let workers):
             "workers is \(workers), but it must be between 0 and \(Workspace.mostWorkers)"
         case .workspaceBusy:

@@ -29,11 +29,17 @@ enum MaskedMetrics {
 struct MaskedOptions {
     let reduction: LossReduction
     let whenEmpty: EmptySelectionRule
+    /// The type of predictions and gradient.
+    let predictions: ElementType
 
     init(_ pointer: UnsafePointer<fastloss_masked_options>?) throws(CallError) {
         let options = try fastloss_masked_options.read(pointer)
         reduction = try LossReduction(options.reduction)
         whenEmpty = try EmptySelectionRule(options.when_empty)
+        predictions = try ElementType(options.predictions, "options.predictions")
+        guard options.reserved == 0 else {
+            throw .reservedField(name: "options.reserved", value: options.reserved)
+        }
     }
 }
 
@@ -62,21 +68,23 @@ struct MaskedArguments {
     /// The matrices of a call.
     fileprivate struct Inputs {
         let shape: MatrixShape
-        let predictions: Taken<Float>
+        let predictions: TakenOutput
         let targets: Taken<Float>
         let mask: Taken<Bool>?
         let gradient: TakenGradient?
     }
 
     fileprivate func take(
-        _ call: borrowing Call, _ gradient: UnsafePointer<fastloss_gradient>?
+        _ call: borrowing Call, _ gradient: UnsafePointer<fastloss_gradient>?, _ options: MaskedOptions
     ) throws(CallError) -> Inputs {
         Inputs(
             shape: MatrixShape(rows: Int(clamping: rows), columns: Int(clamping: columns)),
-            predictions: try call.input(predictions.0, strides(predictions.stride, of: "predictions")),
+            predictions: try call.input(
+                predictions.0, strides(predictions.stride, of: "predictions"), options.predictions),
             targets: try call.input(targets.0, strides(targets.stride, of: "targets")),
             mask: mask.0 == nil ? nil : try call.input(mask.0, strides(mask.stride, of: "mask")),
-            gradient: try call.gradient(gradient, rows: rows, columns: columns))
+            gradient: try call.gradient(
+                gradient, rows: rows, columns: columns, type: options.predictions))
     }
 
     private func strides(_ stride: Int64, of name: String) -> Strides {
@@ -92,12 +100,13 @@ func evaluate(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
-        let metric = make(try MaskedOptions(arguments.options))
-        let inputs = try arguments.take(call, gradient)
+        let options = try MaskedOptions(arguments.options)
+        let metric = make(options)
+        let inputs = try arguments.take(call, gradient, options)
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in
                 try metric.plan(
-                    predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
+                    predictions: call.elements(inputs.predictions), targets: call.span(inputs.targets),
                     mask: call.optionalSpan(inputs.mask), into: call.output(inputs.gradient), in: &layout)
             })
     }
@@ -132,12 +141,13 @@ func evaluatePerCell(
     _ results: PerCellResults, _ make: (MaskedOptions) -> some MaskedMetric
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
-        let metric = make(try MaskedOptions(arguments.options))
-        let inputs = try arguments.take(call, gradient)
+        let options = try MaskedOptions(arguments.options)
+        let metric = make(options)
+        let inputs = try arguments.take(call, gradient, options)
         let values = try results.take(call, rows: inputs.shape.rows)
         let selected = try call.run { (layout) throws(LossError) in
             try metric.planPerCell(
-                predictions: call.span(inputs.predictions), targets: call.span(inputs.targets),
+                predictions: call.elements(inputs.predictions), targets: call.span(inputs.targets),
                 mask: call.optionalSpan(inputs.mask), shape: inputs.shape, values: call.buffer(values),
                 into: call.output(inputs.gradient), in: &layout)
         }

@@ -157,6 +157,17 @@ extension EmptySelectionRule {
     }
 }
 
+extension ElementType {
+    init(_ value: fastloss_element_type, _ name: String) throws(CallError) {
+        switch Int(value) {
+        case FASTLOSS_ELEMENT_FLOAT32: self = .float32
+        case FASTLOSS_ELEMENT_BFLOAT16: self = .bfloat16
+        case FASTLOSS_ELEMENT_FLOAT16: self = .float16
+        default: throw .invalidEnumeration(name: name, value: value)
+        }
+    }
+}
+
 extension GradientUpdate {
     init(_ value: fastloss_update, of gradient: String) throws(CallError) {
         switch Int(value) {
@@ -171,7 +182,7 @@ extension GradientUpdate {
 
 /// A gradient among the matrices of a call, with its factor.
 struct TakenGradient {
-    let memory: Taken<Float>
+    let memory: TakenOutput
     let name: String
     let scale: Float
     let update: GradientUpdate
@@ -181,7 +192,7 @@ extension Call {
     /// The gradient of a matrix; nil for NULL.
     func gradient(
         _ pointer: UnsafePointer<fastloss_gradient>?, rows: Int64, columns: Int64,
-        named name: String = "gradient"
+        named name: String = "gradient", type: ElementType = .float32
     ) throws(CallError) -> TakenGradient? {
         guard let pointer else { return nil }
         let value = try fastloss_gradient.read(pointer)
@@ -189,7 +200,7 @@ extension Call {
             throw .strideOfMatrix(gradient: name, cellStride: value.cell_stride)
         }
         let strides = Strides(rows: rows, columns: columns, stride: value.stride, of: name)
-        return try take(value, strides)
+        return try take(value, strides, type)
     }
 
     /// The gradient of token states.
@@ -199,15 +210,16 @@ extension Call {
         let value = try fastloss_gradient.read(required(pointer, "gradient"))
         let strides = Strides(
             shape, tokenStride: value.stride, cellStride: value.cell_stride, of: "gradient")
-        return try take(value, strides)
+        return try take(value, strides, .float32)
     }
 
     private func take(
-        _ value: fastloss_gradient, _ strides: Strides
+        _ value: fastloss_gradient, _ strides: Strides, _ type: ElementType
     ) throws(CallError) -> TakenGradient {
         let update = try GradientUpdate(value.update, of: strides.name)
         return TakenGradient(
-            memory: try output(value.data, strides, update: update), name: strides.name, scale: value.scale,
+            memory: try output(value.data, strides, type, update: update), name: strides.name,
+            scale: value.scale,
             update: update)
     }
 
@@ -220,8 +232,10 @@ extension Call {
     ///
     /// - Parameter lambda: The factor of the gradient reversal before this gradient, if there is one.
     func output(_ gradient: TakenGradient, reversedBy lambda: Float? = nil) -> GradientOutput {
-        GradientOutput(
-            buffer(gradient.memory), named: gradient.name,
+        let memory = elements(gradient.memory)
+        return GradientOutput(
+            UnsafeMutableRawPointer(mutating: memory.address), count: memory.count, type: memory.type,
+            named: gradient.name,
             scale: -Double(lambda ?? -1) * Double(gradient.scale),
             named: lambda == nil || !gradient.scale.isFinite ? "scale" : "lambda * scale",
             update: gradient.update)

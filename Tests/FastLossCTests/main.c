@@ -22,6 +22,7 @@ int main(int count, char **arguments) {
     test_misuse();
     test_extreme_shapes();
     test_masked_losses();
+    test_mixed_precision();
     test_classification();
     test_cell_embeddings();
     test_reductions();

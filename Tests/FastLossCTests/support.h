@@ -109,6 +109,7 @@ void check_same(const float *a, const float *b, int64_t count, const char *file,
 void test_fork(void);
 void test_environment(void);
 void test_masked_losses(void);
+void test_mixed_precision(void);
 void test_classification(void);
 void test_cell_embeddings(void);
 void test_reductions(void);

@@ -308,6 +308,13 @@ static void misuse_value_losses(void) {
     MISUSE(call, "gradient.size is 1", (gradient.size = 1, mse(B, L, L)));
     MISUSE(call, "options.reduction is 2", (options.reduction = 2, mse(B, L, L)));
     MISUSE(call, "options.when_empty is −1", (options.when_empty = -1, mse(B, L, L)));
+    MISUSE(call, "options.predictions is 3", (options.predictions = (fastloss_element_type)3, mse(B, L, L)));
+    MISUSE(
+        call, "bfloat16 at an odd address",
+        (options.predictions = FASTLOSS_ELEMENT_BFLOAT16,
+         fastloss_masked_mse(
+             1, L, (const float *)(const void *)((const char *)x + 1), L, t, L, m, L, &options, &gradient,
+             NULL, &loss)));
     MISUSE("fastloss_masked_mse_per_cell", "values is NULL", per_cell(NULL));
     MISUSE("fastloss_masked_mse_per_cell", "the values in the memory of the gradient", per_cell(out + 5));
     MISUSE(
@@ -404,6 +411,10 @@ static void misuse_pooling(void) {
     MISUSE(
         "fastloss_masked_reductions", "an empty mask",
         (memset(m + L, 0, L), fastloss_masked_reductions(B, L, 2, x, L, m, L, NULL, out, 2, NULL)));
+    MISUSE(
+        "fastloss_masked_reductions", "options.predictions is bfloat16",
+        (options.predictions = FASTLOSS_ELEMENT_BFLOAT16,
+         fastloss_masked_reductions(B, L, 2, x, L, m, L, &options, out, 2, NULL)));
     MISUSE(
         "fastloss_masked_reductions_gradient", "gradient is NULL",
         fastloss_masked_reductions_gradient(B, L, 1, x, 1, m, L, NULL, NULL, NULL));

@@ -26,18 +26,29 @@ static void test_options(void) {
     newer.unknown = 1;
     CHECK_FAILS(
         mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT,
-        "fastloss_masked_options has 24 bytes, but those after the 16 that this library knows must be 0");
+        "fastloss_masked_options has 32 bytes, but those after the 24 that this library knows must be 0");
     // Of a struct that says it ends before, the rest is not looked at.
     newer.known.size = sizeof newer.known;
     CHECK_OK(mse(&newer.known));
     static const char *too_small =
-        "fastloss_masked_options.size is 15, but it must be 16; the initialiser in the header sets it";
+        "fastloss_masked_options.size is 15, but it must be 24; the initialiser in the header sets it";
     newer.known.size = 15;
     CHECK_FAILS(mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT, too_small);
     newer.known.size = 0;
     CHECK(mse(&newer.known) == FASTLOSS_ERROR_INVALID_STRUCT);
     newer.known.size = (size_t)-1;
     CHECK(mse(&newer.known) == FASTLOSS_ERROR_INVALID_STRUCT);
+    // The first version ended before the type of the predictions, which is then float32.
+    newer.known.predictions = 77;
+    newer.known.reserved = 77;
+    newer.known.size = 16;
+    CHECK_OK(mse(&newer.known));
+    newer.known.size = sizeof newer.known;
+    CHECK_FAILS(
+        mse(&newer.known), FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "options.predictions is 77, which is not a constant of its enumeration");
+    newer.known.predictions = FASTLOSS_ELEMENT_BFLOAT16;
+    CHECK_FAILS(mse(&newer.known), FASTLOSS_ERROR_INVALID_STRUCT, "options.reserved is 77, but it must be 0");
 
     fastloss_cross_entropy_options reserved = FASTLOSS_CROSS_ENTROPY_OPTIONS;
     reserved.reserved = 5;

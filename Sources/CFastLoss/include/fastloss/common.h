@@ -153,6 +153,17 @@ enum {
     FASTLOSS_REDUCTION_SUM = 1,
 };
 
+/// The type of a model's output in memory, and of its gradient. A pointer to 16-bit elements is cast to the
+/// parameter's type, `float *`, and needs an alignment of 2 bytes only; strides count elements. Kernels read
+/// the elements as they are and compute in float and double. A gradient is rounded once, to nearest: beyond
+/// the range of the type it is infinite, below it is 0.
+typedef int32_t fastloss_element_type;
+enum {
+    FASTLOSS_ELEMENT_FLOAT32 = 0,
+    FASTLOSS_ELEMENT_BFLOAT16 = 1,  ///< the upper half of a float: 8 significant bits
+    FASTLOSS_ELEMENT_FLOAT16 = 2,   ///< IEEE binary16: 11 significant bits, up to 65504
+};
+
 /// The result of a loss without selected elements: an empty mask, only ignored labels, no rows.
 typedef int32_t fastloss_empty_rule;
 enum {
@@ -174,8 +185,8 @@ typedef struct fastloss_loss_value {
     int64_t selected_count;
 } fastloss_loss_value;
 
-/// The memory that receives a gradient. It has the shape of the input. Elements outside the mask receive 0,
-/// or keep their value when accumulating.
+/// The memory that receives a gradient. It has the shape and the element type of the input. Elements outside
+/// the mask receive 0, or keep their value when accumulating.
 typedef struct fastloss_gradient {
     size_t size;             ///< sizeof(fastloss_gradient)
     float *data;             ///< the first element

@@ -15,14 +15,17 @@ extern "C" {
 
 /// The options of a masked loss or masked reduction.
 typedef struct fastloss_masked_options {
-    size_t size;                     ///< sizeof(fastloss_masked_options)
-    fastloss_reduction reduction;    ///< mean
-    fastloss_empty_rule when_empty;  ///< error
+    size_t size;                        ///< sizeof(fastloss_masked_options)
+    fastloss_reduction reduction;       ///< mean
+    fastloss_empty_rule when_empty;     ///< error
+    fastloss_element_type predictions;  ///< float32; the type of predictions and gradient, for losses alone
+    int32_t reserved;                   ///< 0
 } fastloss_masked_options;
 
 /// The defaults.
 #define FASTLOSS_MASKED_OPTIONS                                                      \
-    {sizeof(fastloss_masked_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR}
+    {sizeof(fastloss_masked_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
+     FASTLOSS_ELEMENT_FLOAT32, 0}
 
 /// Mean squared error over a mask (scGPT: masked_mse_loss; MLM, MGM, GEP, MVC, GEPC).
 ///
@@ -31,11 +34,11 @@ typedef struct fastloss_masked_options {
 /// Time O(B L); scratch memory of 16 bytes per 4,096 elements.
 ///
 /// \param rows, columns  B and L, at least 0.
-/// \param predictions    B x L.
+/// \param predictions    B x L elements of the type `options->predictions`.
 /// \param targets        B x L.
 /// \param mask           B x L, or NULL to select every element and ignore `mask_stride`.
-/// \param options        NULL: mean, error when empty.
-/// \param gradient       B x L; NULL: none.
+/// \param options        NULL: mean, error when empty, float32 predictions.
+/// \param gradient       B x L elements of the predictions' type; NULL: none.
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and M.
 /// \return EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite), OVERLAPPING_BUFFERS.

@@ -46,6 +46,9 @@ ERROR_INVALID_STRUCT = 104
 ERROR_WORKSPACE_BUSY = 105
 REDUCTION_MEAN = 0
 REDUCTION_SUM = 1
+ELEMENT_FLOAT32 = 0
+ELEMENT_BFLOAT16 = 1
+ELEMENT_FLOAT16 = 2
 EMPTY_ERROR = 0
 EMPTY_ZERO = 1
 EMPTY_NAN = 2
@@ -81,7 +84,8 @@ class Gradient(Structure):
 
 class MaskedOptions(Structure):
     _fields_ = [
-        ("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32),
+        ("size", c_size_t), ("reduction", c_int32), ("when_empty", c_int32), ("predictions", c_int32),
+        ("reserved", c_int32),
     ]
 
 

@@ -1,0 +1,171 @@
+// Masked losses of 16-bit predictions: exact numbers, gaps between rows, alignment, and the errors.
+
+#include <math.h>
+#include <string.h>
+
+#include "support.h"
+
+/// A number that a normal bfloat16 or float16 holds exactly, as such.
+static uint16_t narrow(float value, fastloss_element_type type) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (type == FASTLOSS_ELEMENT_BFLOAT16) return (uint16_t)(bits >> 16);
+    if (value == 0) return 0;
+    return (uint16_t)((bits >> 16 & 0x8000) | (((bits & 0x7fffffff) - (112u << 23)) >> 13));
+}
+
+static float widen(uint16_t element, fastloss_element_type type) {
+    uint32_t bits = (uint32_t)element << 16;
+    if (type == FASTLOSS_ELEMENT_FLOAT16) {
+        if ((element & 0x7fff) == 0) return 0;
+        bits = (bits & 0x80000000u) | (((uint32_t)(element & 0x7fff) << 13) + (112u << 23));
+    }
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static fastloss_masked_options sum_of(fastloss_element_type type) {
+    fastloss_masked_options options = FASTLOSS_MASKED_OPTIONS;
+    options.reduction = FASTLOSS_REDUCTION_SUM;
+    options.predictions = type;
+    return options;
+}
+
+/// 3 cells of 37 tokens, with 5 elements between the rows: quarters, whose squared errors are exact.
+enum { ROWS = 3, COLUMNS = 37, STRIDE = 42, SENTINEL = 0x1234 };
+
+typedef struct problem {
+    uint16_t predictions[1 + ROWS * STRIDE];
+    uint16_t gradient[1 + ROWS * STRIDE];
+    float targets[ROWS * COLUMNS];
+    bool mask[ROWS * COLUMNS];
+} problem;
+
+static void test_exact_numbers(fastloss_element_type type, int offset) {
+    problem p;
+    double sum = 0, cells[ROWS] = {0, 0, 0};
+    int64_t count = 0;
+    for (int i = 0; i < 1 + ROWS * STRIDE; i++) {
+        // NaN in the gaps.
+        p.predictions[i] = 0x7fff;
+        p.gradient[i] = SENTINEL;
+    }
+    for (int row = 0; row < ROWS; row++) {
+        for (int column = 0; column < COLUMNS; column++) {
+            int i = row * COLUMNS + column, place = offset + row * STRIDE + column;
+            float x = 0.25f * (float)((i * 7) % 23 - 11);
+            p.targets[i] = 0.5f * (float)(i % 5);
+            p.mask[i] = i % 3 != 1;
+            p.predictions[place] = p.mask[i] ? narrow(x, type) : 0x7fff;
+            double error = (double)(x - p.targets[i]);
+            if (p.mask[i]) sum += error * error, cells[row] += error * error, count++;
+        }
+    }
+    fastloss_masked_options options = sum_of(type);
+    fastloss_gradient gradient = FASTLOSS_GRADIENT((float *)(void *)(p.gradient + offset), STRIDE);
+    const float *predictions = (const float *)(const void *)(p.predictions + offset);
+    fastloss_loss_value value;
+    for (int updates = 1; updates <= 2; updates++) {
+        CHECK_OK(fastloss_masked_mse(
+            ROWS, COLUMNS, predictions, STRIDE, p.targets, COLUMNS, p.mask, COLUMNS, &options, &gradient,
+            NULL, &value));
+        CHECK(value.value == sum && value.selected_count == count);
+        for (int row = 0; row < ROWS; row++) {
+            for (int column = 0; column < STRIDE; column++) {
+                int i = row * COLUMNS + column, place = offset + row * STRIDE + column;
+                if (place >= 1 + ROWS * STRIDE) continue;
+                if (column >= COLUMNS) {
+                    CHECK(p.gradient[place] == SENTINEL);
+                } else if (!p.mask[i]) {
+                    CHECK(p.gradient[place] == 0);
+                } else {
+                    float slope = 2 * (widen(p.predictions[place], type) - p.targets[i]);
+                    CHECK(widen(p.gradient[place], type) == (float)updates * slope);
+                }
+            }
+        }
+        // The second time, on top.
+        gradient.update = FASTLOSS_UPDATE_ACCUMULATE;
+    }
+    float values[ROWS];
+    CHECK_OK(fastloss_masked_mse_per_cell(
+        ROWS, COLUMNS, predictions, STRIDE, p.targets, COLUMNS, p.mask, COLUMNS, &options, NULL, NULL, values,
+        NULL));
+    for (int row = 0; row < ROWS; row++) CHECK((double)values[row] == cells[row]);
+}
+
+/// The other losses agree with float32 to the bit.
+static void test_other_losses(fastloss_element_type type) {
+    uint16_t elements[ROWS * COLUMNS];
+    float floats[ROWS * COLUMNS], targets[ROWS * COLUMNS];
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        elements[i] = narrow((float)(1 + i % 62) / 64, type);
+        floats[i] = widen(elements[i], type);
+        targets[i] = (float)(i % 4);
+    }
+    const float *predictions = (const float *)(const void *)elements;
+    fastloss_masked_options options = sum_of(type), plain = sum_of(FASTLOSS_ELEMENT_FLOAT32);
+    fastloss_loss_value value, expected;
+#define AGREES(loss, ...)                                                                                    \
+    do {                                                                                                     \
+        CHECK_OK(loss(                                                                                       \
+            ROWS, COLUMNS, predictions, COLUMNS, targets, COLUMNS, NULL, 0, &options, __VA_ARGS__, &value)); \
+        CHECK_OK(loss(                                                                                       \
+            ROWS, COLUMNS, floats, COLUMNS, targets, COLUMNS, NULL, 0, &plain, __VA_ARGS__, &expected));     \
+        CHECK(value.value == expected.value && value.selected_count == ROWS * COLUMNS);                      \
+    } while (0)
+    AGREES(fastloss_bernoulli_nll, NULL, NULL);
+    AGREES(fastloss_bernoulli_nll_logits, NULL, NULL);
+    AGREES(fastloss_masked_relative_error, NULL);
+
+    // 1.5 is no probability.
+    elements[40] = narrow(1.5f, type);
+    CHECK_FAILS(
+        fastloss_bernoulli_nll(
+            ROWS, COLUMNS, predictions, COLUMNS, targets, COLUMNS, NULL, 0, &options, NULL, NULL, &value),
+        FASTLOSS_ERROR_PROBABILITY_OUT_OF_RANGE,
+        "probability 1.5 at element 40 of predictions is not in [0, 1]; all outputs hold unspecified values; "
+        "for logits, use the logit form");
+}
+
+static void test_errors_of_types(fastloss_element_type type) {
+    uint16_t elements[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    const float targets[4] = {0, 0, 0, 0};
+    fastloss_masked_options options = sum_of(type);
+    fastloss_loss_value value;
+    const float *odd = (const float *)(const void *)((const char *)elements + 1);
+    CHECK(
+        fastloss_masked_mse(2, 2, odd, 2, targets, 2, NULL, 0, &options, NULL, NULL, &value)
+        == FASTLOSS_ERROR_MISALIGNED_POINTER);
+    CHECK(strstr(fastloss_last_error(), "a multiple of 2") != NULL);
+    // A gradient that begins with the last of the predictions.
+    fastloss_gradient gradient = FASTLOSS_GRADIENT((float *)(void *)(elements + 3), 2);
+    const float *predictions = (const float *)(const void *)elements;
+    CHECK_FAILS(
+        fastloss_masked_mse(2, 2, predictions, 2, targets, 2, NULL, 0, &options, &gradient, NULL, &value),
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradient shares memory with predictions");
+    gradient.data = (float *)(void *)(elements + 4);
+    CHECK_OK(
+        fastloss_masked_mse(2, 2, predictions, 2, targets, 2, NULL, 0, &options, &gradient, NULL, &value));
+
+    bool masks[2] = {true, true};
+    float sums[2] = {5, 5};
+    CHECK_FAILS(
+        fastloss_masked_reductions(2, 2, 1, targets, 2, masks, 2, &options, sums, 1, NULL),
+        FASTLOSS_ERROR_INVALID_PARAMETER,
+        "options.predictions is a 16-bit type, but this function reads FASTLOSS_ELEMENT_FLOAT32 alone");
+    CHECK(sums[0] == 5 && sums[1] == 5);
+}
+
+void test_mixed_precision(void) {
+    const fastloss_element_type types[2] = {FASTLOSS_ELEMENT_BFLOAT16, FASTLOSS_ELEMENT_FLOAT16};
+    for (int i = 0; i < 2; i++) {
+        now_testing("predictions of the type %d", (int)types[i]);
+        // An offset of 1 is an address that no float has.
+        test_exact_numbers(types[i], 0);
+        test_exact_numbers(types[i], 1);
+        test_other_losses(types[i]);
+        test_errors_of_types(types[i]);
+    }
+}
