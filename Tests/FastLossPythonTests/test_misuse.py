@@ -70,6 +70,9 @@ MISUSES = [
             "no rows": lambda: mse(VALUES[:0], TARGETS[:0], MASK[:0]),
             "a read-only gradient": lambda: mse(gradient=read_only(VALUES)),
             "a gradient in float64": lambda: mse(gradient=np.zeros((B, L))),
+            "predictions in float16 and a gradient in float32": lambda: mse(
+                VALUES.astype(np.float16), gradient=np.zeros((B, L), np.float32)
+            ),
             "a 2×2 gradient for 2×3 predictions": lambda: mse(gradient=np.zeros((B, 2), np.float32)),
             "a gradient in a matrix": lambda: mse(gradient=VALUES.copy().view(np.matrix)),
             "the gradient in the memory of the targets": lambda: mse(gradient=TARGETS),

@@ -28,19 +28,34 @@ typedef struct {
 static PyTypeObject *numpy_type;
 static PyObject *numpy_attribute;
 
-static element numpy_element(const numpy_interface *interface) {
+/// Whether the array has the type of the package ml_dtypes. NumPy describes it as two bytes without a
+/// meaning.
+static bool is_bfloat16(PyObject *array) {
+    PyObject *type = PyObject_GetAttrString(array, "dtype");
+    PyObject *name = type ? PyObject_GetAttrString(type, "name") : NULL;
+    const bool found =
+        name && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "bfloat16") == 0;
+    Py_XDECREF(type);
+    Py_XDECREF(name);
+    if (PyErr_Occurred()) PyErr_Clear();
+    return found;
+}
+
+static element numpy_element(PyObject *array, const numpy_interface *interface) {
+    if (interface->element_bytes == 2 && is_bfloat16(array)) return BFLOAT16;
     if (!(interface->flags & NUMPY_NATIVE_BYTE_ORDER)) return OTHER;
     switch (interface->kind) {
-    case 'f': return interface->element_bytes == 4 ? FLOAT32 : OTHER;
+    case 'f':
+        return interface->element_bytes == 4 ? FLOAT32 : interface->element_bytes == 2 ? FLOAT16 : OTHER;
     case 'b': return interface->element_bytes == 1 ? BOOL : OTHER;
     case 'i': return interface->element_bytes == 4 ? INT32 : OTHER;
     default: return OTHER;
     }
 }
 
-static bool read_interface(const numpy_interface *interface, array *array) {
+static bool read_interface(PyObject *object, const numpy_interface *interface, array *array) {
     if (interface->two != 2 || interface->dimensions > MAX_DIMENSIONS) return false;
-    array->element = numpy_element(interface);
+    array->element = numpy_element(object, interface);
     if (array->element == OTHER) return false;
     array->data = interface->data;
     array->is_tensor = false;
@@ -58,7 +73,7 @@ bool read_ndarray(PyObject *object, array *array) {
     if (Py_TYPE(object) != numpy_type) return false;
     PyObject *capsule = PyObject_GetAttr(object, numpy_attribute);
     const numpy_interface *interface = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
-    bool done = interface && read_interface(interface, array);
+    bool done = interface && read_interface(object, interface, array);
     Py_XDECREF(capsule);
     if (!done) PyErr_Clear();
     return done;
@@ -76,7 +91,14 @@ bool use_numpy(void) {
 // PyTorch: https://dmlc.github.io/dlpack/latest/c_api.html, version 1
 // -----------------------------------------------------------------------------------------------------------
 
-enum { DLPACK_VERSION = 1, DLPACK_CPU = 1, DLPACK_INT = 0, DLPACK_FLOAT = 2, DLPACK_BOOL = 6 };
+enum {
+    DLPACK_VERSION = 1,
+    DLPACK_CPU = 1,
+    DLPACK_INT = 0,
+    DLPACK_FLOAT = 2,
+    DLPACK_BFLOAT = 4,
+    DLPACK_BOOL = 6
+};
 
 typedef struct {
     void *data;
@@ -108,7 +130,8 @@ static const dlpack_functions *dlpack;
 static element dlpack_element(const dlpack_tensor *tensor) {
     if (tensor->type.lanes != 1) return OTHER;
     switch (tensor->type.code) {
-    case DLPACK_FLOAT: return tensor->type.bits == 32 ? FLOAT32 : OTHER;
+    case DLPACK_FLOAT: return tensor->type.bits == 32 ? FLOAT32 : tensor->type.bits == 16 ? FLOAT16 : OTHER;
+    case DLPACK_BFLOAT: return tensor->type.bits == 16 ? BFLOAT16 : OTHER;
     case DLPACK_BOOL: return tensor->type.bits == 8 ? BOOL : OTHER;
     case DLPACK_INT: return tensor->type.bits == 32 ? INT32 : tensor->type.bits == 64 ? INT64 : OTHER;
     default: return OTHER;
@@ -149,7 +172,8 @@ static void use_exchange(PyObject *type) {
 static const struct {
     const char *name;
     element element;
-} torch_elements[] = {{"float32", FLOAT32}, {"bool", BOOL}, {"int32", INT32}, {"int64", INT64}};
+} torch_elements[] = {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16},
+                      {"bool", BOOL},       {"int32", INT32},       {"int64", INT64}};
 
 enum { ELEMENTS = sizeof torch_elements / sizeof *torch_elements };
 
@@ -242,7 +266,8 @@ static bool has_other_sign(PyObject *object) {
 bool read_tensor(PyObject *object, array *array) {
     if (!is_tensor(object)) return false;
     const bool done = dlpack ? read_exchanged(object, array) : read_attributes(object, array);
-    if (!done || (array->element == FLOAT32 && has_other_sign(object))) {
+    const bool is_float = done && array->element >= FLOAT32 && array->element <= FLOAT16;
+    if (!done || (is_float && has_other_sign(object))) {
         PyErr_Clear();
         return false;
     }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /// The element types of the C interface, and PyTorch's type of labels.
-typedef enum { OTHER, FLOAT32, BOOL, INT32, INT64 } element;
+typedef enum { OTHER, FLOAT32, BFLOAT16, FLOAT16, BOOL, INT32, INT64 } element;
 
 /// The most dimensions that `array` holds. The package flattens tensors with more.
 enum { MAX_DIMENSIONS = 4 };

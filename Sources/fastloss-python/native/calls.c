@@ -86,6 +86,18 @@ static bool read_operand(reader *read, form *as, PyObject *object, element eleme
         && as(&operand->array, &operand->matrix);
 }
 
+/// An output of the model: float32, or 16-bit.
+static bool read_output(
+    reader *read, form *as, PyObject *object, fastloss_element_type *type, operand *operand) {
+    if (!read(object, &operand->array) || !as(&operand->array, &operand->matrix)) return false;
+    switch (operand->array.element) {
+    case FLOAT32: *type = FASTLOSS_ELEMENT_FLOAT32; return true;
+    case BFLOAT16: *type = FASTLOSS_ELEMENT_BFLOAT16; return true;
+    case FLOAT16: *type = FASTLOSS_ELEMENT_FLOAT16; return true;
+    default: return false;
+    }
+}
+
 /// Tensors must have the same shape; of NumPy arrays, a vector and a matrix of one row agree.
 static bool same_shape(const operand *first, const operand *second) {
     const array *a = &first->array, *b = &second->array;
@@ -102,7 +114,8 @@ typedef struct {
     const fastloss_gradient *address;
 } gradient;
 
-/// A writable array of the shape of `like`, or None; `scale` has the factor, and whether to accumulate.
+/// A writable array of the shape and element type of `like`, or None; `scale` has the factor, and whether to
+/// accumulate.
 static bool read_gradient(
     reader *read, form *as, PyObject *object, PyObject *const *scale, const operand *like,
     gradient *gradient) {
@@ -112,7 +125,7 @@ static bool read_gradient(
     if (!read_float(scale[0], &memory->scale) || !read_update(scale[1], &memory->update)) return false;
     if (object == Py_None) return true;
     operand place;
-    if (!read_operand(read, as, object, FLOAT32, &place)) return false;
+    if (!read_operand(read, as, object, like->array.element, &place)) return false;
     memory->data = place.matrix.data;
     memory->stride = place.matrix.stride;
     gradient->address = memory;
@@ -170,7 +183,8 @@ typedef struct masked {
 static bool read_masked(reader *read, PyObject *const *given, masked *masked) {
     *masked = (struct masked){.options.size = sizeof masked->options};
     if (!read_workspace(given[0], &masked->workspace)) return false;
-    if (!read_operand(read, as_values, given[1], FLOAT32, &masked->predictions)) return false;
+    fastloss_element_type *const type = &masked->options.predictions;
+    if (!read_output(read, as_values, given[1], type, &masked->predictions)) return false;
     if (!read_operand(read, as_values, given[2], FLOAT32, &masked->targets)) return false;
     if (!same_shape(&masked->targets, &masked->predictions)) return false;
     if (given[3] != Py_None) {

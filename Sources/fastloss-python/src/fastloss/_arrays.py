@@ -18,6 +18,7 @@ __all__ = [
     "checked_matrix",
     "checked_output",
     "matrix",
+    "model_type",
     "output",
     "plain",
     "states",
@@ -26,6 +27,14 @@ __all__ = [
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
 INT = np.dtype(np.int32)
+
+
+def model_type(array: object) -> np.dtype[Any]:
+    """The type that an output of the model is read as: float16 and ml_dtypes' bfloat16, else float32."""
+    found = getattr(array, "dtype", None)
+    if isinstance(found, np.dtype) and found.isnative and found.name in ("float16", "bfloat16"):
+        return found
+    return FLOAT
 
 
 class Matrix(NamedTuple):
@@ -157,9 +166,9 @@ def checked_matrix(
     return plain(name, array, dtype, writable)
 
 
-def checked_output(name: str, array: object, like: Matrix) -> npt.NDArray[Any]:
+def checked_output(name: str, array: object, like: Matrix, dtype: np.dtype[Any] = FLOAT) -> npt.NDArray[Any]:
     """A matrix to write to, as a plain array."""
-    return checked_matrix(name, array, FLOAT, like, writable=True)
+    return checked_matrix(name, array, dtype, like, writable=True)
 
 
 def checked_labels(name: str, array: object, count: int) -> npt.NDArray[Any]:

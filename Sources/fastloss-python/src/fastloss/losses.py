@@ -2,9 +2,11 @@
 
 These rules hold for every function:
 
-- Arrays are float32, masks bool, labels int32, in row-major order. A vector is one row. Rows may have gaps
-  between them (a range of columns, every other row); the library packs such a matrix first. Nothing else is
-  copied or converted. Any other array is an :class:`~fastloss.ArrayError`.
+- Arrays are float32, masks bool, labels int32, in row-major order. Predictions of the masked losses may also
+  be float16 or bfloat16 of ml_dtypes, and are read as they are; their gradient has the same type and is
+  rounded once. A vector is one row. Rows may have gaps between them (a range of columns, every other row);
+  the library packs such a matrix first. Nothing else is copied or converted. Any other array is an
+  :class:`~fastloss.ArrayError`.
 - Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as plain arrays. Masked
   arrays are an ArrayError, because their hidden elements would count. Outputs are plain arrays or memmaps.
 - A mask selects: an element outside has no effect, even if it is NaN or infinite. None selects every element.
@@ -26,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import BOOL, Matrix, checked_labels, checked_matrix, checked_output, matrix
+from ._arrays import BOOL, Matrix, checked_labels, checked_matrix, checked_output, matrix, model_type
 from ._library import call
 from ._parameters import EMPTY_RULES, REDUCTIONS, flag, integer, real, word
 
@@ -47,6 +49,8 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
+#: float32, float16, or bfloat16 of ml_dtypes.
+ModelArray = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.int32]
 Reduction = Literal["mean", "sum"]
@@ -76,16 +80,17 @@ def checked_words(reduction: Any, when_empty: Any) -> tuple[str, str]:
 
 
 def checked_masked(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None,
     reduction: str,
     when_empty: str,
 ) -> tuple[Any, ...]:
     """The arguments of the metric, and the first arguments of a loss."""
-    like = matrix("predictions", predictions)
+    kind = model_type(predictions)
+    like = matrix("predictions", predictions, kind)
     return (
-        checked_matrix("predictions", predictions),
+        checked_matrix("predictions", predictions, kind),
         checked_matrix("targets", targets, like=like),
         None if mask is None else checked_matrix("mask", mask, BOOL, like),
         *checked_words(reduction, when_empty),
@@ -93,38 +98,40 @@ def checked_masked(
 
 
 def checked_loss(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None,
     reduction: str,
     when_empty: str,
-    gradient: FloatArray | None,
+    gradient: ModelArray | None,
     gradient_scale: float,
     accumulate: bool,
     *values: FloatArray,
 ) -> tuple[Any, ...]:
     """The arguments of a masked loss; `values` is the memory of a loss per cell."""
+    kind = model_type(predictions)
+    like = matrix("predictions", predictions, kind)
     return (
         *checked_masked(predictions, targets, mask, reduction, when_empty),
-        checked_gradient("gradient", gradient, matrix("predictions", predictions)),
+        None if gradient is None else checked_output("gradient", gradient, like, kind),
         *checked_scale(gradient_scale, accumulate),
         *values,
     )
 
 
-def one_per_row(predictions: FloatArray) -> FloatArray:
+def one_per_row(predictions: ModelArray) -> FloatArray:
     """Memory for the values per cell."""
-    return np.empty(matrix("predictions", predictions).rows, dtype=np.float32)
+    return np.empty(matrix("predictions", predictions, model_type(predictions)).rows, dtype=np.float32)
 
 
 def masked_mse(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:
@@ -152,13 +159,13 @@ def masked_mse(
 
 
 def masked_mse_per_cell(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> FloatArray:
@@ -184,14 +191,14 @@ def masked_mse_per_cell(
 
 
 def bernoulli_nll(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,
     logits: bool = False,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:
@@ -224,14 +231,14 @@ def bernoulli_nll(
 
 
 def bernoulli_nll_per_cell(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,
     logits: bool = False,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> FloatArray:
@@ -257,7 +264,7 @@ def bernoulli_nll_per_cell(
 
 
 def masked_relative_error(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,
@@ -277,7 +284,7 @@ def masked_relative_error(
 
 
 def masked_relative_error_per_cell(
-    predictions: FloatArray,
+    predictions: ModelArray,
     targets: FloatArray,
     mask: BoolArray | None = None,
     *,

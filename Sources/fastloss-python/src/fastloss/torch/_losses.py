@@ -16,6 +16,7 @@ from ._operators import Operator, attach, memory_like, scalar
 from ._tensors import (
     CPU,
     FLOAT,
+    PREDICTIONS,
     TARGETS,
     as_float,
     check_kind,
@@ -45,7 +46,7 @@ Gradients = Sequence[Tensor | None]
 
 
 def fake_loss(first: Tensor) -> tuple[Tensor, ...]:
-    return (first.new_empty(()),)
+    return (first.new_empty((), dtype=torch.float32),)
 
 
 def differentiable(result: Any, input: Tensor, gradient: Tensor | None) -> Tensor | None:
@@ -57,12 +58,24 @@ def differentiable(result: Any, input: Tensor, gradient: Tensor | None) -> Tenso
 
 
 # --- Masked value losses ------------------------------------------------------------------------------------
+#
+# bfloat16 is read as it is. float16 is, too, if no gradient is wanted. A float16 gradient would be rounded
+# before `grad_output` multiplies it, and torch.amp.GradScaler scales by 2¹⁶ because most gradients of a mean
+# are too small for the type. So the gradient of a float16 tensor is computed in float32, and autograd rounds
+# it after the multiplication.
+
+
+def is_direct(input: Tensor, gradient: Tensor | None) -> bool:
+    """Whether a gradient of the input's own type is as good as one in float32."""
+    return gradient is None or input.dtype is not torch.float16
 
 
 def direct_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | None:
     if target.requires_grad or mask is None:
         return None
     gradient = memory_like(input)
+    if not is_direct(input, gradient):
+        return None
     result = native.masked_mse(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
     return differentiable(result, input, gradient)
 
@@ -71,10 +84,10 @@ def call_mse(gradients: Gradients, input: Tensor, target: Tensor, mask: Tensor) 
     of_input, of_target = gradients
     if of_target is None:
         return native.masked_mse(workspace(), input, target, mask, *DROP_IN, of_input, *PLAIN)
-    # The gradient of the target is the negative gradient of the input.
-    result = native.masked_mse(workspace(), input, target, mask, *DROP_IN, of_target, -1.0, False)
+    # The gradient of the target is the negative gradient of the input, and float32 like the target.
+    result = native.masked_mse(workspace(), as_float(input), target, mask, *DROP_IN, of_target, -1.0, False)
     if of_input is not None and type(result) is tuple:
-        torch.neg(of_target, out=of_input)
+        of_input.copy_(of_target).neg_()
     return result
 
 
@@ -82,6 +95,8 @@ def direct_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | No
     if mask is None:
         return None
     gradient = memory_like(input)
+    if not is_direct(input, gradient):
+        return None
     result = native.bernoulli_nll(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
     return differentiable(result, input, gradient)
 
@@ -105,7 +120,7 @@ def call_relative_error(gradients: Gradients, input: Tensor, target: Tensor, mas
 
 
 def check_values(input: Tensor, target: Tensor) -> None:
-    check_kind("input", input, FLOAT)
+    check_kind("input", input, PREDICTIONS)
     check_kind("target", target, TARGETS)
     if target.shape != input.shape:
         raise ShapeError(
@@ -117,6 +132,8 @@ def checked_values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Any, ..
     """Contiguous vectors, copied only if necessary: the losses do not depend on the shape."""
     check_values(input, target)
     mask = mask_like("mask", mask, input.shape, "input")
+    if input.dtype is torch.float16:
+        input = input.to(torch.float32)
     return (
         contiguous("input", input).view(-1),
         contiguous("target", as_float(target)).view(-1),

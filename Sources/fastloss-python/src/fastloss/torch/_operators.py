@@ -105,7 +105,15 @@ def scaled(
             None if gradient is None else Once.apply(gradient, input)  # type: ignore[no-untyped-call]
             for gradient, input in zip(gradients, inputs, strict=True)
         ]
-    return [None if gradient is None else gradient * grad_output for gradient in gradients]
+    return [
+        None if gradient is None or input is None else (gradient * grad_output).to(input.dtype)
+        for gradient, input in zip(gradients, inputs, strict=True)
+    ]
+
+
+def gradient_type(tensor: Tensor) -> torch.dtype:
+    """The type of a gradient before `grad_output` multiplies it; see the masked losses for float16."""
+    return torch.bfloat16 if tensor.dtype is torch.bfloat16 else float32
 
 
 # --- Eager mode ---------------------------------------------------------------------------------------------
@@ -201,7 +209,9 @@ class Operator:
             if alone:
                 return fake(*values)[0]
             gradients = (
-                values[index].new_empty(values[index].shape) if flag else nothing()
+                values[index].new_empty(values[index].shape, dtype=gradient_type(values[index]))
+                if flag
+                else nothing()
                 for index, flag in zip(self.differentiable, wanted, strict=True)
             )
             return (*fake(*values), *gradients)
@@ -237,7 +247,9 @@ class Operator:
         memory = self.memory(wanted, checked)
         result = self.call(memory, *checked)
         gradients = [
-            None if gradient is None else gradient.view(arguments[index].shape)
+            None
+            if gradient is None
+            else gradient.view(arguments[index].shape).to(gradient_type(arguments[index]))
             for index, gradient in zip(self.differentiable, memory, strict=True)
         ]
         if type(result) is not tuple:

@@ -17,6 +17,7 @@ __all__ = [
     "CPU",
     "FLOAT",
     "PLAIN",
+    "PREDICTIONS",
     "REAL",
     "TARGETS",
     "as_float",
@@ -43,6 +44,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 STRIDED = torch.strided
 FLOAT = frozenset({torch.float32})
+#: Types of the predictions of a masked loss: those of autocast, too.
+PREDICTIONS = FLOAT | {torch.bfloat16, torch.float16}
 REAL = frozenset(
     getattr(torch, name)
     for name in (
@@ -82,6 +85,7 @@ LABELS = frozenset({torch.int64, torch.int32})
 #: For each, the description, and the call that converts other types.
 EXPECTED = {
     FLOAT: ("torch.float32", ".float()"),
+    PREDICTIONS: ("torch.float32, torch.bfloat16 or torch.float16", ".float()"),
     TARGETS: ("a real type except torch.float64", ".float()"),
     REAL: ("a real type (for a mask, true and false or 1 and 0)", ".bool()"),
     LABELS: ("torch.int64 or torch.int32", ".long()"),

@@ -83,7 +83,7 @@ def takes_values(input: Tensor, target: Tensor, mask: Tensor) -> bool:
         is_dense(input)
         and is_dense(target)
         and is_dense(mask)
-        and input.dtype == torch.float32
+        and input.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and target.dtype not in (torch.float64, torch.complex64, torch.complex128)
         and mask.dtype == torch.bool
         and input.shape == target.shape

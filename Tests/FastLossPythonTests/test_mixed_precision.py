@@ -1,0 +1,111 @@
+"""Predictions of 16 bits on NumPy arrays: the losses of the widened numbers, and gradients rounded once."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastloss
+
+Change = Callable[[Any], Any]
+
+
+def kinds() -> list[Any]:
+    found = [pytest.param(np.dtype(np.float16), id="float16")]
+    try:
+        import ml_dtypes
+    except ImportError:
+        return [*found, pytest.param(None, marks=pytest.mark.skip(reason="needs ml_dtypes"), id="bfloat16")]
+    return [*found, pytest.param(np.dtype(ml_dtypes.bfloat16), id="bfloat16")]
+
+
+every_kind = pytest.mark.parametrize("kind", kinds())
+every_loss = pytest.mark.parametrize(
+    ("name", "form"), [("masked_mse", {}), ("bernoulli_nll", {}), ("bernoulli_nll", {"logits": True})]
+)
+
+
+def inputs(kind: Any) -> tuple[Any, Any, Any]:
+    """16-bit probabilities, targets and a mask."""
+    random = np.random.default_rng(3)
+    predictions = random.uniform(0.01, 0.99, (7, 53)).astype(np.float32).astype(kind)
+    return predictions, random.integers(0, 4, (7, 53)).astype(np.float32), random.random((7, 53)) < 0.5
+
+
+@every_kind
+@every_loss
+def test_value_and_gradient(name: str, form: dict[str, bool], kind: Any) -> None:
+    predictions, targets, mask = inputs(kind)
+    widened = predictions.astype(np.float32)
+    exact, gradient = np.empty_like(widened), np.zeros_like(predictions)
+    function = functools.partial(getattr(fastloss, name), **form)
+    expected = function(widened, targets, mask, gradient=exact, gradient_scale=100)
+    found = function(predictions, targets, mask, gradient=gradient, gradient_scale=100)
+    assert found == expected and gradient.dtype == kind
+    np.testing.assert_array_equal(gradient, exact.astype(kind))
+    assert function(predictions, targets, mask) == expected
+
+    ones = np.ones_like(predictions)
+    function(predictions, targets, mask, gradient=ones, gradient_scale=100, accumulate=True)
+    np.testing.assert_array_equal(ones, (1 + exact).astype(kind))
+
+    cells = functools.partial(getattr(fastloss, name + "_per_cell"), **form)
+    np.testing.assert_array_equal(cells(predictions, targets, mask), cells(widened, targets, mask))
+
+
+@every_kind
+def test_metric(kind: Any) -> None:
+    predictions, targets, mask = inputs(kind)
+    widened = predictions.astype(np.float32)
+    found = fastloss.masked_relative_error(predictions, targets, mask)
+    assert found == fastloss.masked_relative_error(widened, targets, mask)
+
+
+@every_kind
+def test_rows_with_gaps(kind: Any) -> None:
+    predictions, targets, mask = inputs(kind)
+    wide, places = np.full((7, 60), 9).astype(kind), np.full((7, 60), 9).astype(kind)
+    wide[:, 3:56] = predictions
+    gradient = np.empty_like(predictions)
+    expected = fastloss.masked_mse(predictions, targets, mask, gradient=gradient)
+    assert fastloss.masked_mse(wide[:, 3:56], targets, mask, gradient=places[:, 3:56]) == expected
+    np.testing.assert_array_equal(places[:, 3:56], gradient)
+    assert (places[:, :3] == 9).all() and (places[:, 56:] == 9).all()
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {**a, "gradient": np.empty((7, 53), np.float32)}, "gradient has elements of float32"),
+        (lambda a: {**a, "targets": a["predictions"]}, "targets has elements of .*float16; expected float32"),
+        (lambda a: {**a, "predictions": a["predictions"][:, ::2]}, "predictions has strides of"),
+        (
+            lambda a: {**a, "predictions": a["predictions"].view(np.int16)},
+            "predictions has elements of int16",
+        ),
+        (lambda a: {**a, "predictions": a["predictions"].view("V2")}, r"predictions has elements of \|V2"),
+    ],
+)
+def test_other_arrays_are_errors(kind: Any, change: Change, message: str) -> None:
+    predictions, targets, mask = inputs(kind)
+    arguments = change({"predictions": predictions, "targets": targets, "mask": mask})
+    with pytest.raises(fastloss.ArrayError, match=message):
+        fastloss.masked_mse(**arguments)
+
+
+@every_kind
+def test_losses_without_16_bits_say_so(kind: Any) -> None:
+    embeddings = np.ones((3, 4)).astype(kind)
+    with pytest.raises(fastloss.ArrayError, match=r"embeddings has elements of .*float16; expected float32"):
+        fastloss.elastic_cell_similarity(embeddings)
+    with pytest.raises(fastloss.ArrayError, match=r"logits has elements of .*float16; expected float32"):
+        fastloss.cross_entropy(embeddings, np.zeros(3, np.int32))
+
+
+def test_a_float16_of_the_other_byte_order_is_an_error() -> None:
+    predictions, targets, mask = inputs(np.dtype(">f2"))
+    with pytest.raises(fastloss.ArrayError, match="predictions has elements of >f2; expected float32"):
+        fastloss.masked_mse(predictions, targets, mask)
