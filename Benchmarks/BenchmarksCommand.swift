@@ -17,7 +17,7 @@ struct BenchmarksCommand: ParsableCommand {
         version: RuntimeDescription.current.version,
         subcommands: [
             RunCommand.self, ReportCommand.self, ResultsCommand.self, CompareCommand.self,
-            ServeCommand.self, WorkloadCommand.self,
+            ServeCommand.self, WorkloadCommand.self, RanksCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

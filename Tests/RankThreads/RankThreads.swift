@@ -2,28 +2,13 @@
 // fuzzer.
 
 import FastLoss
-import Foundation
-import Synchronization
 
-/// Runs `body` for each rank of a new group, each on a thread, and returns what it returned or threw.
+/// Runs `body` for each rank of a new group, with a time-out that suits tests.
 public func onRanks<Value: Sendable>(
     _ size: Int, timeout: Double = 120, bytesPerSecond: Double? = nil,
     _ body: @escaping @Sendable (ThreadCommunicator) throws -> Value
 ) -> [Result<Value, any Error>] {
-    let ranks = ThreadCommunicator.group(size: size, timeout: timeout, bytesPerSecond: bytesPerSecond)
-    let results = Mutex<[Result<Value, any Error>?]>(Array(repeating: nil, count: size))
-    let done = DispatchSemaphore(value: 0)
-    for rank in ranks {
-        let thread = Thread {
-            let result = Result { try body(rank) }
-            results.withLock { $0[rank.rank] = result }
-            done.signal()
-        }
-        thread.stackSize = 8 << 20
-        thread.start()
-    }
-    for _ in ranks { done.wait() }
-    return results.withLock { $0.map { $0! } }
+    ThreadCommunicator.onThreads(size, timeout: timeout, bytesPerSecond: bytesPerSecond, body)
 }
 
 /// A batch cut into the rows of ranks.

@@ -40,8 +40,8 @@ extension ContrastiveCellEmbedding {
     /// The gradients are those of the whole batch's loss. A training loop that averages the parameters'
     /// gradients over the ranks passes the number of ranks as `gradientScale`.
     ///
-    /// It takes 8·B²·D flops over all ranks, where one process takes 6·B²·D: similarities are computed a second
-    /// time, because a softmax is known only after its row has met all ranks.
+    /// It takes (8 − 4/P)·B²·D flops over P ranks, where one process takes 6·B²·D: a softmax is known only after
+    /// its row has met all ranks, and then the similarities with all but two of them are computed again.
     ///
     /// - Parameters:
     ///   - first: the first encoding of the rank's cells, row-major.
@@ -75,15 +75,17 @@ extension ContrastiveCellEmbedding {
 
 /// The loss of the cells of all ranks, on one of them.
 ///
-/// The rows of E₂ go around the whole ring first. A rank keeps, for each of its rows i of E₁, the sum over
-/// other cells
+/// The rows of E₂ go around the ring. For each of its rows i of E₁ a rank keeps
 ///
-///     R_i = Σ exp(A_ij − A_ii),   and   U_i = Σ exp(A_ij − A_ii)·N₂_j / R_i
+///     F_i = log Σ exp A_ij,   and   U_i = Σ exp(A_ij − F_i)·N₂_j
 ///
-/// both over the blocks that it has met, as a logarithm and as a gradient. A new block is a softmax of its own;
-/// the two are averaged with the weights of their sums, so nothing overflows at any temperature. In the end
-/// loss_i = log1p(R_i), and the rows of E₁ go around the ring with the logarithm of each row's normaliser, A_ii
-/// + loss_i. Each rank forms the gradient of its rows of E₂ from them. No gradient travels.
+/// over the blocks that it has met, U_i as a gradient. A new block is a softmax of its own; the two are averaged
+/// with the weights of their sums, so nothing overflows at any temperature.
+///
+/// The last block is met together with own cells, in whole rows. Their softmax and F_i give the row's normaliser
+/// log Z_i = A_ii + loss_i, so the rows of this matrix are multiplied into both gradients at once, as in one
+/// process. The gradient of the last block's rows goes back to their owner. The rows of E₁ of the other ranks go
+/// around with log Z_i, and each rank forms the rest of the gradient of its rows of E₂ from them.
 package struct RankedContrastive<Ranks: Communicator> {
     private let loss: ContrastiveCellEmbedding
     private let first: UnsafeBufferPointer<Float>
@@ -159,91 +161,112 @@ extension RankedContrastive {
         struct Step {
             let source: Int
             let target: Int
-            /// The source's rows: of E₂ in the first pass, of E₁ in the second.
             let received: UnsafeMutableBufferPointer<Float>
-            /// The logarithms of the normalisers of its rows of E₁.
-            let normalisers: UnsafeMutableBufferPointer<Double>
-            /// Own rows of E₁ with those of E₂; nil if either has none.
-            let rowPass: BlockedSimilarities?
-            /// Its rows of E₁ with own rows of E₂.
-            let columnPass: BlockedSimilarities?
+            /// Own rows with the block's; nil if either has none, or if nothing is computed.
+            let pass: BlockedSimilarities?
         }
 
         let call: RankedContrastive
         let execution: Execution
         let memory: Execution
-        /// Own rows of both encodings: without gradients, and with them.
-        let ownValues: BlockedSimilarities?
-        let ownGradients: BlockedSimilarities?
-        var steps: [Step] = []
+        /// Rows of E₂, which meet own rows of E₁. The last block is not among them.
+        var rowSteps: [Step] = []
+        /// The last block of E₂.
+        var last: Step?
+        /// Own rows of E₁ with own rows of E₂ and those of the last block.
+        let closingPass: BlockedSimilarities?
+        /// Rows of E₁, which meet own rows of E₂.
+        var columnSteps: [Step] = []
+
+        /// Own rows of E₂ and those of the last block, and their gradient. Without own rows, the last block alone.
+        let joined: UnsafeMutableBufferPointer<Float>
+        let joinedGradient: UnsafeMutableBufferPointer<Float>
+        /// The gradient of own rows of E₂ from the rank whose last block they are.
+        let returned: UnsafeMutableBufferPointer<Float>
+        /// Where the gradient of E₁ from other blocks is gathered; nil if there is none.
+        let gathered: UnsafeMutablePointer<Float>?
+        /// That from one block.
+        let contribution: UnsafeMutablePointer<Float>
 
         // For each own row i:
-        /// A_ii.
-        let diagonal: ScratchArray<Double>
-        /// The loss among own cells alone, then that among all.
-        let ownLosses: ScratchArray<Double>
-        let losses: ScratchArray<Double>
-        /// log Σ exp(A_ij − A_ii) over the cells of other ranks.
-        let foreign: ScratchArray<Double>
-        let normalisers: ScratchArray<Double>
-        /// A block's log Σ exp A_ij.
-        let block: ScratchArray<Double>
-        /// The gradient of E₁ from other ranks, if the output accumulates, and that from one block.
-        let aside: ScratchArray<Float>
-        let contribution: ScratchArray<Float>
+        let losses: UnsafeMutablePointer<Double>
+        /// F_i: log Σ exp A_ij over the blocks but own and the last one.
+        let foreign: UnsafeMutablePointer<Double>
+        /// log Z_i.
+        let normalisers: UnsafeMutablePointer<Double>
+        /// For each row of a block: log Σ exp A_ij of the block's columns, and log Z_i of the block's row.
+        let block: UnsafeMutablePointer<Double>
+        let receivedNormalisers: UnsafeMutablePointer<Double>
 
         init(_ call: RankedContrastive, _ rows: RankRows, in workspace: Workspace) throws(LossError) {
             self.call = call
             let (rank, shape) = (call.group.rank, call.shape)
-            let range = rows.ranks > 1 ? Array(1..<rows.ranks) : []
-            let others = range.map { rows.counts[rows.rank($0, before: rank)] }
-            let most = max(shape.rows, others.max() ?? 0)
-            let formsFirst = call.firstOutput != nil
-            let formsSecond = call.secondOutput != nil
+            let (own, ownCount) = (shape.rows, try shape.checkedCount())
+            let lastStep = rows.ranks - 1
+            let lastRows = lastStep > 0 ? rows.counts[rows.rank(lastStep, before: rank)] : 0
+            let joins = own > 0 && lastRows > 0
+            let returns =
+                own > 0 && call.secondOutput != nil && lastStep > 0
+                && rows.counts[rows.rank(lastStep, after: rank)] > 0
+            let middle = lastStep > 1 ? Array(1..<lastStep) : []
+            /// The most rows that come but the last block.
+            let most =
+                middle.map { step in
+                    max(
+                        rows.counts[rows.rank(step, before: rank)],
+                        rows.counts[rows.rank(step + 1, before: rank)])
+                }.max() ?? 0
+            let hasMiddle = own > 0 && middle.contains { rows.counts[rows.rank($0, before: rank)] > 0 }
 
             var blocks = workspace.layout
-            let blockCount = try MatrixShape(rows: others.max() ?? 0, columns: shape.columns).checkedCount()
-            let received = try blocks.add(2, by: blockCount, of: Float.self)
-            let receivedNormalisers = try blocks.add(2, by: others.max() ?? 0, of: Double.self)
-            diagonal = try blocks.add(shape.rows, of: Double.self)
-            ownLosses = try blocks.add(shape.rows, of: Double.self)
-            losses = try blocks.add(shape.rows, of: Double.self)
-            foreign = try blocks.add(shape.rows, of: Double.self)
-            normalisers = try blocks.add(shape.rows, of: Double.self)
-            block = try blocks.add(most, of: Double.self)
-            let ownCount = try shape.checkedCount()
-            let accumulates = call.firstOutput?.mode == FASTLOSS_ACCUMULATE
-            aside = try blocks.add(accumulates ? ownCount : 0, of: Float.self)
-            contribution = try blocks.add(formsFirst && !range.isEmpty ? ownCount : 0, of: Float.self)
+            let blockCount = try MatrixShape(rows: most, columns: shape.columns).checkedCount()
+            let receivedArray = try blocks.add(2, by: blockCount, of: Float.self)
+            let joinedCount = try MatrixShape(
+                rows: joins ? own + lastRows : lastRows, columns: shape.columns
+            ).checkedCount()
+            let joinedArray = try blocks.add(joinedCount, of: Float.self)
+            let joinedGradientArray = try blocks.add(
+                joins && call.secondOutput != nil ? joinedCount : 0, of: Float.self)
+            let returnedArray = try blocks.add(returns ? ownCount : 0, of: Float.self)
+            let gathers = hasMiddle && call.firstOutput != nil
+            let gathersAside = gathers && call.firstOutput?.mode == FASTLOSS_ACCUMULATE
+            let asideArray = try blocks.add(gathersAside ? ownCount : 0, of: Float.self)
+            let contributionArray = try blocks.add(gathers ? ownCount : 0, of: Float.self)
+            let lossArray = try blocks.add(own, of: Double.self)
+            let foreignArray = try blocks.add(own, of: Double.self)
+            let normaliserArray = try blocks.add(own, of: Double.self)
+            let blockArray = try blocks.add(max(own, most), of: Double.self)
+            let receivedNormaliserArray = try blocks.add(most, of: Double.self)
             memory = try workspace.reserveBlocks(blocks, for: "ContrastiveCellEmbedding")
 
-            // What other ranks contribute is in the gradient before own cells are added.
-            let hasForeign = others.contains { $0 > 0 }
-            let (aside, contribution) = (memory.pointer(aside), memory.pointer(contribution))
-            let gathered = call.firstOutput.map {
-                GradientOutput(
-                    accumulates ? UnsafeMutableBufferPointer(start: aside, count: ownCount) : $0.memory,
-                    scale: $0.scale, update: hasForeign ? .accumulate : .overwrite)
-            }
-            let ofBlock = call.firstOutput.map {
-                GradientOutput(
-                    UnsafeMutableBufferPointer(start: contribution, count: ownCount),
-                    scale: $0.scale, update: .overwrite)
-            }
-            let ofSecond = call.secondOutput.map {
-                GradientOutput($0.memory, scale: $0.scale, update: .accumulate)
-            }
+            let received = memory.pointer(receivedArray)
+            joined = UnsafeMutableBufferPointer(start: memory.pointer(joinedArray), count: joinedCount)
+            let joinedGradient = UnsafeMutableBufferPointer(
+                start: memory.pointer(joinedGradientArray),
+                count: joins && call.secondOutput != nil ? joinedCount : 0)
+            self.joinedGradient = joinedGradient
+            returned = UnsafeMutableBufferPointer(
+                start: memory.pointer(returnedArray), count: returns ? ownCount : 0)
+            gathered =
+                gathersAside
+                ? memory.pointer(asideArray) : gathers ? call.firstOutput?.memory.baseAddress : nil
+            let contribution = memory.pointer(contributionArray)
+            self.contribution = contribution
+            losses = memory.pointer(lossArray)
+            foreign = memory.pointer(foreignArray)
+            normalisers = memory.pointer(normaliserArray)
+            block = memory.pointer(blockArray)
+            receivedNormalisers = memory.pointer(receivedNormaliserArray)
 
-            func side(
-                _ rows: UnsafePointer<Float>, _ count: Int, of owner: Int, _ gradient: GradientOutput?
-            ) -> SimilaritySide {
-                call.loss.side(
-                    rows, shape: MatrixShape(rows: count, columns: shape.columns),
-                    firstRow: ranks.firstRow(of: owner), batch: ranks.total, gradient: gradient)
-            }
-            let ranks = rows
             var layout = workspace.layout
             let start = layout.mark
+            func side(
+                _ embeddings: UnsafePointer<Float>, _ count: Int, of owner: Int, _ gradient: GradientOutput?
+            ) -> SimilaritySide {
+                call.loss.side(
+                    embeddings, shape: MatrixShape(rows: count, columns: shape.columns),
+                    firstRow: rows.firstRow(of: owner), batch: rows.total, gradient: gradient)
+            }
             func pass(
                 _ left: SimilaritySide, _ right: SimilaritySide
             ) throws(LossError) -> BlockedSimilarities {
@@ -253,37 +276,67 @@ extension RankedContrastive {
                     schedule: .strips(RowStrips(rows: left.shape.rows, columns: right.shape.rows)),
                     in: &layout)
             }
-            if shape.rows > 0, let first = call.first.baseAddress, let second = call.second.baseAddress {
-                ownValues = try pass(
-                    side(first, shape.rows, of: rank, nil), side(second, shape.rows, of: rank, nil))
-                ownGradients =
-                    formsFirst || formsSecond
-                    ? try pass(
-                        side(first, shape.rows, of: rank, gathered),
-                        side(second, shape.rows, of: rank, call.secondOutput)) : nil
-            } else {
-                (ownValues, ownGradients) = (nil, nil)
-            }
-            for step in range {
-                let (source, target) = (rows.rank(step, before: rank), rows.rank(step, after: rank))
+            /// A step in which a block arrives in one of the two places.
+            func step(
+                _ distance: Int, place: Int,
+                _ pass: (UnsafePointer<Float>, Int, _ source: Int) throws(LossError) -> BlockedSimilarities?
+            ) throws(LossError) -> Step {
+                let source = rows.rank(distance, before: rank)
                 let count = rows.counts[source]
-                let block = memory.pointer(received) + step % 2 * blockCount
-                let hasPairs = shape.rows > 0 && count > 0
-                steps.append(
-                    Step(
-                        source: source, target: target,
-                        received: UnsafeMutableBufferPointer(start: block, count: count * shape.columns),
-                        normalisers: UnsafeMutableBufferPointer(
-                            start: memory.pointer(receivedNormalisers) + step % 2 * (others.max() ?? 0),
-                            count: count),
-                        rowPass: hasPairs
-                            ? try pass(
-                                side(call.first.baseAddress!, shape.rows, of: rank, ofBlock),
-                                side(block, count, of: source, nil)) : nil,
-                        columnPass: hasPairs && formsSecond
-                            ? try pass(
+                let memory = received + place * blockCount
+                return Step(
+                    source: source, target: rows.rank(distance, after: rank),
+                    received: UnsafeMutableBufferPointer(start: memory, count: count * shape.columns),
+                    pass: own > 0 && count > 0 ? try pass(memory, count, source) : nil)
+            }
+
+            let ofBlock = call.firstOutput.map {
+                GradientOutput(
+                    UnsafeMutableBufferPointer(start: contribution, count: ownCount),
+                    scale: $0.scale, update: .overwrite)
+            }
+            for distance in middle {
+                rowSteps.append(
+                    try step(distance, place: distance % 2) { (block, count, source) throws(LossError) in
+                        try pass(
+                            side(call.first.baseAddress!, own, of: rank, ofBlock),
+                            side(block, count, of: source, nil))
+                    })
+            }
+            if lastStep > 0 {
+                last = Step(
+                    source: rows.rank(lastStep, before: rank), target: rows.rank(lastStep, after: rank),
+                    received: UnsafeMutableBufferPointer(
+                        rebasing: joined.suffix(lastRows * shape.columns)), pass: nil)
+            }
+            if own > 0 {
+                let ofFirst = gathered.map { gathered in
+                    GradientOutput(
+                        UnsafeMutableBufferPointer(start: gathered, count: ownCount),
+                        scale: call.firstOutput?.scale ?? 0, update: .accumulate)
+                }
+                let ofJoined = call.secondOutput.map {
+                    GradientOutput(joinedGradient, scale: $0.scale, update: .overwrite)
+                }
+                closingPass = try pass(
+                    side(call.first.baseAddress!, own, of: rank, ofFirst ?? call.firstOutput),
+                    joins
+                        ? side(joined.baseAddress!, own + lastRows, of: rank, ofJoined)
+                        : side(call.second.baseAddress!, own, of: rank, call.secondOutput))
+            } else {
+                closingPass = nil
+            }
+            if let output = call.secondOutput {
+                let ofSecond = GradientOutput(output.memory, scale: output.scale, update: .accumulate)
+                for distance in middle {
+                    columnSteps.append(
+                        try step(distance + 1, place: distance % 2) {
+                            (block, count, source) throws(LossError) in
+                            try pass(
                                 side(block, count, of: source, nil),
-                                side(call.second.baseAddress!, shape.rows, of: rank, ofSecond)) : nil))
+                                side(call.second.baseAddress!, own, of: rank, ofSecond))
+                        })
+                }
             }
             execution = try workspace.reserve(layout, for: "ContrastiveCellEmbedding")
         }
@@ -293,50 +346,76 @@ extension RankedContrastive {
 
         /// The sum of own rows' losses.
         func run() throws(RankFailure) -> Double {
-            let losses = memory.pointer(losses)
+            foreign.update(repeating: -.infinity, count: ownRows)
             try startSecond(0)
-            meetOwnCells()
             var isFirstBlock = true
-            for (index, step) in steps.enumerated() {
+            for (index, step) in rowSteps.enumerated() {
                 try call.group.finish()
                 try startSecond(index + 1)
-                guard let pass = step.rowPass else { continue }
+                guard let pass = step.pass else { continue }
                 meet(pass, isFirstBlock: isFirstBlock)
                 isFirstBlock = false
             }
-            completeLosses(hasForeign: !isFirstBlock)
-            if call.secondOutput != nil { try startFirst(0) }
-            formOwnGradients()
-            if call.secondOutput != nil {
-                for (index, step) in steps.enumerated() {
-                    try call.group.finish()
-                    try call.group.finish()
-                    try startFirst(index + 1)
-                    step.columnPass?.run(
-                        ForeignSoftmax(
-                            temperature: temperature, logarithms: memory.pointer(block),
-                            normalisers: UnsafePointer(step.normalisers.baseAddress), needsFactors: true),
-                        on: execution)
-                }
+            if last != nil { try call.group.finish() }
+            try startFirst(0)
+            close()
+            try startNormalisers(0)
+            try startReturn()
+            for (index, step) in columnSteps.enumerated() {
+                try call.group.finish()
+                try call.group.finish()
+                try startFirst(index + 1)
+                step.pass?.run(
+                    ForeignSoftmax(
+                        temperature: temperature, logarithms: block,
+                        normalisers: UnsafePointer(receivedNormalisers), needsFactors: true),
+                    on: execution)
+                if index == 0 { try finishReturn() }
+                try startNormalisers(index + 1)
             }
+            if columnSteps.isEmpty { try finishReturn() }
             return (0..<ownRows).reduce(0) { $0 + losses[$1] }
         }
 
         private func startSecond(_ index: Int) throws(RankFailure) {
-            guard index < steps.count else { return }
-            let step = steps[index]
+            guard let step = index < rowSteps.count ? rowSteps[index] : last else { return }
             try call.group.start(
                 sending: call.second, to: step.target, receiving: step.received, from: step.source)
         }
 
         private func startFirst(_ index: Int) throws(RankFailure) {
-            guard index < steps.count else { return }
-            let step = steps[index]
+            guard index < columnSteps.count else { return }
+            let step = columnSteps[index]
             try call.group.start(
                 sending: call.first, to: step.target, receiving: step.received, from: step.source)
+        }
+
+        /// A pass has read those of the step before it.
+        private func startNormalisers(_ index: Int) throws(RankFailure) {
+            guard index < columnSteps.count else { return }
+            let step = columnSteps[index]
             try call.group.start(
-                sending: UnsafeBufferPointer(start: memory.pointer(normalisers), count: ownRows),
-                to: step.target, receiving: step.normalisers, from: step.source)
+                sending: UnsafeBufferPointer(start: normalisers, count: ownRows), to: step.target,
+                receiving: UnsafeMutableBufferPointer(
+                    start: receivedNormalisers, count: step.received.count / call.shape.columns),
+                from: step.source)
+        }
+
+        /// The gradient of the last block's rows goes back to their owner.
+        private func startReturn() throws(RankFailure) {
+            guard let last, call.secondOutput != nil else { return }
+            let ofLast = joinedGradient.suffix(joinedGradient.isEmpty ? 0 : last.received.count)
+            try call.group.start(
+                sending: UnsafeBufferPointer(rebasing: ofLast), to: last.source, receiving: returned,
+                from: last.target)
+        }
+
+        /// Adds the gradient that another rank has formed of own rows of E₂.
+        private func finishReturn() throws(RankFailure) {
+            guard last != nil, let output = call.secondOutput else { return }
+            try call.group.finish()
+            guard let incoming = returned.baseAddress, let own = output.memory.baseAddress else { return }
+            kernels.scale(incoming, returned.count, 1, own, FASTLOSS_ACCUMULATE)
         }
     }
 }
@@ -344,33 +423,20 @@ extension RankedContrastive {
 // MARK: - The softmax of a row, block by block
 
 extension RankedContrastive.Ring {
-    /// The losses among own cells, and A_ii.
-    private func meetOwnCells() {
-        ownValues?.run(
-            OwnSoftmax(
-                temperature: temperature, diagonal: memory.pointer(diagonal),
-                ownLosses: memory.pointer(ownLosses), losses: nil),
-            on: execution)
-        memory.pointer(foreign).update(repeating: -.infinity, count: ownRows)
-    }
-
     /// Adds the cells of another rank to the sums and the gradients of own rows.
     private func meet(_ pass: BlockedSimilarities, isFirstBlock: Bool) {
         pass.run(
             ForeignSoftmax(
-                temperature: temperature, logarithms: memory.pointer(block), normalisers: nil,
+                temperature: temperature, logarithms: block, normalisers: nil,
                 needsFactors: pass.formsGradients),
             on: execution)
-        let (diagonal, foreign) = (memory.pointer(diagonal), memory.pointer(foreign))
-        let (block, contribution) = (memory.pointer(block), memory.pointer(contribution))
-        let gradient = gathered
+        let columns = call.shape.columns
         forEachRow { row, place in
-            let (sum, logarithm) = (foreign[row], block[row] - diagonal[row])
+            let (sum, logarithm) = (foreign[row], block[row])
             let total = logarithmOfSum(sum, logarithm)
             foreign[row] = total
-            guard let gradient else { return }
-            let columns = call.shape.columns
-            let (target, source) = (gradient + place, contribution + place)
+            guard let gathered else { return }
+            let (target, source) = (gathered + place, contribution + place)
             if isFirstBlock {
                 target.update(from: source, count: columns)
             } else {
@@ -380,41 +446,33 @@ extension RankedContrastive.Ring {
         }
     }
 
-    /// The losses among all cells. The gradient from other ranks gets its share of the softmax.
-    private func completeLosses(hasForeign: Bool) {
-        let (diagonal, foreign) = (memory.pointer(diagonal), memory.pointer(foreign))
-        let (ownLosses, losses) = (memory.pointer(ownLosses), memory.pointer(losses))
-        let normalisers = memory.pointer(normalisers)
-        let gradient = gathered
-        forEachRow { row, place in
-            let loss = softplus(logarithmOfSum(logarithmOfExpm1(ownLosses[row]), foreign[row]))
-            losses[row] = loss
-            normalisers[row] = diagonal[row] + loss
-            guard hasForeign, let gradient else { return }
-            kernels.scale(
-                gradient + place, call.shape.columns, exp(foreign[row] - loss), gradient + place,
-                FASTLOSS_OVERWRITE)
-        }
-    }
-
-    private func formOwnGradients() {
-        ownGradients?.run(
-            OwnSoftmax(
-                temperature: temperature, diagonal: memory.pointer(diagonal),
-                ownLosses: memory.pointer(ownLosses), losses: memory.pointer(losses)),
+    /// The losses among all cells, the gradient of own rows of E₁, and that of own rows of E₂ and of the last
+    /// block's from own rows of E₁.
+    private func close() {
+        guard let closingPass else { return }
+        let columns = call.shape.columns
+        let ownPart = joined.dropLast(last?.received.count ?? 0)
+        _ = UnsafeMutableBufferPointer(rebasing: ownPart).update(
+            fromContentsOf: call.second.prefix(ownPart.count))
+        closingPass.run(
+            ClosingSoftmax(
+                temperature: temperature, foreign: foreign, losses: losses, normalisers: normalisers,
+                needsFactors: closingPass.formsGradients, gathered: gathered, columns: columns),
             on: execution)
-        guard let output = call.firstOutput, output.mode == FASTLOSS_ACCUMULATE, let gradient = gathered,
+        if let gathered, let output = call.firstOutput, output.mode == FASTLOSS_ACCUMULATE,
             let target = output.memory.baseAddress
-        else { return }
-        forEachRow { _, place in
-            kernels.scale(gradient + place, call.shape.columns, 1, target + place, FASTLOSS_ACCUMULATE)
+        {
+            forEachRow { _, place in
+                kernels.scale(gathered + place, columns, 1, target + place, FASTLOSS_ACCUMULATE)
+            }
         }
-    }
-
-    /// Where the gradient of E₁ is gathered.
-    private var gathered: UnsafeMutablePointer<Float>? {
-        guard let output = call.firstOutput, ownRows > 0 else { return nil }
-        return output.mode == FASTLOSS_ACCUMULATE ? memory.pointer(aside) : output.memory.baseAddress
+        if !joinedGradient.isEmpty, let formed = joinedGradient.baseAddress, let output = call.secondOutput,
+            let target = output.memory.baseAddress
+        {
+            forEachRow { _, place in
+                kernels.scale(formed + place, columns, 1, target + place, output.mode)
+            }
+        }
     }
 
     /// Shares own rows among the workers: the row, and the index of its first element.
@@ -445,24 +503,32 @@ private func softplus(_ x: Double) -> Double {
 
 // MARK: - Epilogues
 
-/// The softmax of rows of A whose own cell is among the columns.
+/// The softmax of rows of A whose own cell is among the columns, when all other cells have been met: `foreign` is
+/// log Σ exp A_ij over the columns of other blocks, −∞ if there are none.
 ///
-/// Without `losses`, records the losses among these columns and A_ii. With them, turns each row into softmax −
-/// I among all cells, times the probability scale. Blocks have whole rows.
-private struct OwnSoftmax: SimilarityEpilogue {
+/// Records the losses among all cells and log Z_i. The row becomes softmax − I among all cells, times the
+/// probability scale. The gradient from other blocks gets its share of the softmax. Blocks have whole rows.
+private struct ClosingSoftmax: SimilarityEpilogue {
     let inverseTemperature: Float
-    let diagonal: UnsafeMutablePointer<Double>
-    let ownLosses: UnsafeMutablePointer<Double>
-    let losses: UnsafeMutablePointer<Double>?
+    let foreign: UnsafePointer<Double>
+    let losses: UnsafeMutablePointer<Double>
+    let normalisers: UnsafeMutablePointer<Double>
+    let needsFactors: Bool
+    let gathered: UnsafeMutablePointer<Float>?
+    let columns: Int
 
     init(
-        temperature: Float, diagonal: UnsafeMutablePointer<Double>, ownLosses: UnsafeMutablePointer<Double>,
-        losses: UnsafeMutablePointer<Double>?
+        temperature: Float, foreign: UnsafePointer<Double>, losses: UnsafeMutablePointer<Double>,
+        normalisers: UnsafeMutablePointer<Double>, needsFactors: Bool,
+        gathered: UnsafeMutablePointer<Float>?, columns: Int
     ) {
         inverseTemperature = Float(1 / Double(temperature))
-        self.diagonal = diagonal
-        self.ownLosses = ownLosses
+        self.foreign = foreign
         self.losses = losses
+        self.normalisers = normalisers
+        self.needsFactors = needsFactors
+        self.gathered = gathered
+        self.columns = columns
     }
 
     func visit(_ block: SimilarityBlock) {
@@ -471,22 +537,26 @@ private struct OwnSoftmax: SimilarityEpilogue {
             let similarities = block.row(index)
             let row = block.rows.lowerBound + index
             let label = block.diagonal + index
-            guard let losses else {
-                diagonal[row] = Double(similarities[label]) * Double(inverseTemperature)
-                ownLosses[row] = kernels.softmax_cross_entropy(
-                    similarities, block.columns.count, label, inverseTemperature, scale, nil,
-                    FASTLOSS_NO_OUTPUT)
-                continue
-            }
-            let ownLoss = kernels.softmax_cross_entropy(
+            let own = Double(similarities[label]) * Double(inverseTemperature)
+            let blockLoss = kernels.softmax_cross_entropy(
                 similarities, block.columns.count, label, inverseTemperature, scale, similarities,
-                FASTLOSS_OVERWRITE)
-            // Own cells have this share of the row's normaliser. The own cell's element is −(1 − its
+                needsFactors ? FASTLOSS_OVERWRITE : FASTLOSS_NO_OUTPUT)
+            let others = foreign[row] - own
+            let loss =
+                foreign[row] == -.infinity
+                ? blockLoss : softplus(logarithmOfSum(logarithmOfExpm1(blockLoss), others))
+            losses[row] = loss
+            normalisers[row] = own + loss
+            guard needsFactors, foreign[row] != -.infinity else { continue }
+            // These columns have this share of the row's normaliser. The own cell's element is −(1 − its
             // probability), without cancellation.
             kernels.scale(
-                similarities, block.columns.count, exp(ownLoss - losses[row]), similarities,
+                similarities, block.columns.count, exp(blockLoss - loss), similarities, FASTLOSS_OVERWRITE)
+            similarities[label] = Float(Double(scale) * expm1(-loss))
+            guard let gathered else { continue }
+            kernels.scale(
+                gathered + row * columns, columns, exp(others - loss), gathered + row * columns,
                 FASTLOSS_OVERWRITE)
-            similarities[label] = Float(Double(scale) * expm1(-losses[row]))
         }
     }
 }

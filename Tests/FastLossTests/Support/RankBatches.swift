@@ -28,15 +28,18 @@ struct RankResult: Equatable {
 }
 
 /// ‖a − b‖ / ‖b‖.
-func relativeDistance(_ a: [Float], _ b: [Float]) -> Double {
-    let difference = zip(a, b).map { Double($0) - Double($1) }
+func relativeDistance(_ a: [Float], _ b: [Float]) -> Double { relativeDistance(a.doubles, b.doubles) }
+
+/// ‖a − b‖ / ‖b‖.
+func relativeDistance(_ a: [Double], _ b: [Double]) -> Double {
+    let difference = zip(a, b).map { $0 - $1 }
     return difference.norm / max(b.norm, .leastNormalMagnitude)
 }
 
 /// Value and gradient are those of one process.
 func expectOneProcess(
     _ result: RankResult, value: Double, gradient: [Float], second: [Float] = [], _ label: String,
-    tolerance: Double = Tolerances.acrossRanksGradient, sourceLocation: SourceLocation = #_sourceLocation
+    sourceLocation: SourceLocation = #_sourceLocation
 ) {
     for (rank, own) in result.values.enumerated() {
         #expect(
@@ -52,6 +55,6 @@ func expectOneProcess(
     ]
     for distance in distances {
         #expect(
-            distance <= tolerance, "\(label): gradient", sourceLocation: sourceLocation)
+            distance <= Tolerances.acrossRanksGradient, "\(label): gradient", sourceLocation: sourceLocation)
     }
 }

@@ -116,10 +116,9 @@ enum Tolerances {
     /// promise.
     static let acrossRanksGradient = 1e-6
 
-    /// The same for cells that are recognised with near certainty at τ = 0.05: the gradient is a difference of
-    /// exponentials of similarities / τ, so it has the rounding of the similarities 20 times, on ranks and in
-    /// one process. sgemm rounds them differently for blocks of another shape.
-    static let confidentCellsAcrossRanks = 2 * 20 * 0x1p-23
+    /// Terms of one epoch of training across ranks against one process, relative. Each step rounds differently,
+    /// and Adam amplifies that where a gradient is near 0.
+    static let curveAcrossRanks = Tolerance(relative: 1e-3, absolute: 1e-4)
 
     /// What the accuracy rule |fast − truth| ≤ |naive − truth| + tolerance allows on top of the naive Float
     /// loop's error, relative to the result's size: four units of Float's last place, for the case that the

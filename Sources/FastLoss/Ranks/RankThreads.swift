@@ -1,0 +1,86 @@
+// A thread for each rank of a ThreadCommunicator's group.
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+extension ThreadCommunicator {
+    /// Runs `body` for each rank of a new group, each on a thread of its own, and waits for all of them.
+    ///
+    /// ```swift
+    /// let losses = try ThreadCommunicator.onThreads(2) { rank in try step(on: rank) }.map { try $0.get() }
+    /// ```
+    ///
+    /// - Parameters:
+    ///   - size: the number of ranks, at least 1.
+    ///   - timeout: how long a failed rank may delay the error of the others, in seconds.
+    ///   - bytesPerSecond: the speed of each rank's link, in either direction; nil for that of memory.
+    ///   - body: what a rank does. Its thread has a stack of 8 MiB.
+    /// - Returns: what `body` returned or threw for each rank.
+    public static func onThreads<Value: Sendable>(
+        _ size: Int, timeout: Double = 600, bytesPerSecond: Double? = nil,
+        _ body: @escaping @Sendable (ThreadCommunicator) throws -> Value
+    ) -> [Result<Value, any Error>] {
+        let ranks = group(size: size, timeout: timeout, bytesPerSecond: bytesPerSecond)
+        let outcomes = ranks.map { rank in RankThread { try body(rank) } }
+        for outcome in outcomes { outcome.start() }
+        return outcomes.map { $0.result() }
+    }
+}
+
+/// One thread, and what its body returned. The body's result is read after the thread has ended.
+private final class RankThread<Value>: @unchecked Sendable {
+    private let body: () throws -> Value
+    private var outcome: Result<Value, any Error>?
+    #if canImport(Darwin)
+        private var thread: pthread_t?
+    #else
+        private var thread = pthread_t()
+    #endif
+
+    init(_ body: @escaping () throws -> Value) { self.body = body }
+
+    func start() {
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        pthread_attr_setstacksize(&attributes, 8 << 20)
+        defer { pthread_attr_destroy(&attributes) }
+        let start = StartedBody { self.outcome = Result { try self.body() } }
+        let failure = pthread_create(
+            &thread, &attributes, startRankThread, Unmanaged.passRetained(start).toOpaque())
+        precondition(failure == 0, "the system has no thread for a rank: error \(failure)")
+    }
+
+    func result() -> Result<Value, any Error> {
+        #if canImport(Darwin)
+            if let thread { pthread_join(thread, nil) }
+        #else
+            pthread_join(thread, nil)
+        #endif
+        guard let outcome else { preconditionFailure("a rank's thread was not started") }
+        return outcome
+    }
+}
+
+/// What a thread runs: a C function has no generic arguments.
+private final class StartedBody {
+    let run: () -> Void
+
+    init(_ run: @escaping () -> Void) { self.run = run }
+}
+
+#if canImport(Darwin)
+    private func startRankThread(_ start: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
+        Unmanaged<StartedBody>.fromOpaque(start).takeRetainedValue().run()
+        return nil
+    }
+#else
+    private func startRankThread(_ start: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+        if let start { Unmanaged<StartedBody>.fromOpaque(start).takeRetainedValue().run() }
+        return nil
+    }
+#endif
