@@ -85,7 +85,7 @@ if !isFetched {
     package.targets += [
         .target(name: "FastLossReference", swiftSettings: swiftSettings),
         .target(name: "CMachineCeilings", path: "Benchmarks/CMachineCeilings"),
-        // The real cells, and recordings of training on them. Apart from the benchmarks, because no program can
+        // The real cells, and what training on them needs. Apart from the benchmarks, because no program can
         // import an executable.
         .target(
             name: "BenchmarkData", dependencies: ["FastLossCheckpoints", "FastLossHeads"],

@@ -37,6 +37,17 @@ package struct TrainingBatch: Sendable {
     }
 }
 
+extension TrainingBatch {
+    /// The cells of one of `ranks` ranks, which have equal numbers of them, give or take one.
+    package func part(_ rank: Int, of ranks: Int) -> TrainingBatch {
+        let range = cells * rank / ranks..<cells * (rank + 1) / ranks
+        let places = range.lowerBound * tokens..<range.upperBound * tokens
+        return TrainingBatch(
+            cells: range.count, tokens: tokens, targets: Array(targets[places]), mask: Array(mask[places]),
+            cellTypes: Array(cellTypes[range]), gemWells: Array(gemWells[range]))
+    }
+}
+
 extension RealCells {
     /// A batch of `cells` cells and `tokens` tokens.
     ///

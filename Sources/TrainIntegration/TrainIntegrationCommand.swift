@@ -23,18 +23,28 @@ struct TrainIntegrationCommand: ParsableCommand {
     @OptionGroup var settings: TrainingSettings
     @Option(help: "Passes over the training cells.") var epochs = 40
     @Option(help: "The largest number of workers.") var workers = Workspace.defaultWorkers
+    @Option(help: "Ranks, on threads of this program, that share the cells of each step and the workers.")
+    var ranks = 1
     @Option(help: "The folder of checkpoint.safetensors and report.html.") var output = ".build/training"
     @Option(help: "Write parameters, tokens, terms and times of all steps here.") var record: String?
     @Flag(help: "Go on from the checkpoint in the output folder.") var resume = false
 
     func validate() throws {
-        guard epochs >= 1, workers >= 1 else { throw ValidationError("Epochs and workers are at least 1.") }
+        guard min(epochs, workers, ranks) >= 1 else {
+            throw ValidationError("Epochs, workers and ranks are at least 1.")
+        }
     }
 
     func run() throws {
-        var run = try TrainingRun(settings, data: .bundled(), workspace: Workspace(workers: workers))
-        let untrained = try run.cellEmbeddings()
         try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
+        for result in ThreadCommunicator.onThreads(ranks, { try train(on: $0) }) { try result.get() }
+    }
+
+    /// Every rank has the whole state; the first one shows and writes it.
+    private func train(on rank: ThreadCommunicator) throws {
+        let workspace = Workspace(workers: max(1, workers / ranks))
+        var run = try TrainingRun(settings, data: .bundled(), workspace: workspace, on: rank)
+        let untrained = try run.cellEmbeddings()
         let checkpoint = "\(output)/checkpoint.safetensors"
         if resume { try run.resume(from: checkpoint) }
 
@@ -47,7 +57,11 @@ struct TrainIntegrationCommand: ParsableCommand {
         if record != nil { run.recording = StepRecording(of: run.parameters, run.model.layout) }
         while run.epoch < epochs {
             try run.step()
-            let isStopping = isInterrupted.load(ordering: .relaxed)
+            var interrupted: [Float] = [isInterrupted.load(ordering: .relaxed) ? 1 : 0]
+            try rank.sum(&interrupted)
+            let isStopping = interrupted[0] > 0
+            if rank.rank > 0, isStopping { return }
+            guard rank.rank == 0 else { continue }
             let seconds = (ContinuousClock.now - start) / .seconds(1)
             show(run, secondsPerStep: seconds / Double(run.adam.step - firstStep))
             guard run.stepInEpoch == 0 || isStopping else { continue }
@@ -57,6 +71,7 @@ struct TrainIntegrationCommand: ParsableCommand {
                 throw ExitCode(130)
             }
         }
+        guard rank.rank == 0 else { return }
         if let record { try run.recording?.file.write(to: record) }
         let report = try TrainingReport(run, untrained: untrained)
         try report.html().write(toFile: "\(output)/report.html", atomically: true, encoding: .utf8)

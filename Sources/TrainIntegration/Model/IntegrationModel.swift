@@ -35,10 +35,14 @@ struct IntegrationModel: Sendable {
         self.layout = layout
     }
 
-    /// The terms of a batch in the order of ``Terms/names``, and the gradient of the objective.
+    /// The terms of a batch in the order of ``Terms/names``, and the gradient of the objective. Each rank computes
+    /// its part of the cells. As many tokens are masked in every cell, so a part's means count as its cells do.
     func evaluate(
-        _ batch: TrainingBatch, _ parameters: [Float], _ workspace: Workspace, _ record: inout StepRecording?
+        _ all: TrainingBatch, _ parameters: [Float], _ workspace: Workspace, on ranks: ThreadCommunicator,
+        _ record: inout StepRecording?
     ) throws -> (terms: [Float], gradient: [Float]) {
+        let batch = all.part(ranks.rank, of: ranks.size)
+        let share = Float(batch.cells) / Float(all.cells)
         let forward = try encoder.forward(batch, parameters, workspace)
         record?.lap(.encoder)
         let wellEmbeddings = try wells.embeddings(parameters.span.extracting(wellRange), workspace)
@@ -46,21 +50,21 @@ struct IntegrationModel: Sendable {
         var (gradient, wellGradient) = (zeros(parameters.count), zeros(wellEmbeddings.count))
         var (cells, genes) = (zeros(forward.cells.count), zeros(forward.genes.count))
         var states = zeros(forward.states.count)
-        var all = gradient.mutableSpan
+        var span = gradient.mutableSpan
         let batches = BatchEmbeddings(embeddings: wellEmbeddings.span, labels: batch.gemWells.span)
         var decoderGradients = ExpressionDecoderGradients(
-            parameters: all._mutatingExtracting(decoderRange), states: states.mutableSpan,
+            parameters: span._mutatingExtracting(decoderRange), states: states.mutableSpan,
             batchEmbeddings: wellGradient.mutableSpan)
         let decoded = try decoder.valueAndGradient(
             ExpressionDecoderInputs(
                 shape: TokenShape(cells: batch.cells, tokens: batch.tokens, width: encoder.width),
                 states: forward.states.span, mask: batch.mask.span, batches: batches),
             targets: batch.targets.span, parameters: parameters.span.extracting(decoderRange),
-            gradients: &decoderGradients, workspace: workspace)
+            gradients: &decoderGradients, gradientScale: share, workspace: workspace)
 
         // From here on, the gradients of the well and cell embeddings are sums over terms.
         var mvcGradients = MaskedValueGradients(
-            parameters: all._mutatingExtracting(mvcRange), cellEmbeddings: cells.mutableSpan,
+            parameters: span._mutatingExtracting(mvcRange), cellEmbeddings: cells.mutableSpan,
             genes: genes.mutableSpan, batchEmbeddings: wellGradient.mutableSpan)
         let mvcDecoded = try mvc.valueAndGradient(
             MaskedValueInputs(
@@ -69,28 +73,31 @@ struct IntegrationModel: Sendable {
                 genes: GeneEmbeddings(embeddings: forward.genes.span, indices: indices.span),
                 mask: batch.mask.span, batches: batches),
             targets: batch.targets.span, parameters: parameters.span.extracting(mvcRange),
-            gradients: &mvcGradients, update: .accumulate, workspace: workspace)
+            gradients: &mvcGradients, gradientScale: share, update: .accumulate, workspace: workspace)
         record?.lap(.heads)
         var cellSpan = cells.mutableSpan
         let elastic = try ElasticCellSimilarity(threshold: 0.8).valueAndGradient(
             embeddings: forward.cells.span, shape: MatrixShape(rows: batch.cells, columns: encoder.width),
-            gradient: &cellSpan, gradientScale: 10, update: .accumulate, workspace: workspace)
+            gradient: &cellSpan, gradientScale: 10, update: .accumulate, across: ranks, workspace: workspace)
         record?.lap(.losses)
         var discriminatorGradients = ClassifierGradients(
-            parameters: all._mutatingExtracting(discriminatorRange), cellEmbeddings: cells.mutableSpan)
+            parameters: span._mutatingExtracting(discriminatorRange), cellEmbeddings: cells.mutableSpan)
         let adversarial = try discriminator.valueAndGradient(
             cellEmbeddings: forward.cells.span, labels: batch.gemWells.span,
             parameters: parameters.span.extracting(discriminatorRange),
-            gradients: &discriminatorGradients, update: .accumulate, workspace: workspace)
-        try wells.writeGradient(of: wellGradient, wellRange, parameters, to: &all, workspace)
+            gradients: &discriminatorGradients, gradientScale: share, update: .accumulate,
+            workspace: workspace)
+        try wells.writeGradient(of: wellGradient, wellRange, parameters, to: &span, workspace)
         record?.lap(.heads)
         try encoder.backward(
-            batch, forward, genes: genes, cells: cells, states: states, parameters, to: &all, workspace)
+            batch, forward, genes: genes, cells: cells, states: states, parameters, to: &span, workspace)
         record?.lap(.encoder)
-        let terms = [
+        var terms = [
             decoded.squaredError, decoded.nonzero ?? 0, mvcDecoded.squaredError, mvcDecoded.nonzero ?? 0,
             10 * elastic.value, adversarial.value, decoded.relativeError,
-        ]
-        return (terms.map(Float.init), gradient)
+        ].map { share * Float($0) }
+        try ranks.sum(&terms)
+        try ranks.sum(&gradient)
+        return (terms, gradient)
     }
 }

@@ -12,6 +12,7 @@ package struct TrainingRun {
     /// A tenth of the cells, as in scGPT, which training never sees; with the same mask in every epoch.
     let validation: TrainingBatch
     private let workspace: Workspace
+    let ranks: ThreadCommunicator
     /// Set by a caller that records the steps.
     var recording: StepRecording?
 
@@ -25,8 +26,11 @@ package struct TrainingRun {
     package var trainingCurve: [[Float]] = []
     package var validationCurve: [[Float]] = []
 
-    package init(_ settings: TrainingSettings, data: RealCells, workspace: Workspace) throws {
-        (self.settings, self.data, self.workspace) = (settings, data, workspace)
+    package init(
+        _ settings: TrainingSettings, data: RealCells, workspace: Workspace,
+        on ranks: ThreadCommunicator = ThreadCommunicator.group(size: 1)[0]
+    ) throws {
+        (self.settings, self.data, self.workspace, self.ranks) = (settings, data, workspace, ranks)
         model = try IntegrationModel(
             genes: settings.genes, bins: data.binCount, wells: data.gemWellCount, width: settings.width)
         generator = SeededGenerator(seed: settings.seed)
@@ -53,7 +57,7 @@ package struct TrainingRun {
             genes: settings.genes, maskRatio: settings.maskRatio, using: &generator)
         let rate = settings.learningRate * power(settings.decay, epoch)
         recording?.startStep()
-        let (terms, gradient) = try model.evaluate(batch, parameters, workspace, &recording)
+        let (terms, gradient) = try model.evaluate(batch, parameters, workspace, on: ranks, &recording)
         adam.update(&parameters, gradient: gradient, learningRate: rate)
         recording?.lap(.optimizer)
         recording?.append(batch, terms: terms)
@@ -62,7 +66,8 @@ package struct TrainingRun {
     }
 
     private mutating func validate() throws {
-        validationCurve.append(try model.evaluate(validation, parameters, workspace, &recording).terms)
+        validationCurve.append(
+            try model.evaluate(validation, parameters, workspace, on: ranks, &recording).terms)
     }
 
     /// The embeddings of all cells with every value visible.

@@ -11,11 +11,14 @@ import TrainIntegration
     private static let data = try! RealCells.bundled()
 
     /// A run of the whole model on few genes.
-    private func newRun(seed: UInt64 = 1, workers: Int = 2) throws -> TrainingRun {
+    private func newRun(
+        seed: UInt64 = 1, workers: Int = 2,
+        on ranks: ThreadCommunicator = ThreadCommunicator.group(size: 1)[0]
+    ) throws -> TrainingRun {
         let settings = try TrainingSettings.parse([
             "--seed", "\(seed)", "--width", "12", "--genes", "40", "--batch-size", "70",
         ])
-        return try TrainingRun(settings, data: Self.data, workspace: Workspace(workers: workers))
+        return try TrainingRun(settings, data: Self.data, workspace: Workspace(workers: workers), on: ranks)
     }
 
     private func train(_ run: inout TrainingRun, steps: Int) throws {
@@ -30,6 +33,27 @@ import TrainIntegration
         for term in 0..<4 {
             let errors = run.validationCurve.map { $0[term] }
             #expect(errors[3] < errors[0], "\(Terms.names[term])")
+        }
+    }
+
+    /// Ranks that share the cells of each step, unequal numbers of them, give one process's learning curve.
+    @Test(arguments: [2, 3])
+    func ranksGiveTheCurveOfOneProcess(ranks: Int) throws {
+        var one = try newRun()
+        try train(&one, steps: one.stepsPerEpoch)
+        let results = try onRanks(ranks) { rank in
+            var run = try newRun(workers: 1, on: rank)
+            try train(&run, steps: run.stepsPerEpoch)
+            return (run.parameters, run.trainingCurve + run.validationCurve)
+        }.map { try $0.get() }
+        for (parameters, curve) in results {
+            expectSameBits(parameters, results[0].0, "parameters")
+            expectSameBits(curve.flatMap { $0 }, results[0].1.flatMap { $0 }, "curve")
+        }
+        for (across, alone) in zip(results[0].1, one.trainingCurve + one.validationCurve) {
+            for (term, name) in Terms.names.enumerated() {
+                expectClose(Double(across[term]), Double(alone[term]), Tolerances.curveAcrossRanks, name)
+            }
         }
     }
 

@@ -1,15 +1,18 @@
-// The optimiser: gradient clipping and Adam, each one loop over all parameters.
+// The optimiser of training on the real cells: gradient clipping and Adam, each one loop over all parameters.
 
 /// Adam with PyTorch's defaults: β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸.
 package struct Adam: Sendable {
     /// The running means of the gradient and of its square.
     package var means, squares: [Float]
-    var step = 0
+    package var step = 0
 
-    init(count: Int) { (means, squares) = (zeros(count), zeros(count)) }
+    package init(count: Int) {
+        means = [Float](repeating: 0, count: count)
+        squares = means
+    }
 
     /// Updates the parameters. A gradient whose norm exceeds 1 is scaled to norm 1 first.
-    mutating func update(_ parameters: inout [Float], gradient: [Float], learningRate: Double) {
+    package mutating func update(_ parameters: inout [Float], gradient: [Float], learningRate: Double) {
         step += 1
         let norm = gradient.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
         let factor = Float(min(1, 1 / (norm + 1e-6)))
@@ -25,6 +28,6 @@ package struct Adam: Sendable {
 }
 
 /// By multiplications alone: the same bits on every machine.
-func power(_ base: Double, _ exponent: Int) -> Double {
+package func power(_ base: Double, _ exponent: Int) -> Double {
     (0..<exponent).reduce(1) { product, _ in product * base }
 }
