@@ -266,8 +266,8 @@ def main() -> int:
         print(f"\nIn a loop: {report.LOOP}.\n")
         print(report.table(report.in_loop(results), markdown=False))
     print(
-        "\nBack to back. FastLoss: time per call of fastloss.torch; of a head, that of the Swift API. The "
-        "others: how many times longer they take, median over interleaved rounds.\n"
+        "\nBack to back. FastLoss: time per call of fastloss.torch. The others: how many times longer they "
+        "take, median over interleaved rounds.\n"
     )
     print(report.table(results, markdown=False))
     for line in report.omissions(results):
