@@ -2,6 +2,7 @@
 
 import BenchmarkData
 import FastLoss
+import RankThreads
 import FastLossHeads
 import Foundation
 import Testing
