@@ -166,8 +166,8 @@ def markdown(report: dict[str, Any], path: str) -> str:
     if distances:
         notes += (
             f" Of the task heads, FastLoss is `fastloss.torch.heads`. Float64 checks them at a small size. "
-            f"At the row's size the peers differ from FastLoss by at most {max(distances):.0e} of a gradient's "
-            f"norm: some hidden units are within rounding of LeakyReLU's kink."
+            f"At the row's size the peers differ from FastLoss by at most {max(distances):.0e} of a "
+            f"gradient's norm: some hidden units are within rounding of LeakyReLU's kink."
         )
     floor = (
         " Empty is an autograd function with as many tensors that computes nothing: PyTorch's own part of it."
