@@ -105,8 +105,10 @@ import Testing
                 inputs.predictions[1] = -1
                 inputs.mask?[1] = false
             }
+            // Messages write whole numbers without a point.
+            let number = "\(probability)".replacing(/\.0$/, with: "")
             let message =
-                "probability \(probability) at element \(index) of predictions is not in [0, 1]; "
+                "probability \(number) at element \(index) of predictions is not in [0, 1]; "
                 + "output buffers of this call hold unspecified values (for logits, use BernoulliNLL.Form.logits)"
             expectError(message) { () throws(LossError) in
                 _ = try MaskedSubject.probabilities.run(inputs, aggregation)
