@@ -70,7 +70,8 @@ package struct PackedOperand {
             count = try MatrixShape(rows: rows, columns: columns).checkedCount()
         }
         panelCount = count
-        copies = try WorkerCopies(oneForEachWorker: TileProducts.packs && count <= mostCopied, in: &layout)
+        copies = try WorkerCopies(
+            oneForEachWorker: TileProducts.packs && count > 0 && count <= mostCopied, in: &layout)
         panelMemory = try layout.add(copies.count, by: count, of: Float.self)
     }
 

@@ -228,7 +228,7 @@ extension MaskedReductions {
             // Without values there is no product.
             let isNeeded = !output.memory.isEmpty
             copies = try WorkerCopies(
-                oneForEachWorker: selections.count <= MaskSet.mostCopied, in: &layout)
+                oneForEachWorker: isNeeded && selections.count <= MaskSet.mostCopied, in: &layout)
             indicators = try ScratchMatrix(
                 rows: isNeeded ? copies.count * maskCount : 0, columns: shape.columns, in: &layout)
             factors = try layout.add(isNeeded ? maskCount : 0, of: Double.self)
