@@ -7,6 +7,10 @@ the terms and the times. PyTorch starts from the same parameters and repeats the
 cells and masks. Then the Swift program resumes for the next epoch, and so on: both are timed in turns. Only
 the first parameters are shared.
 
+With --ranks P, the Swift program runs on P ranks, and PyTorch trains once more on P processes of a gloo
+group, which share the cells of each step and compute ECS with fastloss.torch.distributed. Both give the curve
+of the one PyTorch process.
+
 Exit code 1 if, in one of the first CHECKED_STEPS steps, a term differs by more than TOLERANCE. The learning
 rate is 0.001 by default. At the program's own, 0.01, training amplifies rounding too much for any comparison:
 with --control, PyTorch trains with one thread, too, and leaves PyTorch with two threads just as far.
@@ -24,10 +28,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from peers import torch_written
 from peers.problems import ECS_WEIGHT
 from peers.quiet import LIMIT, Disturbance
@@ -85,7 +91,16 @@ class Model(nn.Module):
         }
 
 
-def terms(outputs: dict[str, Tensor], embedding: Tensor, batch: dict[str, Tensor]) -> list[Tensor]:
+def elastic(embedding: Tensor) -> Tensor:
+    return torch_written.elastic({"embedding": embedding})
+
+
+def terms(
+    outputs: dict[str, Tensor],
+    embedding: Tensor,
+    batch: dict[str, Tensor],
+    elastic: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
     """In the order of TERMS. The objective is the sum of all but the last."""
     values = batch["targets"], batch["mask"]
     return [
@@ -93,7 +108,7 @@ def terms(outputs: dict[str, Tensor], embedding: Tensor, batch: dict[str, Tensor
         torch_written.bernoulli_nll(outputs["gene_nonzero"], *values),
         torch_written.masked_mse(outputs["cell"], *values),
         torch_written.bernoulli_nll(outputs["cell_nonzero"], *values),
-        ECS_WEIGHT * torch_written.elastic({"embedding": embedding}),
+        ECS_WEIGHT * elastic(embedding),
         torch_written.cross_entropy({"logits": outputs["logits"], "labels": batch["wells"]}),
         torch_written.relative_error(outputs["gene"], *values),
     ]
@@ -121,10 +136,45 @@ def continue_backward(outputs: dict[str, Tensor], leaves: dict[str, Tensor]) -> 
     torch.autograd.backward(list(outputs.values()), [leaves[name].grad for name in outputs])
 
 
+class Ranks:
+    """The processes that share the cells of a step: this one alone, or those of the default group."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def part(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+        """This process's cells, and their share of all."""
+        cells = len(batch["wells"])
+        own = slice(cells * self.rank // self.size, cells * (self.rank + 1) // self.size)
+        return {name: values[own] for name, values in batch.items()}, (own.stop - own.start) / cells
+
+    def elastic(self, embedding: Tensor) -> Tensor:
+        if self.size == 1:
+            return elastic(embedding)
+        from fastloss.torch.distributed import elastic_cell_similarity
+
+        return elastic_cell_similarity(embedding, torch_written.THRESHOLD, gradients="sum")
+
+    def weighted(self, values: list[Tensor], share: float) -> list[Tensor]:
+        """The process's part of each mean. ECS is that of all cells already."""
+        return [value if name == "ECS" else share * value for name, value in zip(TERMS, values, strict=True)]
+
+    def add(self, values: list[Tensor], parameters: list[nn.Parameter]) -> list[float]:
+        """The terms of all cells; the gradients of the parameters become theirs, too."""
+        if self.size > 1:
+            for parameter in parameters:
+                dist.all_reduce(parameter.grad)
+            for name, value in zip(TERMS, values, strict=True):
+                if name != "ECS":
+                    dist.all_reduce(value.detach())
+        return [value.item() for value in values]
+
+
 def train_step(
-    model: Model, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]
+    model: Model, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], ranks: Ranks
 ) -> tuple[list[float], list[float]]:
     """The terms and the seconds of a step."""
+    batch, share = ranks.part(batch)
     clock = Clock()
     optimizer.zero_grad()
     clock.lap("clipping and Adam")
@@ -134,17 +184,19 @@ def train_step(
     outputs = model.decode(encoded_leaves, batch["wells"])
     output_leaves = cut(outputs)
     clock.lap("heads")
-    values = terms(output_leaves, encoded_leaves["cell"], batch)
+    values = terms(output_leaves, encoded_leaves["cell"], batch, ranks.elastic)
+    values = ranks.weighted(values, share)
     torch.stack(values[:-1]).sum().backward()
     clock.lap("losses")
     continue_backward(outputs, output_leaves)
     clock.lap("heads")
     continue_backward(encoded, encoded_leaves)
     clock.lap("encoder")
+    sums = ranks.add(values, list(model.parameters()))
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     clock.lap("clipping and Adam")
-    return [value.item() for value in values], list(clock.seconds.values())
+    return sums, list(clock.seconds.values())
 
 
 class SwiftTraining:
@@ -157,7 +209,7 @@ class SwiftTraining:
             *("--seed", str(options.seed), "--width", str(options.width), "--genes", str(options.genes)),
             *("--batch-size", str(options.batch_size), "--mask-ratio", str(options.mask_ratio)),
             *("--learning-rate", str(options.learning_rate), "--decay", str(options.decay)),
-            *("--workers", str(options.threads)),
+            *("--workers", str(options.threads), "--ranks", str(options.ranks)),
         ]
 
     def epoch(self, number: int) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
@@ -183,8 +235,8 @@ def batch_of(step: dict[str, Tensor], genes: int) -> dict[str, Tensor]:
 class TorchTraining:
     """The same loop in PyTorch."""
 
-    def __init__(self, options: argparse.Namespace, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, options: argparse.Namespace, threads: int, ranks: Ranks | None = None) -> None:
+        self.threads, self.ranks = threads, ranks or Ranks()
         self.model = Model(options.genes + 1, options.width, WELLS)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=options.learning_rate)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, gamma=options.decay)
@@ -192,9 +244,36 @@ class TorchTraining:
     def epoch(self, batches: list[dict[str, Tensor]]) -> list[tuple[list[float], list[float]]]:
         """The terms and the seconds of every step."""
         torch.set_num_threads(self.threads)
-        steps = [train_step(self.model, self.optimizer, batch) for batch in batches]
+        steps = [train_step(self.model, self.optimizer, batch, self.ranks) for batch in batches]
         self.scheduler.step()
         return steps
+
+
+def train_on_rank(rank: int, options: argparse.Namespace, folder: str) -> None:
+    """One process of a group: repeats all epochs, and the first one writes terms and seconds."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=options.ranks
+    )
+    parameters, epochs = torch.load(f"{folder}/epochs.pt")
+    training = TorchTraining(options, max(1, options.threads // options.ranks), Ranks(rank, options.ranks))
+    training.model.load_state_dict(parameters)
+    steps = [step for batches in epochs for step in training.epoch(batches)]
+    if rank == 0:
+        pathlib.Path(folder, "ranks.json").write_text(json.dumps(steps))
+    dist.destroy_process_group()
+
+
+def train_on_ranks(
+    options: argparse.Namespace,
+    folder: str,
+    parameters: dict[str, Tensor],
+    epochs: list[list[dict[str, Tensor]]],
+) -> list[Any]:
+    """The terms and the seconds of every step on processes of a group."""
+    torch.save((parameters, epochs), f"{folder}/epochs.pt")
+    torch.multiprocessing.spawn(train_on_rank, (options, folder), nprocs=options.ranks)
+    steps: list[Any] = json.loads(pathlib.Path(folder, "ranks.json").read_text())
+    return steps
 
 
 def train(options: argparse.Namespace, folder: str) -> tuple[dict[str, list[Any]], float]:
@@ -205,16 +284,22 @@ def train(options: argparse.Namespace, folder: str) -> tuple[dict[str, list[Any]
         peers[CONTROL] = TorchTraining(options, 1)
     results: dict[str, list[Any]] = {FASTLOSS: [], **{name: [] for name in peers}}
     share = 0.0
+    first: dict[str, Tensor] = {}
+    epochs = []
     for epoch in range(1, options.epochs + 1):
         parameters, steps = swift.epoch(epoch)
         batches = [batch_of(step, options.genes) for step in steps]
         results[FASTLOSS] += [(step["terms"].tolist(), step["seconds"].tolist()) for step in steps]
+        first = first or parameters
+        epochs.append(batches)
         for name, peer in peers.items():
             if epoch == 1:
                 peer.model.load_state_dict(parameters)
             with Disturbance([os.getpid()]) as others:
                 results[name] += peer.epoch(batches)
             share = max(share, others.share)
+    if options.ranks > 1:
+        results[f"{PYTORCH}, {options.ranks} ranks"] = train_on_ranks(options, folder, first, epochs)
     return results, share
 
 
@@ -250,6 +335,7 @@ def main() -> int:
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--decay", type=float, default=0.95)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--ranks", type=int, default=1, help="more than 1: train across ranks, too")
     parser.add_argument("--control", action="store_true", help="train with one thread of PyTorch, too")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
@@ -277,7 +363,8 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     # Written so that NaN fails.
-    if not differences[FASTLOSS].max() <= TOLERANCE:
+    differences.pop(CONTROL, None)
+    if not max(values.max() for values in differences.values()) <= TOLERANCE:
         print(f"\na term differs by more than {TOLERANCE:.0e}", file=sys.stderr)
         return 1
     return 0

@@ -42,6 +42,8 @@ import FastLossMPI
         switch CommandLine.arguments.dropFirst().first {
         case "disagree": try disagree(ranks)
         case "away": try stayAway(ranks)
+        case "memory-elastic": try measureMemory(ranks, contrastive: false, rows: rowsArgument)
+        case "memory-contrastive": try measureMemory(ranks, contrastive: true, rows: rowsArgument)
         default: try compare(ranks)
         }
         MPICommunicator.finalize()
@@ -92,6 +94,56 @@ import FastLossMPI
                 expect(error <= 1e-12 * norm, "CCE gradient of \(counts)")
             }
         }
+    }
+
+    /// The most memory that the process has held so far, in bytes.
+    static var peakMemory: Int {
+        var usage = rusage()
+        // RUSAGE_SELF, whose type differs between C libraries.
+        getrusage(0, &usage)
+        #if canImport(Darwin)
+            return Int(usage.ru_maxrss)
+        #else
+            return Int(usage.ru_maxrss) * 1024
+        #endif
+    }
+
+    static var rowsArgument: Int { CommandLine.arguments.dropFirst(2).first.flatMap(Int.init) ?? 4096 }
+
+    /// What value and gradient add to a process's memory, against the formulas of the article AcrossRanks, for
+    /// `rows` rows of 512 columns on all ranks.
+    static func measureMemory(_ ranks: MPICommunicator, contrastive: Bool, rows: Int) throws {
+        let columns = 512
+        let own = rows / ranks.size
+        let shape = MatrixShape(rows: own, columns: columns)
+        let (first, second) = (
+            numbers(shape.rows * columns, seed: UInt64(ranks.rank)),
+            numbers(shape.rows * columns, seed: UInt64(ranks.rank + 100))
+        )
+        var firstGradient = [Float](repeating: 1, count: first.count)
+        var secondGradient = firstGradient
+        secondGradient[0] = 2
+        var firstSpan = firstGradient.mutableSpan
+        var secondSpan = secondGradient.mutableSpan
+        let (start, workspace) = (peakMemory, Workspace(workers: 1))
+        let floats: Int
+        if contrastive {
+            floats = (ranks.size > 2 ? 13 : 10) * own * columns + 512 * own
+            _ = try ContrastiveCellEmbedding(temperature: 0.2).valueAndGradient(
+                first: first.span, second: second.span, shape: shape, firstGradient: &firstSpan,
+                secondGradient: &secondSpan, across: ranks, workspace: workspace)
+        } else {
+            floats = 8 * own * columns + 256 * own
+            _ = try ElasticCellSimilarity(threshold: 0.1).valueAndGradient(
+                embeddings: first.span, shape: shape, gradient: &firstSpan, across: ranks,
+                workspace: workspace)
+        }
+        let (grown, formula) = (peakMemory - start, 4 * floats)
+        print(
+            "\(contrastive ? "CCE" : "ECS") \(rows)×\(columns), rank \(ranks.rank) of \(ranks.size):",
+            "\(grown >> 20) MiB, formula \(formula >> 20) MiB")
+        // MPI's own memory and its copies of messages on their way come on top.
+        expect(grown < formula + 3 * 4 * own * columns + (48 << 20), "memory")
     }
 
     static func elastic(_ ranks: MPICommunicator, threshold: Float = 0.5) -> LossError? {

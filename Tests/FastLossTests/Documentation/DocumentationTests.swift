@@ -9,11 +9,11 @@ import Testing
     static let pages = ["README.md"] + files(under: "Sources/FastLoss/FastLoss.docc", ending: ".md")
 
     /// The regions between `// example:begin NAME` and `// example:end` in the tests, without their common
-    /// indentation. scripts/testing/test-c compiles and runs those of C.
+    /// indentation. scripts/testing/test-c and test-mpi compile and run those of C.
     static let regions: Set<[String]> = {
         let sources =
             files(under: "Tests/FastLossTests", ending: ".swift")
-            + files(under: "Tests/FastLossCTests", ending: ".c")
+            + ["Tests/FastLossCTests", "Tests/FastLossMPITests"].flatMap { files(under: $0, ending: ".c") }
         return Set(sources.flatMap { markedRegions(of: lines(of: $0)) })
     }()
 
