@@ -22,8 +22,12 @@ FASTLOSS_BODY void visit_round(
     const bool *restrict mask, float scale, void *restrict gradient, fastloss_write_mode mode,
     fastloss_element element) {
     const float epsilon = 0x1p-23f;
+    // A loop of its own: with the conversion in the next one, clang keeps the lanes in memory.
+    float probabilities[FASTLOSS_LANES];
+    for (int lane = 0; lane < FASTLOSS_LANES; ++lane)
+        probabilities[lane] = fastloss_load(predictions, (size_t)lane, element);
     for (int lane = 0; lane < FASTLOSS_LANES; ++lane) {
-        const float p = fastloss_load(predictions, (size_t)lane, element);
+        const float p = probabilities[lane];
         const bool selected = mask[lane];
         const float complement = targets[lane] > 0 ? 0 : 1;
         // This also clamps 1 − p, because 1 − (1 − ε) is exactly ε. The comparisons turn NaN into ε.
