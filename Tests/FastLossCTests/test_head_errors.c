@@ -177,8 +177,8 @@ static void test_expression_decoder(void) {
         targets.nonzero_weight = NAN, expression(), INVALID_PARAMETER,
         "nonzero_weight is nan, but it must be finite");
     FAILS(
-        (targets.squared_error_weight = 0x1p100f, gradients.scale = -0x1p100f), expression(),
-        INVALID_PARAMETER,
+        (targets.squared_error_weight = 1.2676506002282294e30f, gradients.scale = -1.2676506002282294e30f),
+        expression(), INVALID_PARAMETER,
         "squared_error_weight * scale is -1.6069380442589903e+60, but it must be at most 3.4e38 in "
         "magnitude");
     FAILS(
@@ -218,8 +218,9 @@ static void test_masked_value_decoder(void) {
     now_testing("errors of the masked-value decoder");
     FAILS(genes[4] = gene_count, masked_value(), LABEL_OUT_OF_RANGE, "5 in row 4 of genes is not in 0..<5");
     FAILS(
-        (targets.squared_error_weight = 0x1p100f, value_gradients.scale = -0x1p100f), masked_value(),
-        INVALID_PARAMETER,
+        (targets.squared_error_weight = 1.2676506002282294e30f,
+         value_gradients.scale = -1.2676506002282294e30f),
+        masked_value(), INVALID_PARAMETER,
         "squared_error_weight * scale is -1.6069380442589903e+60, but it must be at most 3.4e38 in "
         "magnitude");
     FAILS(
