@@ -8,6 +8,9 @@ package struct WorkerCopies {
     /// A flag of a worker on a cache line of its own, so that workers do not wait for each other.
     private typealias CacheLine = SIMD16<UInt32>
 
+    /// The most floats of an operand that is copied: 256 KiB, which leaves room in a second-level cache.
+    package static let mostFloats = 65_536
+
     /// The number of copies: 1, or that of the workers.
     package let count: Int
     private let isMade: ScratchArray<CacheLine>

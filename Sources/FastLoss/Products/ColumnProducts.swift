@@ -26,27 +26,10 @@ package struct ColumnProducts {
             of: Float.self)
     }
 
-    /// The columns of a task: A's columns in equal shares of whole vectors. There are two shares or an even
-    /// number, so that two workers have as much to do.
-    private static func share(columns: Int) -> Int {
-        let pairs = max(1, (columns + 2 * mostColumns - 1) / (2 * mostColumns))
-        return max(1, (columns + 16 * pairs - 1) / (16 * pairs)) * 8
-    }
+    /// A's columns, shared among the tasks.
+    package static func shares(columns: Int) -> EvenShares { EvenShares(of: columns, most: mostColumns) }
 
-    /// The number of tasks for so many columns of A.
-    package static func tasks(columns: Int) -> Int {
-        let share = share(columns: columns)
-        return (columns + share - 1) / share
-    }
-
-    /// The columns of one task of ``tasks(columns:)``.
-    package static func columns(ofTask task: Int, columns: Int) -> Range<Int> {
-        let share = share(columns: columns)
-        return task * share..<min(columns, (task + 1) * share)
-    }
-
-    /// One task: the product of some columns of A, one of
-    /// ``columns(ofTask:columns:)``.
+    /// One task: the product of some columns of A, one of ``shares(columns:)``.
     ///
     /// - Parameters:
     ///   - a: the columns of this task.
@@ -76,12 +59,13 @@ package struct ColumnProducts {
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool, on execution: Execution
     ) {
+        let shares = Self.shares(columns: a.columns)
         execution.forEachTask(
-            Self.tasks(columns: a.columns),
+            shares.tasks,
             estimatedNanoseconds: Double(a.columns) * Double(b.columns) / Self.elementsPerNanosecond
                 + TileProducts.nanoseconds(rows: a.columns, columns: b.columns, depth: a.rows)
         ) { task, worker in
-            let columns = Self.columns(ofTask: task, columns: a.columns)
+            let columns = shares[task]
             let block = MatrixPointer(
                 a.base + columns.lowerBound, rows: a.rows, columns: columns.count, stride: a.stride)
             multiply(

@@ -52,12 +52,12 @@ package struct PackedOperand {
     ) throws(LossError) {
         try self.init(
             .masks(masks, rows: rows, columns: columns), rows: rows, columns: columns, transposed: true,
-            mostCopied: 65_536, in: &layout)
+            copiesSmall: true, in: &layout)
     }
 
-    /// - Parameter mostCopied: the most elements of an operand of which each worker has a copy.
+    /// - Parameter copiesSmall: whether each worker has a copy of a small operand.
     private init(
-        _ source: Source, rows: Int, columns: Int, transposed: Bool, mostCopied: Int = 0,
+        _ source: Source, rows: Int, columns: Int, transposed: Bool, copiesSmall: Bool = false,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.source = source
@@ -71,7 +71,9 @@ package struct PackedOperand {
         }
         panelCount = count
         copies = try WorkerCopies(
-            oneForEachWorker: TileProducts.packs && count > 0 && count <= mostCopied, in: &layout)
+            oneForEachWorker: copiesSmall && TileProducts.packs
+                && (1...WorkerCopies.mostFloats).contains(count),
+            in: &layout)
         panelMemory = try layout.add(copies.count, by: count, of: Float.self)
     }
 

@@ -28,8 +28,9 @@ import CFastLossKernels
 /// receives a gradient. Without rows (B = 0) or masks (K = 0) there are no outputs and no error.
 ///
 /// Time is 2·B·L·K flops in one read of the values; extra memory is 4·K·L bytes with K rounded up to a multiple
-/// of 32, for the gradient 4·K·L and 4·B·K bytes; up to 256 KiB of 4·K·L once for each worker. Each output is a sum of L terms in single precision, as
-/// PyTorch's product is; results are bitwise the same for any number of workers.
+/// of 32, for the gradient 4·K·L and 4·B·K bytes. Up to 256 KiB, each worker has its own 4·K·L bytes. Each output
+/// is a sum of L terms in single precision, as PyTorch's product is; results are bitwise the same for any number
+/// of workers.
 public struct MaskedReductions: Equatable, Sendable {
     /// Whether outputs are means or sums.
     public var reduction: LossReduction
@@ -228,7 +229,7 @@ extension MaskedReductions {
             // Without values there is no product.
             let isNeeded = !output.memory.isEmpty
             copies = try WorkerCopies(
-                oneForEachWorker: isNeeded && selections.count <= MaskSet.mostCopied, in: &layout)
+                oneForEachWorker: isNeeded && selections.count <= WorkerCopies.mostFloats, in: &layout)
             indicators = try ScratchMatrix(
                 rows: isNeeded ? copies.count * maskCount : 0, columns: shape.columns, in: &layout)
             factors = try layout.add(isNeeded ? maskCount : 0, of: Double.self)
@@ -317,8 +318,6 @@ private struct MaskSet {
     let count: Int
     let shape: MatrixShape
 
-    /// The most selections of which each worker makes a copy in numbers, of 256 KiB.
-    static let mostCopied = 65_536
     /// The most rows of one task.
     private static let mostRows = 32
 
@@ -361,16 +360,12 @@ private struct MaskSet {
         if let selection = selection(mask) { kernels.mask_indicators(selection, shape.columns, row) }
     }
 
-    /// Runs `body` for blocks of rows: an even number of equal shares, in whole tiles. Their bounds depend on the
-    /// number of rows alone.
+    /// Runs `body` for blocks of rows.
     func forEachBlockOfRows(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
-        let tile = 8
-        let pairs = max(1, (shape.rows + 2 * Self.mostRows - 1) / (2 * Self.mostRows))
-        let share = max(tile, (shape.rows + 2 * pairs * tile - 1) / (2 * pairs * tile) * tile)
+        let shares = EvenShares(of: shape.rows, most: Self.mostRows)
         let estimate = TileProducts.nanoseconds(rows: shape.rows, columns: count, depth: shape.columns)
-        execution.forEachTask((shape.rows + share - 1) / share, estimatedNanoseconds: estimate) {
-            task, worker in
-            body(task * share..<min(shape.rows, (task + 1) * share), worker)
+        execution.forEachTask(shares.tasks, estimatedNanoseconds: estimate) { task, worker in
+            body(shares[task], worker)
         }
     }
 

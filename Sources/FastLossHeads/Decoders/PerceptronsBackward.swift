@@ -120,8 +120,6 @@ struct PerceptronsBackward {
 // MARK: - Weights
 
 extension PerceptronsBackward {
-    private var tasksPerLayer: Int { ColumnProducts.tasks(columns: perceptrons.width) }
-
     /// Adds the gradients of the weights of layers 1 and 2 over a group of rows.
     ///
     /// - Parameters:
@@ -134,14 +132,15 @@ extension PerceptronsBackward {
         let width = perceptrons.width
         let rows = states.rows
         let accumulates = writer.accumulates || !isFirst
+        let shares = ColumnProducts.shares(columns: width)
         execution.forEachTask(
-            2 * perceptrons.count * tasksPerLayer,
+            2 * perceptrons.count * shares.tasks,
             estimatedNanoseconds: 2 * Double(perceptrons.count)
                 * TileProducts.nanoseconds(rows: width, columns: width, depth: rows)
         ) { task, worker in
-            let layer = task / tasksPerLayer
+            let layer = task / shares.tasks
             let index = layer / 2
-            let columns = ColumnProducts.columns(ofTask: task % tasksPerLayer, columns: width)
+            let columns = shares[task % shares.tasks]
             let start = columns.lowerBound
             guard let gradient = gradients[index] else { return }
             let isFirstLayer = layer % 2 == 0
