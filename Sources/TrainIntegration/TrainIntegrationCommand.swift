@@ -23,8 +23,7 @@ struct TrainIntegrationCommand: ParsableCommand {
     @OptionGroup var settings: TrainingSettings
     @Option(help: "Passes over the training cells.") var epochs = 40
     @Option(help: "The largest number of workers.") var workers = Workspace.defaultWorkers
-    @Option(help: "Ranks, on threads of this program, that share the cells of each step and the workers.")
-    var ranks = 1
+    @Option(help: "Ranks on threads, which share the cells of each step and the workers.") var ranks = 1
     @Option(help: "The folder of checkpoint.safetensors and report.html.") var output = ".build/training"
     @Option(help: "Write parameters, tokens, terms and times of all steps here.") var record: String?
     @Flag(help: "Go on from the checkpoint in the output folder.") var resume = false

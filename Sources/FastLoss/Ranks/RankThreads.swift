@@ -20,7 +20,8 @@ extension ThreadCommunicator {
     ///   - timeout: how long a failed rank may delay the error of the others, in seconds.
     ///   - bytesPerSecond: the speed of each rank's link, in either direction; nil for that of memory.
     ///   - body: what a rank does. Its thread has a stack of 8 MiB.
-    /// - Returns: what `body` returned or threw for each rank.
+    /// - Returns: what `body` returned or threw for each rank; ``LossError/outOfMemory(call:bytes:)`` for a rank for
+    ///   which the system has no thread. The others then fail when they wait for it.
     public static func onThreads<Value: Sendable>(
         _ size: Int, timeout: Double = 600, bytesPerSecond: Double? = nil,
         _ body: @escaping @Sendable (ThreadCommunicator) throws -> Value
@@ -34,6 +35,8 @@ extension ThreadCommunicator {
 
 /// One thread, and what its body returned. The body's result is read after the thread has ended.
 private final class RankThread<Value>: @unchecked Sendable {
+    private static var stackSize: Int { 8 << 20 }
+
     private let body: () throws -> Value
     private var outcome: Result<Value, any Error>?
     #if canImport(Darwin)
@@ -41,27 +44,31 @@ private final class RankThread<Value>: @unchecked Sendable {
     #else
         private var thread = pthread_t()
     #endif
+    private var isStarted = false
 
     init(_ body: @escaping () throws -> Value) { self.body = body }
 
     func start() {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
-        pthread_attr_setstacksize(&attributes, 8 << 20)
+        pthread_attr_setstacksize(&attributes, Self.stackSize)
         defer { pthread_attr_destroy(&attributes) }
-        let start = StartedBody { self.outcome = Result { try self.body() } }
-        let failure = pthread_create(
-            &thread, &attributes, startRankThread, Unmanaged.passRetained(start).toOpaque())
-        precondition(failure == 0, "the system has no thread for a rank: error \(failure)")
+        let start = Unmanaged.passRetained(StartedBody { self.outcome = Result { try self.body() } })
+        isStarted = pthread_create(&thread, &attributes, startRankThread, start.toOpaque()) == 0
+        if !isStarted { start.release() }
     }
 
     func result() -> Result<Value, any Error> {
+        guard isStarted else {
+            return .failure(
+                LossError.outOfMemory(call: "ThreadCommunicator.onThreads", bytes: Self.stackSize))
+        }
         #if canImport(Darwin)
             if let thread { pthread_join(thread, nil) }
         #else
             pthread_join(thread, nil)
         #endif
-        guard let outcome else { preconditionFailure("a rank's thread was not started") }
+        guard let outcome else { preconditionFailure("a rank's thread ended without an outcome") }
         return outcome
     }
 }

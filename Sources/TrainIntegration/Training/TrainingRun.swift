@@ -41,6 +41,10 @@ package struct TrainingRun {
         validation = data.batch(
             of: cells.prefix(data.count / 10), genes: settings.genes, maskRatio: settings.maskRatio,
             using: &generator)
+        guard ranks.size <= min(validation.cells, (trainingCells.count - 1) % settings.batchSize + 1) else {
+            throw LossError.invalidParameter(
+                name: "ranks", value: Double(ranks.size), requirement: "at most the cells of each step")
+        }
         try validate()
     }
 

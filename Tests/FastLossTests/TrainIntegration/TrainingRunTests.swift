@@ -2,9 +2,9 @@
 
 import BenchmarkData
 import FastLoss
-import RankThreads
 import FastLossHeads
 import Foundation
+import RankThreads
 import Testing
 import TrainIntegration
 
@@ -35,6 +35,11 @@ import TrainIntegration
             let errors = run.validationCurve.map { $0[term] }
             #expect(errors[3] < errors[0], "\(Terms.names[term])")
         }
+    }
+
+    /// A rank without cells would fail in the middle of a step, and keep the others waiting.
+    @Test func ranksHaveCells() throws {
+        #expect(throws: LossError.self) { try newRun(on: ThreadCommunicator.group(size: 71)[0]) }
     }
 
     /// Ranks that share the cells of each step, unequal numbers of them, give one process's learning curve.
