@@ -13,14 +13,19 @@ FASTLOSS_BODY void fill(
 }
 
 #define WIDEN(mode, element) widen(elements, count, values, element)
-#define FILL(mode, element) fill(value, count, elements, mode, element)
-#define DEFINE(isa)                                                                                          \
-    FASTLOSS_TARGET(isa)                                                                                     \
-    void FASTLOSS_NAME(widen, isa)(                                                                          \
-        const void *elements, size_t count, float *values, fastloss_element element){                        \
-        FASTLOSS_SPECIALISE_ELEMENT(FASTLOSS_NO_OUTPUT, element, isa, WIDEN)} FASTLOSS_TARGET(isa) void      \
-        FASTLOSS_NAME(fill, isa)(                                                                            \
-            float value, size_t count, void *elements, fastloss_write_mode mode, fastloss_element element) { \
-        FASTLOSS_SPECIALISE_ELEMENT(mode, element, isa, FILL)                                                \
+#define DEFINE_WIDEN(isa)                                                              \
+    FASTLOSS_TARGET(isa)                                                               \
+    void FASTLOSS_NAME(widen, isa)(                                                    \
+        const void *elements, size_t count, float *values, fastloss_element element) { \
+        FASTLOSS_SPECIALISE_ELEMENT(FASTLOSS_NO_OUTPUT, element, isa, WIDEN)           \
     }
-FASTLOSS_FOR_EACH_ISA(DEFINE)
+FASTLOSS_FOR_EACH_ISA(DEFINE_WIDEN)
+
+#define FILL(mode, element) fill(value, count, elements, mode, element)
+#define DEFINE_FILL(isa)                                                                                 \
+    FASTLOSS_TARGET(isa)                                                                                 \
+    void FASTLOSS_NAME(fill, isa)(                                                                       \
+        float value, size_t count, void *elements, fastloss_write_mode mode, fastloss_element element) { \
+        FASTLOSS_SPECIALISE_ELEMENT(mode, element, isa, FILL)                                            \
+    }
+FASTLOSS_FOR_EACH_ISA(DEFINE_FILL)

@@ -96,6 +96,9 @@ package struct ModelElements {
     }
 
     init<Element: ModelOutputElement>(_ elements: Span<Element>) {
+        precondition(
+            MemoryLayout<Element>.stride == Element.elementType.byteCount,
+            "\(Element.self) is not of the type that it names")
         self.init(elements.memory.baseAddress, count: elements.count, type: Element.elementType)
     }
 
