@@ -14,9 +14,29 @@ enum RankTarget {
         }
     }
 
+    /// The calls of ECS or CCE on all ranks, and their errors judged.
+    ///
+    /// - Returns: what the ranks computed; nil if they threw as expected, or if there are no rows.
+    private static func judged(
+        _ calls: [some RankCall], rows: Int, whenEmpty: EmptySelectionRule, start: Float
+    ) throws -> (outcomes: [RankOutcome], value: Double)? {
+        let outcomes = try onRanks(calls.count) { try calls[$0.rank].run(across: $0) }.map { try $0.get() }
+        guard
+            let value = try RankErrors(
+                own: calls.map(\.mistakes), common: calls.map(\.common),
+                all: rows == 0 && whenEmpty == .error ? .empty : nil
+            ).judge(outcomes, start: start)
+        else { return nil }
+        guard rows > 0 else {
+            guard whenEmpty == .zero ? value == 0 : value.isNaN else { throw Wrong("no rows: \(value)") }
+            return nil
+        }
+        return (outcomes, value)
+    }
+
     // MARK: - ECS
 
-    private struct ElasticCall {
+    private struct ElasticCall: RankCall {
         var loss: ElasticCellSimilarity
         let embeddings: [Float]
         let shape: MatrixShape
@@ -73,18 +93,10 @@ enum RankTarget {
             default: calls[rank].loss.whenEmpty = .zero
             }
         }
-        let outcomes = try onRanks(counts.count) { [calls] in try calls[$0.rank].run(across: $0) }
-            .map { try $0.get() }
-        let isEmpty = batch.rows == 0 && loss.whenEmpty == .error
         guard
-            let value = try RankErrors(
-                own: calls.map(\.mistakes), common: calls.map(\.common), all: isEmpty ? .empty : nil
-            ).judge(outcomes, start: start)
+            let (outcomes, value) = try judged(
+                calls, rows: batch.rows, whenEmpty: loss.whenEmpty, start: start)
         else { return }
-        guard batch.rows > 0 else {
-            guard loss.whenEmpty == .zero ? value == 0 : value.isNaN else { throw Wrong("no rows: \(value)") }
-            return
-        }
 
         let gradient = outcomes.flatMap { $0.gradients[0] }
         var alone = [Float](repeating: start, count: x.count)
@@ -106,7 +118,7 @@ enum RankTarget {
 
     // MARK: - CCE
 
-    private struct ContrastiveCall {
+    private struct ContrastiveCall: RankCall {
         var loss: ContrastiveCellEmbedding
         let first: [Float]
         let second: [Float]
@@ -167,18 +179,10 @@ enum RankTarget {
             default: calls[rank].loss.whenEmpty = .zero
             }
         }
-        let outcomes = try onRanks(counts.count) { [calls] in try calls[$0.rank].run(across: $0) }
-            .map { try $0.get() }
-        let isEmpty = batch.rows == 0 && loss.whenEmpty == .error
         guard
-            let value = try RankErrors(
-                own: calls.map(\.mistakes), common: calls.map(\.common), all: isEmpty ? .empty : nil
-            ).judge(outcomes, start: start)
+            let (outcomes, value) = try judged(
+                calls, rows: batch.rows, whenEmpty: loss.whenEmpty, start: start)
         else { return }
-        guard batch.rows > 0 else {
-            guard loss.whenEmpty == .zero ? value == 0 : value.isNaN else { throw Wrong("no rows: \(value)") }
-            return
-        }
 
         let gradients = (0..<2).map { side in outcomes.flatMap { $0.gradients[side] } }
         var alone = [
@@ -274,6 +278,15 @@ enum RankTarget {
             throw Wrong("\(name)[\(index)] is \(actual), but that of one process is \(alone)")
         }
     }
+}
+
+/// A rank's call of a loss over pairs of cells.
+private protocol RankCall: Sendable {
+    /// What the rank finds in its own arguments.
+    var mistakes: Set<ExpectedError> { get }
+    /// What ranks must agree on.
+    var common: [AnyHashable] { get }
+    func run(across rank: ThreadCommunicator) throws -> RankOutcome
 }
 
 /// What a rank computed.

@@ -262,21 +262,4 @@ extension MaskedSubject {
         return SixteenBitResult(
             values: [value.value], selectedCount: value.selectedCount, gradient: gradient)
     }
-
-    /// The value without a gradient.
-    fileprivate func value<Element: SixteenBits>(
-        _ predictions: [Element], _ inputs: MaskedInputs, _ aggregation: Aggregation,
-        workspace: Workspace = Workspace(workers: 2)
-    ) throws -> [Double] {
-        let metric = make(aggregation.reduction, .error)
-        let (x, t, m) = (predictions.span, inputs.targets.span, inputs.mask?.span)
-        guard aggregation.isPerCell else {
-            return [try metric.value(predictions: x, targets: t, mask: m, workspace: workspace).value]
-        }
-        var values = [Float](repeating: -12345, count: inputs.shape.rows)
-        var span = values.mutableSpan
-        try metric.valuePerCell(
-            predictions: x, targets: t, mask: m, shape: inputs.shape, values: &span, workspace: workspace)
-        return values.map { Double($0) }
-    }
 }

@@ -142,8 +142,16 @@ struct MaskedSubject: Sendable, CustomTestStringConvertible {
     func value(
         _ inputs: MaskedInputs, _ aggregation: Aggregation, workspace: Workspace = Workspace(workers: 2)
     ) throws(LossError) -> [Double] {
+        try value(inputs.predictions, inputs, aggregation, workspace: workspace)
+    }
+
+    /// The same with predictions of any type in place of the inputs' own.
+    func value<Element: ModelOutputElement>(
+        _ predictions: [Element], _ inputs: MaskedInputs, _ aggregation: Aggregation,
+        workspace: Workspace = Workspace(workers: 2)
+    ) throws(LossError) -> [Double] {
         let metric = make(aggregation.reduction, .error)
-        let (x, t, m) = (inputs.predictions.span, inputs.targets.span, inputs.mask?.span)
+        let (x, t, m) = (predictions.span, inputs.targets.span, inputs.mask?.span)
         guard aggregation.isPerCell else {
             return [try metric.value(predictions: x, targets: t, mask: m, workspace: workspace).value]
         }
