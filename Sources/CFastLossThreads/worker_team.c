@@ -6,6 +6,9 @@
 // has finished looks for more work for a while before it sleeps. So does a caller that waits for a helper's
 // last task. Both yield their processor to other threads meanwhile. A caller closes its work when no task is
 // left, and waits only for helpers that are inside. Measured: the article Tuning.
+//
+// A program may lend a pool of its own. Then no helper starts, and two sets of threads do not compete for the
+// processors: those of PyTorch's OpenMP, for example, look for work for some milliseconds after each product.
 
 #if defined(__linux__)
 #define _GNU_SOURCE  // sched_getcpu, sched_setaffinity
@@ -85,6 +88,9 @@ static atomic_bool caller_sleeps = false;
 
 /// Threads of the team. Guarded by `engaged`.
 static size_t helpers = 0;
+
+/// The program's pool, if `run` is not NULL. Guarded by `engaged`.
+static fastloss_pool pool = {NULL, NULL, NULL};
 
 static int64_t nanoseconds(void) {
     struct timespec now;
@@ -179,25 +185,31 @@ static void *help(void *unused) {
     return NULL;
 }
 
-/// After fork() the child has only the thread that called it. Its team starts empty.
+/// After fork() the child has only the thread that called it. Its team starts empty, and the pool has no
+/// threads either.
 static void forget_team(void) {
     pthread_mutex_init(&engaged, NULL);
     pthread_mutex_init(&door, NULL);
     pthread_cond_init(&work_arrived, NULL);
     pthread_cond_init(&helper_left, NULL);
     helpers = 0;
+    pool.run = NULL;
     vacancies = 0;
     inside = 0;
     sleeping_helpers = 0;
     caller_sleeps = false;
 }
 
-static void watch_for_fork(void) { pthread_atfork(NULL, NULL, forget_team); }
+static void register_for_fork(void) { pthread_atfork(NULL, NULL, forget_team); }
+
+static void watch_for_fork(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_for_fork);
+}
 
 /// Starts helpers until there are `wanted` of them or the system refuses. The caller holds `engaged`.
 static void hire(size_t wanted) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (helpers == 0) pthread_once(&once, watch_for_fork);
+    if (helpers == 0) watch_for_fork();
     if (wanted > MOST_HELPERS) wanted = MOST_HELPERS;
     for (; helpers < wanted; ++helpers) {
         pthread_t thread;
@@ -206,11 +218,8 @@ static void hire(size_t wanted) {
     }
 }
 
-void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_context) {
-    if (workers <= 1 || pthread_mutex_trylock(&engaged) != 0) {
-        work(work_context, 0);
-        return;
-    }
+/// Does the work with the team.
+static void work_with_team(size_t workers, fastloss_shared_work work, void *work_context) {
     caller_processor = current_processor();
     hire(workers - 1);
     body = work;
@@ -235,6 +244,65 @@ void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_c
         caller_sleeps = false;
         pthread_mutex_unlock(&door);
     }
+}
+
+// ---- The program's pool
+
+/// Work for a pool.
+typedef struct {
+    fastloss_shared_work body;
+    void *context;
+    size_t workers;
+    pthread_t caller;
+    floating_point_control control;
+    atomic_size_t joined;  ///< threads of the pool that have come, without the caller
+} pool_work;
+
+/// Called by the caller and by the pool's threads. Those that come after the last worker have nothing to do.
+static void join(void *memory) {
+    pool_work *const work = memory;
+    if (pthread_equal(pthread_self(), work->caller)) {
+        work->body(work->context, 0);
+        return;
+    }
+    const size_t worker = atomic_fetch_add(&work->joined, 1) + 1;
+    if (worker >= work->workers) return;
+    const floating_point_control own = get_control();
+    set_control(work->control);
+    work->body(work->context, worker);
+    set_control(own);
+}
+
+static void work_with_pool(size_t workers, fastloss_shared_work work, void *work_context) {
+    pool_work shared = {work, work_context, workers, pthread_self(), get_control(), 0};
+    pool.run(join, &shared, pool.context);
+}
+
+void fastloss_use_pool(fastloss_pool new_pool) {
+    watch_for_fork();
+    pthread_mutex_lock(&engaged);
+    pool = new_pool;
+    pthread_mutex_unlock(&engaged);
+}
+
+bool fastloss_has_pool(void) {
+    pthread_mutex_lock(&engaged);
+    const bool has = pool.run != NULL;
+    pthread_mutex_unlock(&engaged);
+    return has;
+}
+
+// ---- Sharing
+
+void fastloss_share_work(size_t workers, fastloss_shared_work work, void *work_context) {
+    if (workers <= 1 || pthread_mutex_trylock(&engaged) != 0) {
+        work(work_context, 0);
+        return;
+    }
+    if (pool.run && pool.threads(pool.context) >= (int64_t)workers)
+        work_with_pool(workers, work, work_context);
+    else
+        work_with_team(workers, work, work_context);
     pthread_mutex_unlock(&engaged);
 }
 

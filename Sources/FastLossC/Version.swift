@@ -1,6 +1,7 @@
 // The version of the library, and the description of the process.
 
 import CFastLoss
+import CFastLossThreads
 import FastLoss
 
 #if canImport(Glibc)
@@ -27,6 +28,7 @@ public func fastloss_describe(_ buffer: UnsafeMutablePointer<CChar>?, _ capacity
     json.add("instructionSet", InstructionSet.active.text)
     json.add("requestedInstructionSet", InstructionSet.requestedText)
     json.add("workers", Workspace.defaultWorkers)
+    json.add("threads", staticText(fastloss_has_pool() ? "pool" : "helpers"))
     json.add("blasConfiguration", BLAS.configurationText)
     json.add("blasCore", BLAS.coreNameText)
     json.add("blasThreads", BLAS.threads)

@@ -30,6 +30,7 @@ int main(int count, char **arguments) {
     test_heads();
     test_head_errors();
     test_threads();
+    test_thread_pool();
     test_ranks();
     test_allocations();
     test_failing_allocations();

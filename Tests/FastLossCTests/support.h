@@ -123,6 +123,7 @@ void test_extreme_shapes(void);
 void test_structs(void);
 void test_runtime(void);
 void test_threads(void);
+void test_thread_pool(void);
 void test_ranks(void);
 void test_allocations(void);
 void test_failing_allocations(void);

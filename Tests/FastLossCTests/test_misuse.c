@@ -489,6 +489,11 @@ static void misuse_objective(void) {
     MISUSE("fastloss_workspace_create", "−1 workers", fastloss_workspace_create(-1, &workspace));
     MISUSE("fastloss_workspace_create", "4097 workers", fastloss_workspace_create(4097, &workspace));
     CHECK(workspace == NULL);
+    fastloss_thread_pool pool;
+    memset(&pool, 0, sizeof pool);
+    MISUSE("fastloss_set_thread_pool", "pool.size is 0", fastloss_set_thread_pool(&pool));
+    pool.size = sizeof pool;
+    MISUSE("fastloss_set_thread_pool", "pool.threads is NULL", fastloss_set_thread_pool(&pool));
 }
 
 static fastloss_status expression(void) {

@@ -29,11 +29,11 @@ static void test_description(void) {
         expected, sizeof expected, "{\"version\": \"%s\", \"abiVersion\": %d, ", fastloss_version(),
         FASTLOSS_ABI_VERSION);
     CHECK(strncmp(text, expected, strlen(expected)) == 0);
-    static const char *keys[7] = {"instructionSet", "requestedInstructionSet",
-                                  "workers",        "blasConfiguration",
-                                  "blasCore",       "blasThreads",
-                                  "blasLibrary"};
-    for (int i = 0; i < 7; i++) {
+    static const char *keys[8] = {"instructionSet",    "requestedInstructionSet",
+                                  "workers",           "threads",
+                                  "blasConfiguration", "blasCore",
+                                  "blasThreads",       "blasLibrary"};
+    for (int i = 0; i < 8; i++) {
         snprintf(expected, sizeof expected, "\"%s\": ", keys[i]);
         CHECK(strstr(text, expected) != NULL);
     }

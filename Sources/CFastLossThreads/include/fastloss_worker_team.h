@@ -3,7 +3,9 @@
 #ifndef FASTLOSS_WORKER_TEAM_H
 #define FASTLOSS_WORKER_TEAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,6 +22,25 @@ typedef void (*fastloss_shared_work)(void *_Nonnull context, size_t worker);
 /// many threads do not wait for each other and do not start more threads than there are callers and helpers.
 /// After the first call with a number of workers, nothing is allocated.
 void fastloss_share_work(size_t workers, fastloss_shared_work _Nonnull body, void *_Nonnull context);
+
+/// Threads of the program that do the work in place of the team.
+typedef struct {
+    void *_Nullable context;
+    /// How many threads `run` uses, the calling one included.
+    int32_t (*_Nullable threads)(void *_Nullable context);
+    /// Calls `work(work_context)` on the calling thread, and once on each of the other threads if they are
+    /// free. Returns when no thread executes it.
+    void (*_Nullable run)(
+        void (*_Nullable work)(void *_Nullable work_context), void *_Nullable work_context,
+        void *_Nullable context);
+} fastloss_pool;
+
+/// Has a pool do the work from now on, wherever it has threads for all workers. Without `run` it is the team
+/// again. Waits for work that is being shared. A child of the process after fork() has no pool.
+void fastloss_use_pool(fastloss_pool pool);
+
+/// Whether there is a pool.
+bool fastloss_has_pool(void);
 
 /// Swift's calling convention. A closure is a function and a context, which the function takes in a register
 /// of its own.

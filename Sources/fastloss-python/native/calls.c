@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "openmp.h"
+
 /// The parameters of a matrix, and of its shape.
 #define MATRIX(matrix) (matrix).data, (matrix).stride
 #define SHAPE(matrix) (matrix).rows, (matrix).columns
@@ -708,6 +710,10 @@ static PyObject *for_torch(PyObject *module, PyObject *types) {
 static PyMethodDef preparations[] = {
     {"open_library", open_library, METH_O,
      "open_library($module, path, /)\n--\n\nLoads libfastloss, which all other functions call."},
+    {"use_openmp", use_openmp, METH_O,
+     "use_openmp($module, path, /)\n--\n\nHas libfastloss use the threads of the OpenMP library that a "
+     "loaded "
+     "library is linked with. Returns whether it could."},
     {"for_torch", for_torch, METH_O,
      "for_torch($module, types, /)\n--\n\nThe module with the same functions for tensors of these types."},
     {NULL, NULL, 0, NULL},

@@ -13,6 +13,7 @@
     USE(workspace_destroy) \
     USE(workspace_byte_count) \
     USE(workspace_workers) \
+    USE(set_thread_pool) \
     USE(masked_mse) \
     USE(masked_mse_per_cell) \
     USE(bernoulli_nll) \

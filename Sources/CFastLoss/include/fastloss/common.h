@@ -38,10 +38,10 @@ FASTLOSS_API const char *fastloss_version(void);
 ///     instructionSet           string   of FastLoss's kernels: "baseline", "avx2" or "avx512"
 ///     requestedInstructionSet  string   the value of FASTLOSS_ISA, or null
 ///     workers                  number   the default number of workers
-///     blasConfiguration        string   OpenBLAS's description of its build
-///     blasCore                 string   the processor that OpenBLAS selected kernels for
-///     blasThreads              number   OpenBLAS's threads per call
-///     blasLibrary              string   the file that BLAS was loaded from
+///     threads                  string   those that work beside a caller: "helpers" of the library, or a
+///     "pool" blasConfiguration        string   OpenBLAS's description of its build blasCore string   the
+///     processor that OpenBLAS selected kernels for blasThreads              number   OpenBLAS's threads per
+///     call blasLibrary              string   the file that BLAS was loaded from
 ///
 /// Later versions may add keys. Writes at most `capacity` bytes, including the terminating 0, and returns the
 /// length of the complete text without the 0, as snprintf does. A result of `capacity` or more means that the
@@ -141,6 +141,40 @@ FASTLOSS_API size_t fastloss_workspace_byte_count(const fastloss_workspace *work
 
 /// The number of workers of a workspace. NULL: the calling thread's own.
 FASTLOSS_API int64_t fastloss_workspace_workers(const fastloss_workspace *workspace);
+
+// -----------------------------------------------------------------------------------------------------------
+// Threads of the program
+// -----------------------------------------------------------------------------------------------------------
+
+/// The work of one thread.
+typedef void (*fastloss_pool_work)(void *work_context);
+
+/// \return the number of threads that a `fastloss_pool_run` by this thread would use now, itself included.
+typedef int32_t (*fastloss_pool_threads)(void *context);
+
+/// Calls `work(work_context)` on the calling thread, and on other threads at the same time, at most once on
+/// each. Returns when none of them executes it. A thread that is busy elsewhere may be left out.
+typedef void (*fastloss_pool_run)(fastloss_pool_work work, void *work_context, void *context);
+
+/// A pool of threads that belongs to the program, such as OpenMP's.
+typedef struct fastloss_thread_pool {
+    size_t size;                    ///< sizeof(fastloss_thread_pool)
+    void *context;                  ///< passed to the functions
+    fastloss_pool_threads threads;  ///< not NULL
+    fastloss_pool_run run;          ///< not NULL
+} fastloss_thread_pool;
+
+/// Has the calls of this process use the threads of a pool in place of the library's own helpers. So the two
+/// do not compete for the processors. A call whose workspace has more workers than the pool has threads still
+/// uses the helpers. One call at a time uses other threads; those that run at the same time work alone.
+/// Results do not depend on it.
+///
+/// Takes effect from the next call on, and waits for one that is using other threads. The functions must work
+/// until another pool is set. After fork() the child has no pool.
+///
+/// \param pool  is copied; NULL for the library's helpers.
+/// \return NULL_POINTER, INVALID_STRUCT.
+FASTLOSS_API fastloss_status fastloss_set_thread_pool(const fastloss_thread_pool *pool);
 
 // -----------------------------------------------------------------------------------------------------------
 // Values and gradients

@@ -185,6 +185,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "fastloss_workspace_destroy": (None, [c_void_p]),
     "fastloss_workspace_byte_count": (c_size_t, [c_void_p]),
     "fastloss_workspace_workers": (c_int64, [c_void_p]),
+    "fastloss_set_thread_pool": (c_int32, [c_void_p]),
     "fastloss_masked_mse": (c_int32, [
         c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p,
         c_void_p, c_void_p]),

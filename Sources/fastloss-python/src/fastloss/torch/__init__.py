@@ -24,8 +24,8 @@ These rules hold for every function:
 - The functions work in eager mode, with torch.compile(fullgraph=True) and with make_fx, through the custom
   operators `torch.ops.fastloss`. The transforms of torch.func and forward-mode differentiation are an
   ArrayError, and torch.jit.trace is a FastLossError, because they cannot trace the library.
-- The GIL is released during the computation. :func:`fastloss.set_workers` sets the number of threads;
-  PyTorch's setting has no effect.
+- The GIL is released during the computation. :func:`fastloss.set_workers` sets the number of threads.
+  They are PyTorch's own, unless torch.set_num_threads has set a smaller number.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,6 +41,7 @@ from ._compatibility import is_compiling
 from ._deferred import Deferred, undeferred
 from ._operators import is_eager
 from ._tensors import check_tensor, refuse_transforms, transforms_are_active
+from ._threads import share_threads
 
 __all__ = [
     "IntegrationLoss",
@@ -53,6 +54,8 @@ __all__ = [
     "masked_mse_loss",
     "masked_relative_error",
 ]
+
+share_threads()
 
 
 def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,108 @@
+// Lends PyTorch's OpenMP threads to libfastloss.
+//
+// After each of PyTorch's parallel operations its threads look for more work for some milliseconds, on all
+// processors. Helpers of the library's own would compete with them for as long. Later they sleep. Then they
+// are no good: a team of OpenMP is complete only when the last thread has come, and waking one takes longer
+// than a loss. The library's helpers may come late.
+//
+// The functions here belong to GNU's OpenMP library. Intel's and LLVM's have them, too. Measured: the article
+// Tuning.
+
+#include "openmp.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "library.h"
+
+/// Calls `work(context)` on a team of threads: the caller's usual one, if `threads` and `flags` are 0.
+typedef void gomp_parallel(void (*work)(void *), void *context, unsigned threads, unsigned flags);
+typedef int omp_query(void);
+
+static gomp_parallel *parallel;
+static omp_query *most_threads, *in_parallel, *thread_number;
+
+/// Nanoseconds for which the threads certainly look for work.
+enum { ALERT = 100 * 1000 };
+
+/// The team of the calling thread, once it has worked: the clock of the time that its second thread has spent
+/// on a processor, and when it last worked.
+static _Thread_local struct {
+    bool is_known;
+    clockid_t clock;
+    int64_t worked;
+} team;
+
+static int64_t nanoseconds(clockid_t clock) {
+    struct timespec time = {0, 0};
+    clock_gettime(clock, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/// Whether the team looks for work, or has never been asked.
+static bool is_awake(void) {
+    if (!team.is_known || nanoseconds(CLOCK_MONOTONIC) - team.worked < ALERT) return true;
+    // The clock of a thread stands while it sleeps, and is 0 after its end. Reading it takes 0.2 µs.
+    const int64_t before = nanoseconds(team.clock);
+    return nanoseconds(team.clock) != before;
+}
+
+/// The number of threads of the caller's team. A thread of a team gets no team of its own.
+static int32_t threads(void *unused) {
+    (void)unused;
+    const int32_t most = most_threads();
+    return most > 1 && !in_parallel() && is_awake() ? most : 1;
+}
+
+typedef struct {
+    fastloss_pool_work work;
+    void *context;
+    clockid_t clock;  ///< of the second thread
+    bool has_clock;
+} shared_work;
+
+static void work_in_team(void *memory) {
+    shared_work *const shared = memory;
+    if (thread_number() == 1) shared->has_clock = pthread_getcpuclockid(pthread_self(), &shared->clock) == 0;
+    shared->work(shared->context);
+}
+
+static void run(fastloss_pool_work work, void *work_context, void *unused) {
+    (void)unused;
+    shared_work shared = {.work = work, .context = work_context};
+    parallel(work_in_team, &shared, 0, 0);
+    team.is_known = shared.has_clock;
+    team.clock = shared.clock;
+    team.worked = nanoseconds(CLOCK_MONOTONIC);
+}
+
+PyObject *use_openmp(PyObject *module, PyObject *path) {
+    (void)module;
+    const char *text = PyUnicode_AsUTF8AndSize(path, NULL);
+    if (!text) return NULL;
+    // Its handle finds the symbols of the OpenMP library that it is linked with, and of no other in the
+    // process.
+    void *handle = dlopen(text, RTLD_LAZY | RTLD_NOLOAD);
+    if (!handle) Py_RETURN_FALSE;
+    void *const symbols[] = {
+        dlsym(handle, "GOMP_parallel"), dlsym(handle, "omp_get_max_threads"),
+        dlsym(handle, "omp_in_parallel"), dlsym(handle, "omp_get_thread_num")};
+    if (!symbols[0] || !symbols[1] || !symbols[2] || !symbols[3]) {
+        dlclose(handle);
+        Py_RETURN_FALSE;
+    }
+    memcpy(&parallel, &symbols[0], sizeof parallel);
+    memcpy(&most_threads, &symbols[1], sizeof most_threads);
+    memcpy(&in_parallel, &symbols[2], sizeof in_parallel);
+    memcpy(&thread_number, &symbols[3], sizeof thread_number);
+    const fastloss_thread_pool pool = {sizeof pool, NULL, threads, run};
+    fastloss_status status;
+    // It waits for a call of another thread, whose callbacks may need the GIL.
+    Py_BEGIN_ALLOW_THREADS status = library.set_thread_pool(&pool);
+    Py_END_ALLOW_THREADS return PyBool_FromLong(status == FASTLOSS_OK);
+}
