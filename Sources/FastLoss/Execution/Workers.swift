@@ -11,26 +11,27 @@ extension Execution {
     }
 }
 
-/// Elements in equal shares of whole vectors of 8 floats, one share for each task.
+/// Elements in shares of whole vectors of 8 floats, one share for each task, that differ by one vector at most.
 ///
-/// There are two shares or an even number, so that two workers have as much to do. Their bounds depend on the number of
-/// elements alone.
+/// There are two shares or an even number, so that two workers have as much to do. Their bounds depend on the
+/// number of elements alone.
 package struct EvenShares {
     private let count: Int
-    private let share: Int
+    private let vectors: Int
+    /// The number of shares.
+    package let tasks: Int
 
     /// - Parameter most: the most elements of a share, a multiple of 8.
     package init(of count: Int, most: Int) {
-        let pairs = max(1, (count + 2 * most - 1) / (2 * most))
         self.count = count
-        share = max(1, (count + 16 * pairs - 1) / (16 * pairs)) * 8
+        vectors = (count + 7) / 8
+        tasks = min(vectors, 2 * max(1, (count + 2 * most - 1) / (2 * most)))
     }
 
-    /// The number of shares.
-    package var tasks: Int { (count + share - 1) / share }
-
     /// The elements of a task.
-    package subscript(task: Int) -> Range<Int> { task * share..<min(count, (task + 1) * share) }
+    package subscript(task: Int) -> Range<Int> {
+        vectors * task / tasks * 8..<min(count, vectors * (task + 1) / tasks * 8)
+    }
 }
 
 /// The estimated nanoseconds of work from which a second worker pays.

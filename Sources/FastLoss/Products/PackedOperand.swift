@@ -138,9 +138,13 @@ extension PackedOperand {
                 stride: original.stride)
             return TileProducts.pack(rows, into: target)
         }
+        let columns = original.base + first
+        guard count < TileProducts.panelRows else {
+            return kernels.copy_rows(columns, depth, count, original.stride, target)
+        }
         for row in 0..<depth {
             let place = target + row * TileProducts.panelRows
-            place.update(from: original.base + row * original.stride + first, count: count)
+            place.update(from: columns + row * original.stride, count: count)
             // Zero the padding: the kernel loads it and discards the result.
             (place + count).update(repeating: 0, count: TileProducts.panelRows - count)
         }

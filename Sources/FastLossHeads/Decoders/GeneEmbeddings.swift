@@ -87,8 +87,8 @@ struct CheckedGenes {
 
 /// The masked tokens, gene by gene.
 struct TokensByGene {
-    /// The genes of a block, the work of one task: whole tiles with every instruction set.
-    static let genesPerBlock = 48
+    /// The most genes of a block, the work of one task: whole tiles with every instruction set.
+    static let mostGenesPerBlock = 48
 
     private let rows: SelectedRows
     private let genes: CheckedGenes
@@ -118,13 +118,8 @@ struct TokensByGene {
         }
     }
 
-    /// The number of blocks.
-    var blocks: Int { (genes.embeddings.rows + Self.genesPerBlock - 1) / Self.genesPerBlock }
-
-    /// The genes of a block.
-    func genes(ofBlock block: Int) -> Range<Int> {
-        block * Self.genesPerBlock..<min(genes.embeddings.rows, (block + 1) * Self.genesPerBlock)
-    }
+    /// The genes in blocks.
+    var blocks: EvenShares { EvenShares(of: genes.embeddings.rows, most: Self.mostGenesPerBlock) }
 
     /// The masked tokens of some genes, in the order of the genes.
     func rows(ofGenes range: Range<Int>, on execution: Execution) -> UnsafeBufferPointer<Int> {

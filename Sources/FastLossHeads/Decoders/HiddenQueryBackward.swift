@@ -140,11 +140,12 @@ struct HiddenQueryBackward {
         _ second: LinearParameters, _ slope: Float, on execution: Execution
     ) {
         let count = arguments.genes.embeddings.rows
+        let blocks = tokens.blocks
         execution.forEachTask(
-            tokens.blocks,
+            blocks.tasks,
             estimatedNanoseconds: TileProducts.nanoseconds(rows: count, columns: queryWidth, depth: width)
         ) { task, worker in
-            let range = tokens.genes(ofBlock: task)
+            let range = blocks[task]
             let sums = execution.pointer(geneSums) + worker * hiddenWidth
             for gene in range {
                 sums.update(repeating: 0, count: hiddenWidth)

@@ -122,12 +122,13 @@ package struct HiddenQueryPlan: Plan {
 
     private func computeGeneParts(on execution: Execution) {
         let genes = arguments.genes.embeddings
+        let blocks = tokens.byGene.blocks
         execution.forEachTask(
-            tokens.byGene.blocks,
+            blocks.tasks,
             estimatedNanoseconds: TileProducts.nanoseconds(
                 rows: genes.rows, columns: queryWidth, depth: genes.columns)
         ) { task, _ in
-            let range = tokens.byGene.genes(ofBlock: task)
+            let range = blocks[task]
             for gene in range {
                 embeddings.row(gene, on: execution).update(
                     from: genes.base + gene * genes.columns, count: genes.columns)

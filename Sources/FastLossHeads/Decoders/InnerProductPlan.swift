@@ -5,12 +5,12 @@ import FastLoss
 
 /// The inner product decoder over the masked tokens of one batch.
 ///
-/// Genes run in groups of 1,536, and a group in blocks of 48. A task computes the queries of one block and
+/// Genes run in groups of up to 1,536, and a group in blocks of up to 48. A task computes the queries of one block and
 /// their products with all cells, visits the masked tokens of its genes, and carries the gradients back to
 /// queries and genes. Then the group's share is added to the gradients of `gene2query` and of the cells.
 /// Every sum runs in the order of the genes.
 package struct InnerProductPlan: Plan {
-    private static let genesPerBlock = TokensByGene.genesPerBlock
+    private static let mostGenesPerBlock = TokensByGene.mostGenesPerBlock
     /// The blocks of a group.
     private static let blocksPerGroup = 32
 
@@ -48,10 +48,10 @@ package struct InnerProductPlan: Plan {
         answerColumns = try PackedOperand(answers.vectors, rows: answerRows, transposed: true, in: &layout)
 
         let blocks = arguments.gradients == nil ? layout.workers : Self.blocksPerGroup
-        embeddings = try ScratchMatrix(rows: blocks * Self.genesPerBlock, columns: width, in: &layout)
-        queries = try ScratchMatrix(rows: blocks * Self.genesPerBlock, columns: width, in: &layout)
+        embeddings = try ScratchMatrix(rows: blocks * Self.mostGenesPerBlock, columns: width, in: &layout)
+        queries = try ScratchMatrix(rows: blocks * Self.mostGenesPerBlock, columns: width, in: &layout)
         products = try ScratchMatrix(
-            rows: layout.workers * Self.genesPerBlock, columns: answerRows, in: &layout)
+            rows: layout.workers * Self.mostGenesPerBlock, columns: answerRows, in: &layout)
         blockSums = try layout.add(Self.blocksPerGroup, of: BlockSums.self)
         guard let gradients = arguments.gradients else {
             backward = nil
@@ -59,7 +59,7 @@ package struct InnerProductPlan: Plan {
         }
         backward = try InnerProductBackward(
             arguments, gradients, query: query, answers: answers,
-            genesPerGroup: Self.blocksPerGroup * Self.genesPerBlock, in: &layout)
+            genesPerGroup: Self.blocksPerGroup * Self.mostGenesPerBlock, in: &layout)
     }
 
     package func run(on execution: Execution) throws(LossError) -> DecoderLosses {
@@ -75,12 +75,11 @@ package struct InnerProductPlan: Plan {
         backward?.prepare(on: execution)
         let blocks = tokens.byGene.blocks
         var sums = BlockSums()
-        for start in stride(from: 0, to: blocks, by: Self.blocksPerGroup) {
-            let group = start..<min(blocks, start + Self.blocksPerGroup)
-            runBlocks(group, on: execution)
+        for start in stride(from: 0, to: blocks.tasks, by: Self.blocksPerGroup) {
+            let group = start..<min(blocks.tasks, start + Self.blocksPerGroup)
+            runBlocks(group, of: blocks, on: execution)
             for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
-            let first = tokens.byGene.genes(ofBlock: group.lowerBound).lowerBound
-            let count = tokens.byGene.genes(ofBlock: group.upperBound - 1).upperBound - first
+            let count = blocks[group.upperBound - 1].upperBound - blocks[group.lowerBound].lowerBound
             backward?.addWeights(
                 embeddings: embeddings.matrix(rows: 0..<count, on: execution),
                 queries: queries.matrix(rows: 0..<count, on: execution), isFirst: start == 0, on: execution)
@@ -89,18 +88,20 @@ package struct InnerProductPlan: Plan {
         return try sums.losses(count: tokens.rows.count, explicitZeros: hasZeros)
     }
 
-    private func runBlocks(_ group: Range<Int>, on execution: Execution) {
+    private func runBlocks(_ group: Range<Int>, of blocks: EvenShares, on execution: Execution) {
         let genes = arguments.genes.embeddings
+        let firstGene = blocks[group.lowerBound].lowerBound
         let answerRows = answers.outputs * answers.cells
         execution.forEachTask(
             group.count,
             estimatedNanoseconds: (backward == nil ? 1 : 2)
                 * TileProducts.nanoseconds(
-                    rows: group.count * Self.genesPerBlock, columns: width + answerRows, depth: width)
+                    rows: group.count * Self.mostGenesPerBlock, columns: width + answerRows, depth: width)
         ) { task, worker in
-            let range = tokens.byGene.genes(ofBlock: group.lowerBound + task)
+            let range = blocks[group.lowerBound + task]
             // A block keeps its queries for the weights, or uses its worker's memory.
-            let place = (backward == nil ? worker : task) * Self.genesPerBlock
+            let place =
+                backward == nil ? worker * Self.mostGenesPerBlock : range.lowerBound - firstGene
             let embedding = embeddings.row(place, on: execution)
             let query = queries.row(place, on: execution)
             for (row, gene) in range.enumerated() {
@@ -113,7 +114,7 @@ package struct InnerProductPlan: Plan {
             for row in 0..<range.count {
                 kernels.activate(query + row * queries.stride, self.query.bias, width, FASTLOSS_SIGMOID)
             }
-            let product = products.row(worker * Self.genesPerBlock, on: execution)
+            let product = products.row(worker * Self.mostGenesPerBlock, on: execution)
             answerColumns.multiply(
                 queries.matrix(rows: block, on: execution), into: product, stride: products.stride,
                 on: execution)
@@ -134,25 +135,23 @@ package struct InnerProductPlan: Plan {
         return withFloats(2 * TokenOutputs.mostTokens) { predictions in
             let logits = answers.outputs == 2 ? predictions + TokenOutputs.mostTokens : nil
             var sums = BlockSums()
+            // The place of each token's product.
+            var places = InlineArray<64, Int>(repeating: 0)
             for start in stride(from: 0, to: rows.count, by: TokenOutputs.mostTokens) {
                 let count = min(TokenOutputs.mostTokens, rows.count - start)
                 guard let chunk = rows.baseAddress.map({ $0 + start }) else { break }
-                /// The place of a token's product.
-                func place(_ token: Int) -> Int {
-                    (arguments.genes.gene(of: chunk[token]) - genes.lowerBound) * products.stride
-                        + chunk[token] / arguments.tokens
-                }
                 for token in 0..<count {
-                    let place = place(token)
-                    predictions[token] = product[place]
-                    logits?[token] = product[place + cells] + shifts[cells + chunk[token] / arguments.tokens]
+                    let cell = chunk[token] / arguments.tokens
+                    let gene = arguments.genes.gene(of: chunk[token]) - genes.lowerBound
+                    places[token] = gene * products.stride + cell
+                    predictions[token] = product[places[token]]
+                    logits?[token] = product[places[token] + cells] + shifts[cells + cell]
                 }
                 sums += tokens.outputs.process(count, rows: chunk, predictions: predictions, logits: logits)
                 guard let gradient else { continue }
                 for token in 0..<count {
-                    let place = place(token)
-                    gradient[place] += predictions[token]
-                    if let logits { gradient[place + cells] += logits[token] }
+                    gradient[places[token]] += predictions[token]
+                    if let logits { gradient[places[token] + cells] += logits[token] }
                 }
             }
             return sums
