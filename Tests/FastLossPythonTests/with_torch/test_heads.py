@@ -461,14 +461,14 @@ def test_shapes_that_that_do_not_fit() -> None:
     arguments = {**case.inputs, **case.others}
     for name, value, message in (
         ("x", rand(CELLS, TOKENS, WIDTH + 1), "x has the shape"),
-        ("x", rand(TOKENS, WIDTH), "x has the shape"),
+        ("x", rand(TOKENS, WIDTH), "x has 2 dimensions; expected 3"),
         ("batch_emb", rand(CELLS + 1, WIDTH), "batch_emb has the shape"),
         ("target", rand(CELLS, TOKENS + 1), r"target has the shape \(5, 24\); expected \(5, 23\)"),
         ("mask", rand(CELLS), "mask has the shape"),
     ):
         with pytest.raises(fastloss.ShapeError, match=message):
             case.module.loss(**{**arguments, name: value})
-    with pytest.raises(fastloss.ShapeError, match="x has the shape"):
+    with pytest.raises(fastloss.ShapeError, match=r"batch_emb has .* expected None"):
         heads.ExprDecoder(WIDTH).loss(rand(2, 3, WIDTH), rand(2, 3), rand(2, 3) > 0, rand(2, WIDTH))
     with pytest.raises(fastloss.ArrayError, match="x is a list"):
         heads.ExprDecoder(WIDTH).loss([1.0], rand(2, 3), rand(2, 3) > 0)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from misuse_table import TORCH, Misuse, rows
 import fastloss.torch as fl
 from fastloss.torch import heads
 
-B, L, D, C = 2, 3, 4, 3
+B, L, D, C, G = 2, 3, 4, 3, 5
 VALUES = torch.linspace(0.1, 0.9, B * L).reshape(B, L)
 TARGETS = torch.arange(B * L, dtype=torch.float32).reshape(B, L)
 MASK = torch.ones((B, L), dtype=torch.bool)
@@ -18,6 +18,8 @@ LOGITS = torch.linspace(-1, 1, B * C).reshape(B, C)
 LABELS = torch.tensor([0, 2])
 ROWS = torch.linspace(-1, 1, B * D).reshape(B, D)
 STATES = torch.linspace(-1, 1, B * L * D).reshape(B, L, D)
+TABLE = torch.linspace(-1, 1, G * D).reshape(G, D)
+GENES = torch.arange(B * L).reshape(B, L) % G
 
 
 def mse(predictions: Any = VALUES, targets: Any = TARGETS, mask: Any = MASK) -> Any:
@@ -28,10 +30,19 @@ def of(call: str, misuses: dict[str, Callable[[], Any]]) -> list[Misuse]:
     return [Misuse(f"{TORCH}{call}", misuse, run) for misuse, run in misuses.items()]
 
 
-def decoder_loss(**change: Any) -> Any:
-    arguments = {"target": TARGETS, "mask": MASK} | change
-    states = arguments.pop("x", STATES)
-    return heads.ExprDecoder(D).loss(states, **arguments)
+def expression_loss(batches: bool = False, **change: Any) -> Any:
+    arguments = {"x": STATES, "target": TARGETS, "mask": MASK} | change
+    return heads.ExprDecoder(D, use_batch_labels=batches).loss(**arguments)
+
+
+def masked_value_loss(style: str = "inner product", batches: bool = False, **change: Any) -> Any:
+    decoder = heads.MVCDecoder(D, style, use_batch_labels=batches)
+    arguments = {"cell_emb": ROWS, "gene_embs": TABLE, "target": TARGETS, "mask": MASK, "genes": GENES}
+    return decoder.loss(**(arguments | change))
+
+
+def classifier_loss(x: Any = ROWS, labels: Any = LABELS) -> Any:
+    return heads.ClsDecoder(D, C).loss(x, labels)
 
 
 MISUSES = [
@@ -91,22 +102,71 @@ MISUSES = [
     *of(
         "heads.ExprDecoder.loss",
         {
-            "1×3 targets for 2×3 tokens": lambda: decoder_loss(target=TARGETS[:1]),
-            "a mask of 2 tokens for 3": lambda: decoder_loss(mask=MASK[:, :2]),
-            "targets in a list": lambda: decoder_loss(target=TARGETS.tolist()),
-            "a weight that is NaN": lambda: decoder_loss(mse_weight=float("nan")),
-        },
-    ),
-    *of(
-        "heads.ClsDecoder.loss",
-        {
-            "label 3 of 3 classes": lambda: heads.ClsDecoder(D, C).loss(ROWS, LABELS + 1),
+            "states in a list": lambda: expression_loss(x=STATES.tolist()),
+            "states in float64": lambda: expression_loss(x=STATES.double()),
+            "states on the device meta": lambda: expression_loss(x=STATES.to("meta")),
+            "sparse states": lambda: expression_loss(x=STATES.to_sparse()),
+            "states of two dimensions": lambda: expression_loss(x=ROWS),
+            "states of 3 columns for a width of 4": lambda: expression_loss(x=STATES[..., :3]),
+            "no embeddings of batches where the layers have columns for them": lambda: expression_loss(True),
+            "embeddings of batches where the layers have no columns for them": lambda: expression_loss(
+                batch_emb=ROWS
+            ),
+            "embeddings of batches in an array": lambda: expression_loss(True, batch_emb=ROWS.numpy()),
+            "1×4 embeddings of batches for 2 cells": lambda: expression_loss(True, batch_emb=ROWS[:1]),
+            "1×3 targets for 2×3 tokens": lambda: expression_loss(target=TARGETS[:1]),
+            "targets in float64": lambda: expression_loss(target=TARGETS.double()),
+            "targets in a list": lambda: expression_loss(target=TARGETS.tolist()),
+            "a mask of 2 tokens for 3": lambda: expression_loss(mask=MASK[:, :2]),
+            "a mask of 2": lambda: expression_loss(mask=2 * MASK.int()),
+            "a mask that is None": lambda: expression_loss(mask=None),
+            "a weight that is NaN": lambda: expression_loss(mse_weight=float("nan")),
+            "a weight beyond float32": lambda: expression_loss(nzlp_weight=1e300),
         },
     ),
     *of(
         "heads.MVCDecoder",
         {
             "an architecture that does not exist": lambda: heads.MVCDecoder(D, "outer product"),
+        },
+    ),
+    *of(
+        "heads.MVCDecoder.loss",
+        {
+            "cell embeddings in an array": lambda: masked_value_loss(cell_emb=ROWS.numpy()),
+            "cell embeddings in float64": lambda: masked_value_loss(cell_emb=ROWS.double()),
+            "cell embeddings of three dimensions": lambda: masked_value_loss(cell_emb=STATES),
+            "cell embeddings of 3 columns for a width of 4": lambda: masked_value_loss(cell_emb=ROWS[:, :3]),
+            "1 cell embedding for 2 rows of genes": lambda: masked_value_loss(cell_emb=ROWS[:1]),
+            "embeddings of batches with “sum query”": lambda: masked_value_loss(
+                "sum query", True, batch_emb=ROWS
+            ),
+            "no embeddings of batches where the layers have columns for them": lambda: masked_value_loss(
+                batches=True
+            ),
+            "gene embeddings of one dimension": lambda: masked_value_loss(gene_embs=TABLE[0], genes=None),
+            "gene embeddings of three dimensions with genes": lambda: masked_value_loss(gene_embs=STATES),
+            "gene embeddings of 3 columns for a width of 4": lambda: masked_value_loss(
+                gene_embs=TABLE[:, :3]
+            ),
+            "5 gene embeddings for 3 tokens": lambda: masked_value_loss(genes=None),
+            "genes in a list": lambda: masked_value_loss(genes=GENES.tolist()),
+            "genes in float32": lambda: masked_value_loss(genes=GENES.float()),
+            "genes of one dimension": lambda: masked_value_loss(genes=GENES[0]),
+            "gene 5 of 5": lambda: masked_value_loss(genes=GENES + 1),
+            "gene −1": lambda: masked_value_loss(genes=GENES - 1),
+        },
+    ),
+    *of(
+        "heads.ClsDecoder.loss",
+        {
+            "embeddings in a list": lambda: classifier_loss(ROWS.tolist()),
+            "embeddings in float64": lambda: classifier_loss(ROWS.double()),
+            "embeddings of three dimensions": lambda: classifier_loss(STATES),
+            "embeddings of 3 columns for a width of 4": lambda: classifier_loss(ROWS[:, :3]),
+            "label 3 of 3 classes": lambda: classifier_loss(labels=LABELS + 1),
+            "1 label for 2 rows": lambda: classifier_loss(labels=LABELS[:1]),
+            "labels in float32": lambda: classifier_loss(labels=LABELS.float()),
         },
     ),
 ]

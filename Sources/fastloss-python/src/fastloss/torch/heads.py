@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._parameters import real
-from ..errors import ShapeError
+from ..errors import ArrayError, ShapeError
 from . import criterion_neg_log_bernoulli, cross_entropy, grad_reverse, masked_mse_loss
-from ._compatibility import is_compiling
+from ._compatibility import autocasts, is_compiling
 from ._heads import classifier_loss, expression_loss, has_hooks, is_linear, masked_value_loss, takes
-from ._tensors import PLAIN, check_tensor, mask_like
+from ._tensors import LABELS, PLAIN, STRIDED, check_tensor, mask_like
 
 __all__ = [
     "AdversarialDiscriminator",
@@ -75,6 +75,37 @@ def masked(
     if mask.is_cpu and type(mask) in PLAIN and mask.dtype is not torch.bool and not is_compiling():
         mask = mask_like("mask", mask.detach(), mask.shape, "mask")
     return mask, checked
+
+
+def check_dimensions(name: str, tensor: Tensor, *dimensions: int) -> None:
+    if tensor.dim() not in dimensions:
+        expected = " or ".join(map(str, dimensions))
+        raise ShapeError(f"{name} has {tensor.dim()} dimensions; expected {expected}")
+
+
+def check_batches(batch_emb: Tensor, cells: int, width: int, inputs: int) -> None:
+    """inputs: the columns that the layers expect, 2 · width with batch labels."""
+    check_tensor("batch_emb", batch_emb)
+    if inputs == width or batch_emb.shape != (cells, width):
+        expected = (
+            f"({cells}, {width})" if inputs > width else "None, because the layers have no columns for it"
+        )
+        raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
+
+
+def check_like(parameter: Tensor, **tensors: Tensor | None) -> None:
+    """Raises unless PyTorch's operations combine the tensors with the parameter. Autocast converts types."""
+    for name, tensor in tensors.items():
+        if tensor is None or (
+            tensor.layout is STRIDED
+            and tensor.device == parameter.device
+            and (tensor.dtype is parameter.dtype or not tensor.is_cpu or autocasts())
+        ):
+            continue
+        raise ArrayError(
+            f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected "
+            f"{parameter.dtype} on {parameter.device}, torch.strided, as the parameters"
+        )
 
 
 class Selection:
@@ -193,16 +224,20 @@ class ExprDecoder(nn.Module):
         x: as `forward`; or, with batch labels, B × L × D, and batch_emb, B × D, the embedding of each cell's
             batch. target: B × L. mask: B × L, true for selected tokens.
 
-        Raises ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
+        Raises ArrayError, ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
         ``masked_mse_loss`` and ``criterion_neg_log_bernoulli``.
         """
         check_tensor("x", x)
-        columns = self.inputs - (0 if batch_emb is None else self.d_model)
-        if x.dim() != 3 or x.shape[2] != columns or columns == 0:
-            raise ShapeError(f"x has the shape {tuple(x.shape)}; expected B × L × {columns or self.d_model}")
-        if batch_emb is not None and (columns == 0 or batch_emb.shape != (x.shape[0], self.d_model)):
-            expected = f"({x.shape[0]}, {self.d_model})" if columns else "None without use_batch_labels"
-            raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
+        check_dimensions("x", x, 3)
+        columns = self.inputs
+        if batch_emb is not None:
+            check_batches(batch_emb, x.shape[0], self.d_model, self.inputs)
+            columns = self.d_model
+        if x.shape[2] != columns:
+            raise ShapeError(
+                f"x has the shape {tuple(x.shape)}; expected B × L × {columns}"
+                + (f", or B × L × {self.d_model} with batch_emb" if columns > self.d_model else "")
+            )
         mask, weights = masked(target, mask, x.shape[:2], "x without its columns", (mse_weight, nzlp_weight))
         parameters = None
         if columns == self.d_model:
@@ -214,6 +249,7 @@ class ExprDecoder(nn.Module):
         perceptrons = [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]
         # Both perceptrons read the same states: their first layers are one product.
         first_layers: list[Any] = [each[0] for each in perceptrons]
+        check_like(first_layers[0].weight, x=x, batch_emb=batch_emb)
         weight = torch.cat([layer.weight for layer in first_layers])
         bias = torch.cat([layer.bias for layer in first_layers])
         states = selection.of_tokens(x)
@@ -281,8 +317,11 @@ class MVCDecoder(nn.Module):
         use_batch_labels: bool = False,
     ) -> None:
         super().__init__()
-        inputs = 2 * d_model if use_batch_labels else d_model
-        if arch_style in INNER_PRODUCTS:
+        self.d_model = d_model
+        inner = arch_style in INNER_PRODUCTS
+        #: The columns of cell_emb. scGPT's other styles have no layers for batches.
+        self.inputs = inputs = 2 * d_model if use_batch_labels and inner else d_model
+        if inner:
             self.gene2query = nn.Linear(d_model, d_model)
             self.query_activation = query_activation()
             self.W = nn.Linear(d_model, inputs, bias=False)
@@ -341,34 +380,49 @@ class MVCDecoder(nn.Module):
         batch_emb: with batch labels, B × D, the embedding of each cell's batch; cell_emb is then B × D.
         target: B × L. mask: B × L, true for selected tokens.
 
-        Raises ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
+        Raises ArrayError, ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
         ``masked_mse_loss`` and ``criterion_neg_log_bernoulli``.
         """
-        for name, value in (("cell_emb", cell_emb), ("gene_embs", gene_embs)):
-            check_tensor(name, value)
-        if genes is not None and gene_embs.dim() != 2:
+        check_tensor("cell_emb", cell_emb)
+        check_tensor("gene_embs", gene_embs)
+        check_dimensions("cell_emb", cell_emb, 2)
+        cells, width = cell_emb.shape[0], self.d_model
+        if genes is None:
+            check_dimensions("gene_embs", gene_embs, 2, 3)
+            shape = torch.Size((cells, gene_embs.shape[-2]))
+        else:
+            check_tensor("genes", genes)
+            check_dimensions("genes", genes, 2)
+            if gene_embs.dim() != 2:
+                raise ShapeError(
+                    f"gene_embs has {gene_embs.dim()} dimensions; expected 2, a row for each gene of genes"
+                )
+            if genes.dtype not in LABELS:
+                raise ArrayError(
+                    f"genes is a {genes.dtype} tensor; expected torch.int64 or torch.int32; convert it with "
+                    f".long()"
+                )
+            shape = genes.shape
+        if shape[0] != cells or (gene_embs.dim() == 3 and gene_embs.shape[0] != cells):
             raise ShapeError(
-                f"gene_embs has {gene_embs.dim()} dimensions; expected 2, a row for each gene of genes"
-            )
-        shape = torch.Size((cell_emb.shape[0], gene_embs.shape[-2])) if genes is None else genes.shape
-        if shape[0] != cell_emb.shape[0] or (gene_embs.dim() == 3 and gene_embs.shape[0] != shape[0]):
-            raise ShapeError(
-                f"cell_emb has {cell_emb.shape[0]} rows; expected one for each cell, as "
+                f"cell_emb has {cells} rows; expected one for each cell, as "
                 f"{'genes' if genes is not None else 'gene_embs'}"
             )
         if self.explicit_zero_prob and self.arch_style not in INNER_PRODUCTS:
             raise NotImplementedError(f"scGPT has no explicit_zero_prob with {self.arch_style!r}")
-        width = gene_embs.shape[-1]
-        if batch_emb is not None and batch_emb.shape != (shape[0], width):
-            raise ShapeError(
-                f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {(shape[0], width)}"
-            )
+        columns = self.inputs
+        if batch_emb is not None:
+            check_batches(batch_emb, cells, width, self.inputs)
+            columns = width
+        for name, value, expected in (("cell_emb", cell_emb, columns), ("gene_embs", gene_embs, width)):
+            if value.shape[-1] != expected:
+                also = f", or {width} with batch_emb" if expected > width else ""
+                raise ShapeError(f"{name} has {value.shape[-1]} columns; expected {expected}{also}")
         like = "the tokens of gene_embs" if genes is None else "genes"
         mask, weights = masked(target, mask, shape, like, (mse_weight, nzlp_weight))
         parameters = None
         if gene_embs.dim() == 2 and (genes is None or (type(genes) in PLAIN and genes.is_cpu)):
-            columns = cell_emb.shape[1] + (0 if batch_emb is None else width)
-            parameters = masked_value_parameters(self, width, columns)
+            parameters = masked_value_parameters(self, width, self.inputs)
         if parameters is not None:
             present = [parameter for parameter in parameters if parameter is not None]
             if takes((cell_emb, gene_embs, batch_emb), present, target, mask):
@@ -380,6 +434,8 @@ class MVCDecoder(nn.Module):
                     cell_emb, embeddings, target, mask, batch_emb, genes, self.arch_style, parameters, weights
                 )
                 return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
+        like_parameters: Any = self.W if self.arch_style in INNER_PRODUCTS else self.fc1
+        check_like(like_parameters.weight, cell_emb=cell_emb, gene_embs=gene_embs, batch_emb=batch_emb)
         if batch_emb is not None:
             cell_emb = torch.cat([cell_emb, batch_emb], dim=1)
         selection = Selection(target, mask, weights)
@@ -524,10 +580,19 @@ class ClsDecoder(nn.Module):
         return logits
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
-        """The cross-entropy of the logits; see ``fastloss.torch.cross_entropy``."""
+        """The cross-entropy of the logits; see ``fastloss.torch.cross_entropy``.
+
+        x: B × D. Raises ArrayError and ShapeError, and the errors of ``cross_entropy``.
+        """
+        check_tensor("x", x)
         reverses = isinstance(self, AdversarialDiscriminator) and self.reverse_grad
         parameters, lambd = self.parameters_of_layers(reverses)
         if parameters is not None:
+            width = self.out_layer.in_features
+            check_dimensions("x", x, 2)
+            if x.shape[1] != width:
+                raise ShapeError(f"x has {x.shape[1]} columns; expected {width}")
+            check_like(self.out_layer.weight, x=x)
             loss = classifier_loss(x, labels, parameters, lambd)
             if loss is not None:
                 return loss
