@@ -1,15 +1,21 @@
-"""Runs every NumPy function on arrays that lie against unreadable pages, inputs read-only.
+"""Runs calls on arrays that lie against unreadable pages, inputs read-only: those of `calls.py`, or with the
+argument `torch` those of `with_torch/torch_calls.py`.
 
-A program: `test_bounds.py` runs it under each instruction set. A touch outside an array ends it by a signal,
-and its last line names the call.
+A program: the tests of bounds run it under each instruction set. A touch outside an array ends it by a
+signal, and its last line names the call.
 """
 
 import ctypes
 import mmap
+import os
+import pathlib
+import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from calls import Call, calls
 
 import fastloss
@@ -65,7 +71,7 @@ def placed(call: Call, guarded: Guarded) -> Call:
     return call
 
 
-def main() -> None:
+def run_all(calls: Callable[..., list[Call]]) -> None:
     for size in SIZES:
         sizes = {"rows": 1 + size % 3, "columns": size, "masks": 1 + size % 4}
         for call in calls(**sizes, cells=1 + size % 5, width=size, tokens=1 + size * 5 % 19):
@@ -88,5 +94,35 @@ def touch(what: str) -> None:
     ctypes.memset(array.ctypes.data + offset, 1, 4)
 
 
+# --- For the tests ------------------------------------------------------------------------------------------
+
+
+def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, __file__, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def assert_within_bounds(instruction_set: str, *arguments: str) -> None:
+    result = run_program(*arguments, FASTLOSS_ISA=instruction_set)
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0, f"{lines[-1:]}: {result.returncode}\n{result.stderr}"
+    if lines[-1] != instruction_set:
+        pytest.skip(f"the processor lacks {instruction_set}")
+
+
 if __name__ == "__main__":
-    touch(sys.argv[1]) if len(sys.argv) > 1 else main()
+    what = sys.argv[1] if len(sys.argv) > 1 else "numpy"
+    if what == "numpy":
+        run_all(calls)
+    elif what == "torch":
+        sys.path.insert(0, str(pathlib.Path(__file__).with_name("with_torch")))
+        from torch_calls import calls as torch_calls
+
+        run_all(torch_calls)
+    else:
+        touch(what)

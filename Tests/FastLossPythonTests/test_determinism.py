@@ -1,0 +1,12 @@
+"""Every function gives the same bits: with any number of workers, run after run, and in threads."""
+
+from calls import calls
+from repeated_calls import assert_same_bits, assert_threads_agree
+
+
+def test_any_number_of_workers() -> None:
+    assert_same_bits(calls)
+
+
+def test_threads_that_mix_all_calls() -> None:
+    assert_threads_agree(calls)

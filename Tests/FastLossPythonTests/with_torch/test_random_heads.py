@@ -1,0 +1,166 @@
+"""Random heads against PyTorch modules in float64: architectures, sizes, layouts, types, weights, and NaN
+where nothing is selected.
+
+No error may exceed that of the same modules in float32 by more than rounding. `FASTLOSS_LONG_TESTS=1` asks
+for the long form, which scripts/verify runs.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import scgpt_heads
+import test_heads
+import torch
+from repeated_calls import IS_LONG
+from test_heads import CASES, Case
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastloss.torch import heads
+
+#: Seeds of one test, and how many tests there are.
+SEEDS, BLOCKS = 10, 200 if IS_LONG else 4
+
+Gradients = dict[str, Tensor | None]
+Outcome = tuple[list[Tensor], Gradients]
+
+
+def assert_close(found: Outcome, expected: Outcome, written: Outcome, label: str) -> None:
+    """expected: in float64. written: by the same operations in float32."""
+
+    def check(name: str, value: Tensor, truth: Tensor, naive: Tensor) -> None:
+        error = (value.double() - truth).norm().item()
+        own = (naive.double() - truth).norm().item()
+        assert error <= 4 * own + 5e-6 * truth.norm().item() + 1e-30, f"{label}: {name}, {error} and {own}"
+
+    assert len(found[0]) == len(expected[0])
+    for index, values in enumerate(zip(found[0], expected[0], written[0], strict=True)):
+        check(f"loss {index}", *values)
+    assert found[1].keys() == expected[1].keys() == written[1].keys()
+    for name, gradient in expected[1].items():
+        value, naive = found[1][name], written[1][name]
+        assert (value is None) == (gradient is None) == (naive is None), f"{label}: {name}"
+        if value is not None and gradient is not None and naive is not None:
+            check(name, value, gradient, naive)
+
+
+def in_another_layout(choice: random.Random, tensor: Tensor) -> Tensor:
+    """The same numbers: contiguous, transposed in memory, or with gaps between the rows or in them."""
+    layout = choice.randrange(4)
+    if layout == 1:
+        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+    if layout == 2:
+        return torch.cat([tensor, tensor], dim=-1)[..., : tensor.shape[-1]]
+    if layout == 3:
+        return torch.stack([tensor, tensor], dim=-1)[..., 0]
+    return tensor
+
+
+def written_in_float(case: Case) -> Outcome:
+    """The truth's operations in float32."""
+    own = case.own.float()
+    own.load_state_dict(case.module.state_dict())
+    inputs = {name: value.clone().requires_grad_() for name, value in case.inputs.items()}
+    outputs = case.outputs(own, inputs)
+    target, mask = case.others["target"], case.others["mask"]
+    losses = [test_heads.reference.masked_mse(outputs["predictions"], target, mask)]
+    if "nonzeroProbabilities" in outputs:
+        losses.append(test_heads.reference.bernoulli(outputs["nonzeroProbabilities"], target, mask))
+    return losses, test_heads.gradients_of(losses, own, inputs)
+
+
+def poison(choice: random.Random, case: Case) -> None:
+    """NaN or a huge number where the mask selects nothing: in targets, and in states of tokens."""
+    outside = ~case.others["mask"]
+    value = choice.choice([float("nan"), float("inf"), -3e38])
+    case.others["target"][outside] = value
+    for name in ("x", "gene_embs"):
+        if name in case.inputs and case.inputs[name].dim() == 3:
+            case.inputs[name][outside] = value
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_decoders(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    for seed in range(block * SEEDS, (block + 1) * SEEDS):
+        choice = random.Random(seed)
+        sizes = {
+            "CELLS": choice.choice([1, 2, 3, 8, 17]),
+            "TOKENS": choice.choice([1, 2, 7, 31, 64, 130]),
+            "WIDTH": choice.choice([1, 2, 5, 16, 33, 64]),
+            "GENES": choice.choice([1, 3, 40]),
+        }
+        for name, value in sizes.items():
+            monkeypatch.setattr(test_heads, name, value)
+        weights = tuple(choice.choice([0.0, 1.0, -0.5, 40.0]) for _ in range(2))
+        monkeypatch.setattr(test_heads, "WEIGHTS", weights)
+        name = choice.choice(list(CASES))
+        label = f"seed {seed}: {name}, {sizes}, weights {weights}"
+        case = CASES[name]()
+        for key in case.inputs:
+            case.inputs[key] *= choice.choice([0.01, 1.0, 3.0])
+        mask = case.others["mask"]
+        if choice.random() < 0.2:
+            mask |= True
+        elif not mask.any() or choice.random() < 0.1:
+            mask &= False
+            mask.view(-1)[choice.randrange(mask.numel())] = True
+        expected, written = test_heads.truth(case), written_in_float(case)
+        poison(choice, case)
+        case.inputs = {key: in_another_layout(choice, value) for key, value in case.inputs.items()}
+        case.others["target"] = in_another_layout(choice, case.others["target"])
+        mask = mask.to(choice.choice([torch.bool, torch.bool, torch.float32, torch.uint8, torch.int64]))
+        case.others["mask"] = in_another_layout(choice, mask)
+        assert_close(test_heads.run(case, case.module.loss), expected, written, label)
+
+
+CLASSIFIERS: dict[str, tuple[Callable[..., heads.ClsDecoder], Callable[[], nn.Module], float | None]] = {
+    "ClsDecoder": (heads.ClsDecoder, nn.ReLU, None),
+    "AdversarialDiscriminator": (heads.AdversarialDiscriminator, nn.LeakyReLU, None),
+    "AdversarialDiscriminator, reversed": (
+        lambda *sizes: heads.AdversarialDiscriminator(*sizes, reverse_grad=True),
+        nn.LeakyReLU,
+        1.0,
+    ),
+}
+
+
+def written_classifier(
+    module: heads.ClsDecoder, name: str, x: Tensor, labels: Tensor, kind: torch.dtype
+) -> Outcome:
+    _, activation, strength = CLASSIFIERS[name]
+    own = scgpt_heads.Classifier(
+        module.out_layer.in_features,
+        module.out_layer.out_features,
+        len(module._decoder) // 3,
+        activation,
+        strength,
+    ).to(kind)
+    own.load_state_dict(module.state_dict())
+    leaf = x.to(kind).requires_grad_()
+    loss = F.cross_entropy(own(leaf)["logits"], labels)
+    return [loss], test_heads.gradients_of_total(loss, own, {"x": leaf})
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_classifiers(block: int) -> None:
+    for seed in range(block * SEEDS, (block + 1) * SEEDS):
+        choice = random.Random(seed)
+        torch.manual_seed(seed)
+        name = choice.choice(list(CLASSIFIERS))
+        cells, width = choice.choice([1, 2, 9, 70]), choice.choice([1, 3, 16, 65, 256, 300])
+        classes, layers = choice.choice([1, 2, 5, 33]), choice.choice([1, 2, 3, 5])
+        label = f"seed {seed}: {name}, {cells} × {width} × {classes}, {layers} layers"
+        module = CLASSIFIERS[name][0](width, classes, layers)
+        x = choice.choice([0.01, 1.0, 30.0]) * torch.randn(cells, width)
+        labels = torch.randint(0, classes, (cells,))
+        labels[torch.rand(cells) < 0.3] = -100
+        labels[choice.randrange(cells)] = choice.randrange(classes)
+        expected, naive = (
+            written_classifier(module, name, x, labels, kind) for kind in (torch.float64, torch.float32)
+        )
+        leaf: Any = in_another_layout(choice, x).detach().requires_grad_()
+        loss = module.loss(leaf, labels.to(choice.choice([torch.int64, torch.int32])))
+        found = [loss], test_heads.gradients_of_total(loss, module, {"x": leaf})
+        assert_close(found, expected, naive, label)
