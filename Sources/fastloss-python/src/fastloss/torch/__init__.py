@@ -63,7 +63,7 @@ def masked_mse_loss(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
     input, target, mask: of one shape, any number of dimensions. Returns a scalar.
     """
-    if type(input) is Deferred:
+    if input.__class__ is Deferred:
         found = input.loss("mse", target, mask)
         if found is not None:
             return found
@@ -83,7 +83,7 @@ def criterion_neg_log_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> 
     Raises ProbabilityOutOfRangeError, a ValueError as in upstream, for a selected probability that is NaN or
     outside [0, 1].
     """
-    if type(input) is Deferred:
+    if input.__class__ is Deferred:
         found = input.loss("nzlp", target, mask)
         if found is not None:
             return found
@@ -99,7 +99,7 @@ def masked_relative_error(input: Tensor, target: Tensor, mask: Tensor) -> Tensor
 
     Raises EmptySelectionError for an empty mask. Upstream's assertion fails.
     """
-    if type(input) is Deferred:
+    if input.__class__ is Deferred:
         found = input.loss("mre", target, mask)
         if found is not None:
             return found

@@ -41,7 +41,7 @@ Tensors = Sequence[Tensor | None]
 STRIDED = torch.strided
 
 
-def is_plain(tensor: Tensor, kinds: frozenset[torch.dtype]) -> bool:
+def is_plain(tensor: Tensor, kinds: tuple[torch.dtype, ...]) -> bool:
     """Whether the library can take the tensor, after a copy at most. torch.compile has types of its own."""
     return (
         tensor.dtype in kinds
@@ -59,7 +59,7 @@ def takes(inputs: Tensors, parameters: Tensors, target: Tensor, mask: Tensor) ->
 def takes_head(inputs: Tensors, parameters: Tensors) -> bool:
     """Whether the library computes a decoder: float32 on the CPU. Autocast asks for other arithmetic."""
     return (
-        all(tensor is None or is_plain(tensor, FLOAT) for tensor in (*inputs, *parameters))
+        all(tensor is None or is_plain(tensor, FLOATS) for tensor in (*inputs, *parameters))
         and all(tensor is None or tensor.is_contiguous() for tensor in parameters)
         and not autocasts()
     )
@@ -70,15 +70,17 @@ def takes_values(target: Any, mask: Any) -> bool:
     return (
         isinstance(target, Tensor)
         and isinstance(mask, Tensor)
-        and is_plain(target, TARGETS)
+        and is_plain(target, NUMBERS)
         and is_plain(mask, MASKS)
         and not target.requires_grad
         and not mask.requires_grad
     )
 
 
+# Tuples, because torch.compile of PyTorch 2.1 cannot look into sets.
+FLOATS, NUMBERS = tuple(FLOAT), tuple(TARGETS)
 #: Masks of numbers are checked and converted before.
-MASKS = frozenset({torch.bool})
+MASKS = (torch.bool,)
 
 
 def has_hooks(*modules: nn.Module) -> bool:
@@ -238,7 +240,8 @@ def expression_loss(
 
 # --- The decoder from cell embeddings -----------------------------------------------------------------------
 
-STYLES = ("inner product", "inner product, detach", "concat query", "sum query")
+#: The numbers of the library.
+STYLES = {"inner product": 0, "inner product, detach": 1, "concat query": 2, "sum query": 3}
 MASKED_VALUE = (
     "gene2query_weight",
     "gene2query_bias",
@@ -346,7 +349,7 @@ def masked_value_loss(
         masked_value,
         (
             *(cell_emb, gene_embs, target, mask, batch_emb, genes),
-            *(*parameters, STYLES.index(style), *weights),
+            *(*parameters, STYLES[style], *weights),
         ),
     )
 

@@ -127,7 +127,7 @@ def masked_values(
         gene_embs = gene_embs.detach()
     arguments = [
         *(cell_emb, gene_embs, None, None, batch_emb, genes, *parameters),
-        _heads.STYLES.index(style),
+        _heads.STYLES[style],
     ]
     return deferred(
         Step(_heads.masked_value, arguments, all_tokens, decoder, src.shape, model.explicit_zero_prob)

@@ -36,7 +36,7 @@ from ..errors import ArrayError, ShapeError
 from . import criterion_neg_log_bernoulli, cross_entropy, grad_reverse, masked_mse_loss
 from ._compatibility import autocasts, is_compiling
 from ._heads import classifier_loss, expression_loss, has_hooks, is_linear, masked_value_loss, takes
-from ._tensors import LABELS, PLAIN, STRIDED, check_tensor, mask_like
+from ._tensors import PLAIN, STRIDED, check_tensor, mask_like
 
 __all__ = [
     "AdversarialDiscriminator",
@@ -274,7 +274,8 @@ def perceptron_parameters(decoder: Any, width: int, columns: int) -> list[Tensor
     for each in [decoder.fc, decoder.zero_logit] if decoder.explicit_zero_prob else [decoder.fc]:
         if type(each) is not nn.Sequential or len(each) != 5 or has_hooks(each):
             return None
-        first, one, second, other, third = each
+        # Not unpacked: torch.compile of PyTorch 2.1 does not iterate over modules.
+        first, one, second, other, third = each[0], each[1], each[2], each[3], each[4]
         if not (
             is_linear(first, width, columns)
             and is_leaky(one)
@@ -397,7 +398,7 @@ class MVCDecoder(nn.Module):
                 raise ShapeError(
                     f"gene_embs has {gene_embs.dim()} dimensions; expected 2, a row for each gene of genes"
                 )
-            if genes.dtype not in LABELS:
+            if genes.dtype is not torch.int64 and genes.dtype is not torch.int32:
                 raise ArrayError(
                     f"genes is a {genes.dtype} tensor; expected torch.int64 or torch.int32; convert it with "
                     f".long()"
@@ -603,7 +604,8 @@ class ClsDecoder(nn.Module):
         layers, nothing = list(self._decoder), (None, None)
         width, leaky = self.out_layer.in_features, None
         parameters: list[Any] = []
-        for linear, activation, norm in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
+        for index in range(0, len(layers), 3):
+            linear, activation, norm = layers[index], layers[index + 1], layers[index + 2]
             if leaky is None:
                 leaky = is_leaky(activation)
             if not (
