@@ -8,6 +8,7 @@ __all__ = [
     "FastLossError",
     "InvalidParameterError",
     "LabelOutOfRangeError",
+    "OutOfMemoryError",
     "OverlapError",
     "ProbabilityOutOfRangeError",
     "RankFailedError",
@@ -52,6 +53,10 @@ class OverlapError(FastLossError):
     """An output that shares memory with an input or another output."""
 
 
+class OutOfMemoryError(FastLossError, MemoryError):
+    """The system has no memory for the scratch memory of a call, for example because of `ulimit -v`."""
+
+
 class RanksDisagreeError(FastLossError):
     """A process of a group has another option than the first one. Every process raises it."""
 
@@ -70,6 +75,7 @@ BY_STATUS: dict[int, type[FastLossError]] = {
     _abi.ERROR_LABEL_OUT_OF_RANGE: LabelOutOfRangeError,
     _abi.ERROR_PROBABILITY_OUT_OF_RANGE: ProbabilityOutOfRangeError,
     _abi.ERROR_OVERLAPPING_BUFFERS: OverlapError,
+    _abi.ERROR_OUT_OF_MEMORY: OutOfMemoryError,
     _abi.ERROR_RANKS_DISAGREE: RanksDisagreeError,
     _abi.ERROR_RANK_FAILED: RankFailedError,
     _abi.ERROR_NULL_POINTER: ArrayError,

@@ -1,0 +1,7 @@
+"""With little memory left, every function gives the right result or raises MemoryError."""
+
+from limited_calls import assert_limits_are_errors
+
+
+def test_limits_of_the_address_space() -> None:
+    assert_limits_are_errors("calls", (0, 1 << 18, 1 << 22, 1 << 26, 1 << 30))
