@@ -37,6 +37,9 @@ def start(call):
     child = os.fork()
     if child == 0:
         status = 1
+        # As in a DataLoader's workers: the threads of PyTorch's OpenMP do not outlive a fork.
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
         try:
             os.write(writer, call.digest().encode())
             status = 0

@@ -1,11 +1,17 @@
-"""Repeats calls with each number of workers, and in threads that mix them: the bits must stay the same.
+"""Repeats calls with each number of workers, in threads that mix them and while signals arrive: the bits must
+stay the same, and no call may keep memory.
 
 `FASTLOSS_LONG_TESTS=1` asks for the long forms, which scripts/verify runs.
 """
 
+import ctypes
+import gc
 import os
 import random
+import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,6 +29,10 @@ SIZES = (
 REPETITIONS = 100 if IS_LONG else 2
 #: Calls of each of the threads.
 THREADS, CALLS = 8, 4000 if IS_LONG else 100
+#: Of each call, in the search for leaks.
+CALLS_OF_EACH = 100_000 if IS_LONG else 500
+#: Seconds in which signals arrive.
+DURATION = 30 if IS_LONG else 1
 
 
 @contextmanager
@@ -71,3 +81,98 @@ def assert_threads_agree(calls: Callable[..., list[Call]]) -> None:
         for thread in threads:
             thread.join()
     assert not wrong and sorted(ended) == list(range(THREADS)), (wrong[:5], ended)
+
+
+def assert_signals_do_no_harm(calls: Callable[..., list[Call]]) -> None:
+    """A signal every millisecond, with a handler in Python."""
+    every = [call for sizes in SIZES for call in calls(**sizes)]
+    expected = [call.digest() for call in every]
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: arrived.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
+    end = time.monotonic() + DURATION
+    wrong: list[str] = []
+    try:
+        while time.monotonic() < end:
+            pairs = zip(every, expected, strict=True)
+            wrong += [call.name for call, digest in pairs if call.digest() != digest]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert arrived and not wrong, (len(arrived), wrong[:5])
+
+
+# --- Memory -------------------------------------------------------------------------------------------------
+
+
+class AllocatorState(ctypes.Structure):
+    """glibc's struct mallinfo2. `uordblks` is the number of bytes that the program holds."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def held() -> tuple[int, int]:
+    """Bytes of the C allocator, large blocks included, and blocks of Python's."""
+    gc.collect()
+    state = mallinfo2()
+    return state.uordblks + state.hblkhd, sys.getallocatedblocks()
+
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = AllocatorState
+
+
+def kept(calls: int, body: Callable[[], object]) -> tuple[int, int]:
+    """Bytes and blocks that calls keep, the least of three tries at most: the first fills caches."""
+    for _ in range(10):
+        body()
+    bytes = blocks = sys.maxsize
+    tries = 0
+    while tries < 3 and not is_little(calls, bytes, blocks):
+        before = held()
+        for _ in range(calls):
+            body()
+        after = held()
+        bytes, blocks = min(bytes, after[0] - before[0]), min(blocks, after[1] - before[1])
+        tries += 1
+    return bytes, blocks
+
+
+def is_little(calls: int, bytes: int, blocks: int) -> bool:
+    """A leak is at least the smallest block of the C allocator, or one of Python's, in each call."""
+    return bytes < 16 * calls and blocks < calls
+
+
+def assert_nothing_is_kept(bodies: dict[str, Callable[[], object]]) -> None:
+    for name, body in bodies.items():
+        bytes, blocks = kept(CALLS_OF_EACH, body)
+        assert is_little(CALLS_OF_EACH, bytes, blocks), (
+            f"{name} keeps {bytes} bytes and {blocks} blocks after {CALLS_OF_EACH} calls"
+        )
+
+
+def assert_leaks_are_found() -> None:
+    """A leak of each kind in every call: the check of the check."""
+    blocks: list[object] = []
+    assert kept(CALLS_OF_EACH, lambda: blocks.append(object()))[1] >= CALLS_OF_EACH
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    addresses: list[int] = []
+    assert kept(CALLS_OF_EACH, lambda: addresses.append(libc.malloc(1)))[0] >= 16 * CALLS_OF_EACH
+    libc.free.argtypes = [ctypes.c_void_p]
+    for address in addresses:
+        libc.free(address)

@@ -1,7 +1,7 @@
 """Every function gives the same bits: with any number of workers, run after run, and in threads."""
 
 from calls import calls
-from repeated_calls import assert_same_bits, assert_threads_agree
+from repeated_calls import assert_same_bits, assert_signals_do_no_harm, assert_threads_agree
 
 
 def test_any_number_of_workers() -> None:
@@ -10,3 +10,7 @@ def test_any_number_of_workers() -> None:
 
 def test_threads_that_mix_all_calls() -> None:
     assert_threads_agree(calls)
+
+
+def test_signals_during_calls() -> None:
+    assert_signals_do_no_harm(calls)

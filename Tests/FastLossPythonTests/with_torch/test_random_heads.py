@@ -28,12 +28,17 @@ Outcome = tuple[list[Tensor], Gradients]
 
 
 def assert_close(found: Outcome, expected: Outcome, written: Outcome, label: str) -> None:
-    """expected: in float64. written: by the same operations in float32."""
+    """expected: in float64. written: by the same operations in float32.
 
-    def check(name: str, value: Tensor, truth: Tensor, naive: Tensor) -> None:
+    A gradient that is small among the others is a sum of terms that cancel.
+    """
+    sizes = [gradient.norm().item() for gradient in expected[1].values() if gradient is not None]
+
+    def check(name: str, value: Tensor, truth: Tensor, naive: Tensor, others: float = 0) -> None:
         error = (value.double() - truth).norm().item()
         own = (naive.double() - truth).norm().item()
-        assert error <= 4 * own + 5e-6 * truth.norm().item() + 1e-30, f"{label}: {name}, {error} and {own}"
+        bound = 4 * own + 5e-6 * truth.norm().item() + 2e-6 * others + 1e-15
+        assert error <= bound, f"{label}: {name}, {error} and {own}"
 
     assert len(found[0]) == len(expected[0])
     for index, values in enumerate(zip(found[0], expected[0], written[0], strict=True)):
@@ -43,7 +48,7 @@ def assert_close(found: Outcome, expected: Outcome, written: Outcome, label: str
         value, naive = found[1][name], written[1][name]
         assert (value is None) == (gradient is None) == (naive is None), f"{label}: {name}"
         if value is not None and gradient is not None and naive is not None:
-            check(name, value, gradient, naive)
+            check(name, value, gradient, naive, max(sizes))
 
 
 def in_another_layout(choice: random.Random, tensor: Tensor) -> Tensor:
@@ -98,6 +103,8 @@ def test_decoders(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
         name = choice.choice(list(CASES))
         label = f"seed {seed}: {name}, {sizes}, weights {weights}"
         case = CASES[name]()
+        # No residual near 0, whose square would have no correct digit.
+        case.others["target"] = 2 * case.others["target"] - 1
         for key in case.inputs:
             case.inputs[key] *= choice.choice([0.01, 1.0, 3.0])
         mask = case.others["mask"]
