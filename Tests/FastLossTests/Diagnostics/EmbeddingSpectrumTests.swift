@@ -34,6 +34,24 @@ import Testing
         #expect(spectrum.singularValues == spectrum.singularValues.sorted(by: >))
     }
 
+    /// A touch outside the embeddings, or a write to them, ends the process.
+    @Test(arguments: shapes, GuardedMemory.End.allCases)
+    func staysInBounds(_ shape: MatrixShape, end: GuardedMemory.End) throws {
+        var random = RandomInputs(seed: 6)
+        let embeddings = random.embeddings(rows: shape.rows, columns: shape.columns)
+        let pages = GuardedMemory(byteCount: embeddings.count * MemoryLayout<Float>.stride, end: end)
+        let guarded: UnsafeMutableBufferPointer<Float> = pages.elements()
+        _ = guarded.initialize(from: embeddings)
+        pages.makeReadOnly()
+        let expected = try EmbeddingSpectrum(embeddings: embeddings, shape: shape)
+        let found = try withExtendedLifetime(pages) {
+            try EmbeddingSpectrum(
+                embeddings: Span(_unsafeElements: UnsafeBufferPointer(guarded)), shape: shape,
+                workspace: Workspace(workers: 1))
+        }
+        #expect(found == expected && pages.isIntact)
+    }
+
     /// All rows have length 1, so the squares sum to the number of rows for rows of any size.
     @Test(arguments: [Float(1), 1e18, 1e-18])
     func rowsAreNormalised(factor: Float) throws {
