@@ -62,6 +62,7 @@
     DO(layer_norm, isa)                   \
     DO(layer_norm_gradient, isa)          \
     DO(widen, isa)                        \
+    DO(narrow, isa)                       \
     DO(fill, isa)
 
 /// Prototypes, derived from the types of the table's members. A definition that disagrees with the table does

@@ -4,6 +4,40 @@
 import CFastLoss
 import FastLoss
 
+// MARK: - Options
+
+/// The options of elastic cell similarity.
+struct ElasticOptions {
+    let loss: ElasticCellSimilarity
+    /// The type of embeddings and gradient.
+    let embeddings: ElementType
+
+    init(_ pointer: UnsafePointer<fastloss_elastic_options>?) throws(CallError) {
+        let options = try fastloss_elastic_options.read(pointer)
+        loss = ElasticCellSimilarity(
+            threshold: options.threshold, whenEmpty: try EmptySelectionRule(options.when_empty))
+        embeddings = try ElementType(options.embeddings, "options.embeddings")
+        try checkReserved(options.reserved, "options.reserved")
+    }
+}
+
+/// The options of contrastive cell embedding.
+struct ContrastiveOptions {
+    let loss: ContrastiveCellEmbedding
+    /// The type of both embeddings and gradients.
+    let embeddings: ElementType
+
+    init(_ pointer: UnsafePointer<fastloss_contrastive_options>?) throws(CallError) {
+        let options = try fastloss_contrastive_options.read(pointer)
+        loss = ContrastiveCellEmbedding(
+            temperature: options.temperature, whenEmpty: try EmptySelectionRule(options.when_empty))
+        embeddings = try ElementType(options.embeddings, "options.embeddings")
+        try checkReserved(options.reserved, "options.reserved")
+    }
+}
+
+// MARK: - Calls
+
 @c @implementation
 public func fastloss_elastic_cell_similarity(
     _ rows: Int64, _ columns: Int64, _ embeddings: UnsafePointer<Float>?, _ embeddingsStride: Int64,
@@ -12,18 +46,17 @@ public func fastloss_elastic_cell_similarity(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
-        let options = try fastloss_elastic_options.read(options)
-        let similarity = ElasticCellSimilarity(
-            threshold: options.threshold, whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try ElasticOptions(options)
         let embeddings = try call.input(
-            embeddings, Strides(rows: rows, columns: columns, stride: embeddingsStride, of: "embeddings"))
-        let gradient = try call.gradient(gradient, rows: rows, columns: columns)
+            embeddings, Strides(rows: rows, columns: columns, stride: embeddingsStride, of: "embeddings"),
+            options.embeddings)
+        let gradient = try call.gradient(gradient, rows: rows, columns: columns, type: options.embeddings)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in
                 try ElasticCellSimilarity.Plan(
-                    similarity, embeddings: call.span(embeddings), shape: shape, into: call.output(gradient),
-                    in: &layout)
+                    options.loss, embeddings: call.elements(embeddings), shape: shape,
+                    into: call.output(gradient), in: &layout)
             })
     }
 }
@@ -38,22 +71,21 @@ public func fastloss_contrastive_cell_embedding(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
-        let options = try fastloss_contrastive_options.read(options)
-        let contrastive = ContrastiveCellEmbedding(
-            temperature: options.temperature, whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try ContrastiveOptions(options)
+        let type = options.embeddings
         let first = try call.input(
-            first, Strides(rows: rows, columns: columns, stride: firstStride, of: "first"))
+            first, Strides(rows: rows, columns: columns, stride: firstStride, of: "first"), type)
         let second = try call.input(
-            second, Strides(rows: rows, columns: columns, stride: secondStride, of: "second"))
+            second, Strides(rows: rows, columns: columns, stride: secondStride, of: "second"), type)
         let firstGradient = try call.gradient(
-            firstGradient, rows: rows, columns: columns, named: "first_gradient")
+            firstGradient, rows: rows, columns: columns, named: "first_gradient", type: type)
         let secondGradient = try call.gradient(
-            secondGradient, rows: rows, columns: columns, named: "second_gradient")
+            secondGradient, rows: rows, columns: columns, named: "second_gradient", type: type)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         loss.pointee = fastloss_loss_value(
             try call.run { (layout) throws(LossError) in
                 try ContrastiveCellEmbedding.Plan(
-                    contrastive, first: call.span(first), second: call.span(second), shape: shape,
+                    options.loss, first: call.elements(first), second: call.elements(second), shape: shape,
                     into: call.output(firstGradient), call.output(secondGradient), in: &layout)
             })
     }

@@ -13,9 +13,7 @@ public func fastloss_cross_entropy(
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
         let options = try fastloss_cross_entropy_options.read(options)
-        guard options.reserved == 0 else {
-            throw .reservedField(name: "reserved", value: options.reserved)
-        }
+        try checkReserved(options.reserved, "reserved")
         let crossEntropy = CrossEntropy(
             ignoredLabel: options.ignored_label, reduction: try LossReduction(options.reduction),
             whenEmpty: try EmptySelectionRule(options.when_empty))

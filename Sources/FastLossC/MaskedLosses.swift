@@ -37,9 +37,7 @@ struct MaskedOptions {
         reduction = try LossReduction(options.reduction)
         whenEmpty = try EmptySelectionRule(options.when_empty)
         predictions = try ElementType(options.predictions, "options.predictions")
-        guard options.reserved == 0 else {
-            throw .reservedField(name: "options.reserved", value: options.reserved)
-        }
+        try checkReserved(options.reserved, "options.reserved")
     }
 }
 

@@ -93,9 +93,8 @@ public func fastloss_ranks_elastic_cell_similarity(
 ) -> fastloss_status {
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
         let loss = try place(loss, "loss")
-        let options = try fastloss_elastic_options.read(options)
-        let similarity = ElasticCellSimilarity(
-            threshold: options.threshold, whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try ElasticOptions(options)
+        try options.embeddings.checkIsFloat("options.embeddings")
         let embeddings = try call.input(
             embeddings, Strides(rows: rows, columns: columns, stride: embeddingsStride, of: "embeddings"))
         let gradient = try call.gradient(gradient, rows: rows, columns: columns)
@@ -104,7 +103,7 @@ public func fastloss_ranks_elastic_cell_similarity(
             loss.pointee = fastloss_loss_value(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedElastic(
-                        similarity, embeddings: call.span(embeddings), shape: shape,
+                        options.loss, embeddings: call.span(embeddings), shape: shape,
                         into: call.output(gradient), communicator: ranks
                     ).run(workspace)
                 })
@@ -125,9 +124,8 @@ public func fastloss_ranks_contrastive_cell_embedding(
 ) -> fastloss_status {
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
         let loss = try place(loss, "loss")
-        let options = try fastloss_contrastive_options.read(options)
-        let contrastive = ContrastiveCellEmbedding(
-            temperature: options.temperature, whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try ContrastiveOptions(options)
+        try options.embeddings.checkIsFloat("options.embeddings")
         let first = try call.input(
             first, Strides(rows: rows, columns: columns, stride: firstStride, of: "first"))
         let second = try call.input(
@@ -141,7 +139,7 @@ public func fastloss_ranks_contrastive_cell_embedding(
             loss.pointee = fastloss_loss_value(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedContrastive(
-                        contrastive, first: call.span(first), second: call.span(second), shape: shape,
+                        options.loss, first: call.span(first), second: call.span(second), shape: shape,
                         into: call.output(firstGradient), call.output(secondGradient), communicator: ranks
                     ).run(workspace)
                 })

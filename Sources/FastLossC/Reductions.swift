@@ -8,7 +8,7 @@ import FastLoss
 extension MaskedReductions {
     fileprivate init(_ options: UnsafePointer<fastloss_masked_options>?) throws(CallError) {
         let options = try MaskedOptions(options)
-        guard options.predictions == .float32 else { throw .floatsOnly(argument: "options.predictions") }
+        try options.predictions.checkIsFloat("options.predictions")
         self.init(reduction: options.reduction, whenEmpty: options.whenEmpty)
     }
 }

@@ -96,6 +96,11 @@ extension SizedStruct {
     }
 }
 
+/// Throws unless a member without a meaning is 0.
+func checkReserved(_ value: Int32, _ name: String) throws(CallError) {
+    guard value == 0 else { throw .reservedField(name: name, value: value) }
+}
+
 extension fastloss_gradient: SizedStruct {
     static var firstSize: Int { 40 }
     static var name: String { "fastloss_gradient" }
@@ -165,6 +170,11 @@ extension ElementType {
         case FASTLOSS_ELEMENT_FLOAT16: self = .float16
         default: throw .invalidEnumeration(name: name, value: value)
         }
+    }
+
+    /// Throws if the type is a 16-bit one, for a call that reads floats alone.
+    func checkIsFloat(_ name: String) throws(CallError) {
+        guard self == .float32 else { throw .floatsOnly(argument: name) }
     }
 }
 

@@ -383,6 +383,9 @@ static void misuse_pairs(void) {
     MISUSE(
         "fastloss_elastic_cell_similarity", "a threshold of 1.5",
         (elastic.threshold = 1.5f, elastic_of(B, L, x)));
+    MISUSE(
+        "fastloss_elastic_cell_similarity", "options.embeddings is 3",
+        (elastic.embeddings = (fastloss_element_type)3, elastic_of(B, L, x)));
     MISUSE("fastloss_contrastive_cell_embedding", "second is NULL", contrastive_of(NULL));
     MISUSE(
         "fastloss_contrastive_cell_embedding", "a temperature of 0",

@@ -1,4 +1,4 @@
-// Masked losses of 16-bit predictions: exact numbers, gaps between rows, alignment, and the errors.
+// Losses of 16-bit outputs: exact numbers, gaps between rows, alignment, and the errors.
 
 #include <math.h>
 #include <string.h>
@@ -129,6 +129,107 @@ static void test_other_losses(fastloss_element_type type) {
         "for logits, use the logit form");
 }
 
+// -----------------------------------------------------------------------------------------------------------
+// Losses whose arithmetic is that of float32: the same value, and a gradient rounded once
+// -----------------------------------------------------------------------------------------------------------
+
+/// An output of a model in both types, with gaps in the 16-bit one, and its gradients.
+typedef struct output {
+    float floats[ROWS * COLUMNS];
+    float exact[ROWS * COLUMNS];
+    uint16_t elements[ROWS * STRIDE];
+    uint16_t gradient[ROWS * STRIDE];
+    fastloss_gradient float_gradient;
+    fastloss_gradient element_gradient;
+} output;
+
+/// Quarters from -5 / 4 to 17 / 4, so that all rows are similar.
+static void make_output(output *o, int seed, fastloss_element_type type) {
+    for (int i = 0; i < ROWS * STRIDE; i++) {
+        o->elements[i] = 0x7fff;
+        o->gradient[i] = SENTINEL;
+    }
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        o->floats[i] = 0.25f * (float)((i * seed) % 23 - 5);
+        o->elements[i / COLUMNS * STRIDE + i % COLUMNS] = narrow(o->floats[i], type);
+    }
+    fastloss_gradient floats = FASTLOSS_GRADIENT(o->exact, COLUMNS);
+    fastloss_gradient elements = FASTLOSS_GRADIENT((float *)(void *)o->gradient, STRIDE);
+    o->float_gradient = floats, o->element_gradient = elements;
+    // Far above the smallest float16.
+    o->float_gradient.scale = o->element_gradient.scale = 1000;
+}
+
+/// Half a unit in the last place, and nothing written between the rows.
+static void check_gradient(const output *o, fastloss_element_type type) {
+    const double half = type == FASTLOSS_ELEMENT_BFLOAT16 ? 1.0 / 256 : 1.0 / 2048;
+    double largest = 0;
+    for (int row = 0; row < ROWS; row++) {
+        for (int column = 0; column < STRIDE; column++) {
+            const uint16_t element = o->gradient[row * STRIDE + column];
+            if (column >= COLUMNS) {
+                CHECK(element == SENTINEL);
+                continue;
+            }
+            const double exact = (double)o->exact[row * COLUMNS + column];
+            CHECK(fabs((double)widen(element, type) - exact) <= half * fabs(exact) + 1.0 / 16384);
+            largest = fmax(largest, fabs(exact));
+        }
+    }
+    CHECK(largest > 0.1);
+}
+
+static const float *as_floats(const uint16_t *elements) { return (const float *)(const void *)elements; }
+
+static void test_cell_embeddings_of(fastloss_element_type type) {
+    output first, second;
+    make_output(&first, 7, type);
+    make_output(&second, 5, type);
+    fastloss_loss_value value = {-1, -1}, expected = {-2, -2};
+
+    fastloss_elastic_options elastic = FASTLOSS_ELASTIC_OPTIONS;
+    CHECK_OK(fastloss_elastic_cell_similarity(
+        ROWS, COLUMNS, first.floats, COLUMNS, &elastic, &first.float_gradient, NULL, &expected));
+    elastic.embeddings = type;
+    CHECK_OK(fastloss_elastic_cell_similarity(
+        ROWS, COLUMNS, as_floats(first.elements), STRIDE, &elastic, &first.element_gradient, NULL, &value));
+    CHECK(value.value == expected.value && value.selected_count == ROWS);
+    check_gradient(&first, type);
+    // The value alone.
+    CHECK_OK(fastloss_elastic_cell_similarity(
+        ROWS, COLUMNS, as_floats(first.elements), STRIDE, &elastic, NULL, NULL, &value));
+    CHECK(value.value == expected.value);
+
+    fastloss_contrastive_options contrastive = FASTLOSS_CONTRASTIVE_OPTIONS;
+    CHECK_OK(fastloss_contrastive_cell_embedding(
+        ROWS, COLUMNS, first.floats, COLUMNS, second.floats, COLUMNS, &contrastive, &first.float_gradient,
+        &second.float_gradient, NULL, &expected));
+    contrastive.embeddings = type;
+    CHECK_OK(fastloss_contrastive_cell_embedding(
+        ROWS, COLUMNS, as_floats(first.elements), STRIDE, as_floats(second.elements), STRIDE, &contrastive,
+        &first.element_gradient, &second.element_gradient, NULL, &value));
+    CHECK(value.value == expected.value && value.selected_count == ROWS);
+    check_gradient(&first, type);
+    check_gradient(&second, type);
+
+    elastic.reserved = 1;
+    CHECK_FAILS(
+        fastloss_elastic_cell_similarity(
+            ROWS, COLUMNS, as_floats(first.elements), STRIDE, &elastic, NULL, NULL, &value),
+        FASTLOSS_ERROR_INVALID_STRUCT, "options.reserved is 1, but it must be 0");
+    // The first version of the struct ended before the type.
+    elastic.size = 16;
+    CHECK_OK(
+        fastloss_elastic_cell_similarity(ROWS, COLUMNS, first.floats, COLUMNS, &elastic, NULL, NULL, &value));
+    contrastive.embeddings = 3;
+    CHECK_FAILS(
+        fastloss_contrastive_cell_embedding(
+            ROWS, COLUMNS, first.floats, COLUMNS, second.floats, COLUMNS, &contrastive, NULL, NULL, NULL,
+            &value),
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "options.embeddings is 3, which is not a constant of its enumeration");
+}
+
 static void test_errors_of_types(fastloss_element_type type) {
     uint16_t elements[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     const float targets[4] = {0, 0, 0, 0};
@@ -166,6 +267,7 @@ void test_mixed_precision(void) {
         test_exact_numbers(types[i], 0);
         test_exact_numbers(types[i], 1);
         test_other_losses(types[i]);
+        test_cell_embeddings_of(types[i]);
         test_errors_of_types(types[i]);
     }
 }

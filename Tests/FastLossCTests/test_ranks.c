@@ -96,8 +96,8 @@ typedef struct {
     rank_state state;
     int first_row, rows;
     float threshold;
-    fastloss_status elastic, contrastive, invalid;
-    char message[256], invalid_message[256];
+    fastloss_status elastic, contrastive, invalid, sixteen;
+    char message[256], invalid_message[256], sixteen_message[256];
     fastloss_loss_value elastic_loss, contrastive_loss;
     float elastic_gradient[ROWS * COLUMNS], gradients[2][ROWS * COLUMNS];
 } rank_run;
@@ -131,6 +131,10 @@ static void *run_rank(void *argument) {
         run->rows, COLUMNS, run->state.rank == 1 ? NULL : first + place, COLUMNS, NULL, NULL, &communicator,
         NULL, &unused);
     strncpy(run->invalid_message, fastloss_last_error(), sizeof run->invalid_message - 1);
+    options.embeddings = FASTLOSS_ELEMENT_BFLOAT16;
+    run->sixteen = fastloss_ranks_elastic_cell_similarity(
+        run->rows, COLUMNS, first + place, COLUMNS, &options, NULL, &communicator, NULL, &unused);
+    strncpy(run->sixteen_message, fastloss_last_error(), sizeof run->sixteen_message - 1);
     return NULL;
 }
 
@@ -198,6 +202,13 @@ void test_ranks(void) {
             CHECK(is_near(runs[rank].elastic_gradient, elastic_gradient, &runs[rank]));
             CHECK(is_near(runs[rank].gradients[0], gradients[0], &runs[rank]));
             CHECK(is_near(runs[rank].gradients[1], gradients[1], &runs[rank]));
+            CHECK(runs[rank].sixteen == FASTLOSS_ERROR_INVALID_PARAMETER);
+            CHECK(
+                strcmp(
+                    runs[rank].sixteen_message,
+                    "options.embeddings is a 16-bit type, but this function reads FASTLOSS_ELEMENT_FLOAT32 "
+                    "alone")
+                == 0);
             if (ranks == 1) continue;
             if (rank == 1) {
                 CHECK(runs[rank].invalid == FASTLOSS_ERROR_NULL_POINTER);

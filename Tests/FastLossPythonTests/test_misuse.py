@@ -156,6 +156,7 @@ MISUSES = [
         {
             "a temperature of 0": lambda: fastloss.contrastive_cell_embedding(ROWS, ROWS, temperature=0),
             "1×4 for 2×4": lambda: fastloss.contrastive_cell_embedding(ROWS, ROWS[:1]),
+            "float16 and float32": lambda: fastloss.contrastive_cell_embedding(ROWS.astype(np.float16), ROWS),
         },
     ),
     *of(

@@ -1,4 +1,4 @@
-"""Predictions of 16 bits on NumPy arrays: the losses of the widened numbers, and gradients rounded once."""
+"""Outputs of 16 bits on NumPy arrays: the losses of the widened numbers, and gradients rounded once."""
 
 import functools
 from collections.abc import Callable
@@ -96,11 +96,40 @@ def test_other_arrays_are_errors(kind: Any, change: Change, message: str) -> Non
         fastloss.masked_mse(**arguments)
 
 
+#: The function, its outputs of the model, and the names of their gradients.
+EMBEDDINGS = [
+    ("elastic_cell_similarity", 1, ["gradient"]),
+    ("contrastive_cell_embedding", 2, ["first_gradient", "second_gradient"]),
+]
+
+
+@every_kind
+@pytest.mark.parametrize(("name", "count", "gradients"), EMBEDDINGS)
+def test_embeddings(name: str, count: int, gradients: list[str], kind: Any) -> None:
+    random = np.random.default_rng(5)
+    function = getattr(fastloss, name)
+    wide = random.normal(size=(count, 9, 40)).astype(np.float32).astype(kind)
+    outputs = [array[:, 3:34] for array in wide]
+    widened = [np.ascontiguousarray(output.astype(np.float32)) for output in outputs]
+    exact = {gradient: np.empty_like(widened[0]) for gradient in gradients}
+    found = {gradient: np.zeros((9, 31)).astype(kind) for gradient in gradients}
+    expected = function(*widened, gradient_scale=100, **exact)
+    assert function(*outputs, gradient_scale=100, **found) == expected == function(*outputs)
+    for gradient in gradients:
+        np.testing.assert_array_equal(found[gradient], exact[gradient].astype(kind))
+    ones = {gradient: np.ones((9, 31)).astype(kind) for gradient in gradients}
+    function(*outputs, gradient_scale=100, accumulate=True, **ones)
+    for gradient in gradients:
+        np.testing.assert_array_equal(ones[gradient], (1 + exact[gradient]).astype(kind))
+    with pytest.raises(fastloss.ArrayError, match=f"{gradients[0]} has elements of float32; expected "):
+        function(*outputs, **exact)
+
+
 @every_kind
 def test_losses_without_16_bits_say_so(kind: Any) -> None:
     embeddings = np.ones((3, 4)).astype(kind)
     with pytest.raises(fastloss.ArrayError, match=r"embeddings has elements of .*float16; expected float32"):
-        fastloss.elastic_cell_similarity(embeddings)
+        fastloss.cosine_similarity(embeddings)
     with pytest.raises(fastloss.ArrayError, match=r"logits has elements of .*float16; expected float32"):
         fastloss.cross_entropy(embeddings, np.zeros(3, np.int32))
 

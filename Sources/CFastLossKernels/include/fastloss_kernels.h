@@ -203,6 +203,11 @@ typedef struct {
     void (*_Nonnull widen)(
         const void *_Nonnull elements, size_t count, float *_Nonnull values, fastloss_element element);
 
+    /// elements[i] = values[i] (or += values[i]), each sum rounded to the type once more.
+    void (*_Nonnull narrow)(
+        const float *_Nonnull values, size_t count, void *_Nonnull elements, fastloss_write_mode mode,
+        fastloss_element element);
+
     /// Writes or adds one value to `count` elements.
     void (*_Nonnull fill)(
         float value, size_t count, void *_Nonnull elements, fastloss_write_mode mode,

@@ -106,6 +106,21 @@ package struct ModelElements {
         NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
     }
 
+    package init(_ floats: UnsafePointer<Float>, count: Int) {
+        self.init(floats, count: count, type: .float32)
+    }
+
+    /// Some elements as floats: those of `float32` where they are, others widened into `memory`.
+    func floats(
+        _ range: Range<Int>, widenedInto memory: UnsafeMutablePointer<Float>
+    ) -> UnsafePointer<Float> {
+        guard let address, !range.isEmpty else { return UnsafePointer(memory) }
+        let first = address + range.lowerBound * type.byteCount
+        if type == .float32 { return first.assumingMemoryBound(to: Float.self) }
+        kernels.widen(first, range.count, memory, type.kernelElement)
+        return UnsafePointer(memory)
+    }
+
     subscript(index: Int) -> Float {
         var value: Float = 0
         // An output with an element has an address.

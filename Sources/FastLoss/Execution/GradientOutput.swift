@@ -64,6 +64,13 @@ package struct GradientOutput {
         try checkFactor(scaleName, scale)
     }
 
+    /// Writes some elements, or adds to them, and rounds each once.
+    func write(_ values: UnsafePointer<Float>, to range: Range<Int>) {
+        guard let address, !range.isEmpty else { return }
+        kernels.narrow(
+            values, range.count, address + range.lowerBound * type.byteCount, mode, type.kernelElement)
+    }
+
     /// Writes the gradient of an empty selection: that of a constant (0) or of 0/0 (NaN).
     func fill(_ range: Range<Int>, with value: Float) {
         guard let address, !range.isEmpty else { return }

@@ -270,7 +270,7 @@ extension TotalObjective.Plan {
         guard let weight = weights.elastic else { return nil }
         let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
         return try ElasticCellSimilarity.Plan(
-            objective.elasticCellSimilarity, embeddings: embeddings.span,
+            objective.elasticCellSimilarity, embeddings: ModelElements(embeddings.span),
             named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
             into: gradients.output(.cellEmbedding, weight: weight), in: &layout)
     }
@@ -282,7 +282,8 @@ extension TotalObjective.Plan {
         let first = try inputs.required(.cellEmbedding, by: .contrastive)
         let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
         return try ContrastiveCellEmbedding.Plan(
-            objective.contrastiveCellEmbedding, first: first.span, second: second.span,
+            objective.contrastiveCellEmbedding, first: ModelElements(first.span),
+            second: ModelElements(second.span),
             named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
             shape: inputs.embeddingShape,
             into: gradients.output(

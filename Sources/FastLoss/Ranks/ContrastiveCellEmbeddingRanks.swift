@@ -115,8 +115,8 @@ package struct RankedContrastive<Ranks: Communicator> {
         do throws(LossError) {
             var layout = ScratchLayout(workers: 1)
             _ = try ContrastiveCellEmbedding.Plan(
-                ofRank, first: first, second: second, named: names, shape: shape, into: firstOutput,
-                secondOutput, in: &layout)
+                ofRank, first: ModelElements(first), second: ModelElements(second), named: names,
+                shape: shape, into: firstOutput, secondOutput, in: &layout)
         } catch {
             failure = error
         }
@@ -264,7 +264,8 @@ extension RankedContrastive {
                 _ embeddings: UnsafePointer<Float>, _ count: Int, of owner: Int, _ gradient: GradientOutput?
             ) -> SimilaritySide {
                 call.loss.side(
-                    embeddings, shape: MatrixShape(rows: count, columns: shape.columns),
+                    ModelElements(embeddings, count: count * shape.columns),
+                    shape: MatrixShape(rows: count, columns: shape.columns),
                     firstRow: rows.firstRow(of: owner), batch: rows.total, gradient: gradient)
             }
             func pass(

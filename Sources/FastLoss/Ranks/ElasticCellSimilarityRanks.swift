@@ -90,7 +90,8 @@ package struct RankedElastic<Ranks: Communicator> {
         do throws(LossError) {
             var layout = ScratchLayout(workers: 1)
             _ = try ElasticCellSimilarity.Plan(
-                ofRank, embeddings: embeddings, named: name, shape: shape, into: output, in: &layout)
+                ofRank, embeddings: ModelElements(embeddings), named: name, shape: shape, into: output,
+                in: &layout)
         } catch {
             failure = error
         }
@@ -202,7 +203,7 @@ extension RankedElastic {
             func ownSide(_ part: Range<Int>, update: fastloss_write_mode?) -> SimilaritySide {
                 let place = part.lowerBound * columns..<part.upperBound * columns
                 return ElasticCellSimilarity.side(
-                    call.embeddings.baseAddress! + place.lowerBound,
+                    ModelElements(call.embeddings.baseAddress! + place.lowerBound, count: place.count),
                     shape: MatrixShape(rows: part.count, columns: columns),
                     firstRow: firstRow + part.lowerBound, batch: rows.total,
                     gradient: call.output.map { output in
@@ -241,7 +242,7 @@ extension RankedElastic {
                 var stepPass: Pass?
                 if !pairs.own.isEmpty {
                     let side = ElasticCellSimilarity.side(
-                        foreign.baseAddress!,
+                        ModelElements(foreign.baseAddress!, count: foreign.count),
                         shape: MatrixShape(rows: pairs.foreign.count, columns: columns),
                         firstRow: rows.firstRow(of: source) + pairs.foreign.lowerBound, batch: rows.total,
                         gradient: call.output.map {

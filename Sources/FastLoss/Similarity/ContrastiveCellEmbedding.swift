@@ -24,11 +24,14 @@ import CFastLossKernels
 /// / 10⁻⁸ with u_i = E_i/‖E_i‖. It projects as if the norm had not been raised, as PyTorch's
 /// `cosine_similarity` does. A zero row has N_i = 0 and dE_i = dN_i / 10⁻⁸, which need not be 0.
 ///
+/// Embeddings are `Float`, ``BFloat16`` or `Float16`, both of one type, and the gradients have it. Rows are
+/// widened before they are normalised, and each gradient is rounded once.
+///
 /// The B×B matrix is never stored. A slab of 256 whole rows is multiplied, its rows become their loss and
 /// their probabilities, and the slab is multiplied into both gradients. That is 6·B²·D flops for value and
 /// gradients (2·B²·D for the value alone); nothing is computed twice. Scratch memory is about (3·D + 256)·B
-/// floats, D rounded up to whole cache lines and B to whole panels of 32 rows. Gradients that accumulate need
-/// another D·B, and 64·D for each worker. Up to 128 rows each worker has its own 3·D·B. The value alone needs
+/// floats, D rounded up to whole cache lines and B to whole panels of 32 rows. Gradients that accumulate or are
+/// 16-bit need another D·B, and 64·D for each worker. Up to 128 rows each worker has its own 3·D·B. The value alone needs
 /// 64·B for each worker instead of 256·B.
 ///
 /// Source: `Similarity` and `loss_cce` in scGPT's and scFormer's `TransformerModel`, after SimCSE (Gao, Yao &
@@ -58,11 +61,13 @@ public struct ContrastiveCellEmbedding: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the temperature is not above
     ///   0, or if there are no rows and ``whenEmpty`` is `.error`.
-    public func value(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        first: Span<Element>, second: Span<Element>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
-        let plan = try Plan(self, first: first, second: second, shape: shape, into: nil, nil, in: &layout)
+        let plan = try Plan(
+            self, first: ModelElements(first), second: ModelElements(second), shape: shape, into: nil, nil,
+            in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -78,11 +83,10 @@ public struct ContrastiveCellEmbedding: Sendable {
     ///   - update: whether the gradients replace the buffers' contents or are added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(first:second:shape:workspace:)`` does, and if buffers overlap.
-    public func valueAndGradient(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, firstGradient: inout MutableSpan<Float>,
-        secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
-        update: GradientUpdate = .overwrite,
-        workspace: Workspace
+    public func valueAndGradient<Element: ModelOutputElement>(
+        first: Span<Element>, second: Span<Element>, shape: MatrixShape,
+        firstGradient: inout MutableSpan<Element>, secondGradient: inout MutableSpan<Element>,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let outputs = (
             GradientOutput(
@@ -92,7 +96,8 @@ public struct ContrastiveCellEmbedding: Sendable {
         )
         var layout = workspace.layout
         let plan = try Plan(
-            self, first: first, second: second, shape: shape, into: outputs.0, outputs.1, in: &layout)
+            self, first: ModelElements(first), second: ModelElements(second), shape: shape, into: outputs.0,
+            outputs.1, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -133,7 +138,7 @@ extension ContrastiveCellEmbedding {
 
         /// - Parameter names: the names of the two encodings in messages.
         package init(
-            _ loss: ContrastiveCellEmbedding, first: Span<Float>, second: Span<Float>,
+            _ loss: ContrastiveCellEmbedding, first: ModelElements, second: ModelElements,
             named names: (first: String, second: String) = ("first", "second"), shape: MatrixShape,
             into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?, in layout: inout ScratchLayout
         ) throws(LossError) {
@@ -145,11 +150,11 @@ extension ContrastiveCellEmbedding {
             try checkEmbeddings(second, named: names.second, shape: shape)
             if let firstOutput {
                 try checkGradient(firstOutput, of: first, named: names.first)
-                try checkNoOverlap(firstOutput.named, NamedMemory(names.second, second.memory))
+                try checkNoOverlap(firstOutput.named, second.named(names.second))
             }
             if let secondOutput {
                 try checkGradient(secondOutput, of: second, named: names.second)
-                try checkNoOverlap(secondOutput.named, NamedMemory(names.first, first.memory))
+                try checkNoOverlap(secondOutput.named, first.named(names.first))
                 try checkNoOverlap(secondOutput.named, firstOutput?.named)
             }
             rows = shape.rows
@@ -161,8 +166,8 @@ extension ContrastiveCellEmbedding {
                 return
             }
             similarities = try BlockedSimilarities(
-                loss.side(first.pointer, shape: shape, batch: rows, gradient: firstOutput),
-                loss.side(second.pointer, shape: shape, batch: rows, gradient: secondOutput),
+                loss.side(first, shape: shape, batch: rows, gradient: firstOutput),
+                loss.side(second, shape: shape, batch: rows, gradient: secondOutput),
                 schedule: .strips(RowStrips(rows: rows, columns: rows)), in: &layout)
             losses = try layout.add(rows, of: Double.self)
         }
@@ -185,7 +190,7 @@ extension ContrastiveCellEmbedding {
 
     /// Some rows of one of the encodings of `batch` cells.
     package func side(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
+        _ embeddings: ModelElements, shape: MatrixShape, firstRow: Int = 0, batch: Int,
         gradient output: GradientOutput?
     ) -> SimilaritySide {
         let divisor = Double(batch) * Double(temperature) * Double(ContrastiveEpilogue.probabilityScale)

@@ -39,7 +39,7 @@ public struct CosineSimilarity: Sendable {
     /// Computes the B×B matrix of an array, in a workspace of its own.
     public func matrix(embeddings: [Float], shape: MatrixShape) throws(LossError) -> [Float] {
         // Check the sizes before the result is made: Swift ends the process if an array cannot be allocated.
-        try checkEmbeddings(embeddings.span, named: "embeddings", shape: shape)
+        try checkEmbeddings(ModelElements(embeddings.span), named: "embeddings", shape: shape)
         let count = try MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount()
         var similarities = try zeros(count, for: "CosineSimilarity")
         var span = similarities.mutableSpan
@@ -63,18 +63,19 @@ extension CosineSimilarity {
             embeddings: Span<Float>, shape: MatrixShape, similarities: UnsafeMutableBufferPointer<Float>,
             in layout: inout ScratchLayout
         ) throws(LossError) {
-            try checkEmbeddings(embeddings, named: "embeddings", shape: shape)
+            let elements = ModelElements(embeddings)
+            try checkEmbeddings(elements, named: "embeddings", shape: shape)
             try checkCount(
                 "similarities", similarities.count,
                 is: MatrixShape(rows: shape.rows, columns: shape.rows).checkedCount())
             try checkNoOverlap(
-                NamedMemory("similarities", similarities), NamedMemory("embeddings", embeddings.memory))
+                NamedMemory("similarities", similarities), elements.named("embeddings"))
             matrix = similarities
             rows = shape.rows
             let tiles = TilePairs(rows: rows, largestBlock: Self.tileRows(forBatch: rows))
             self.similarities = try BlockedSimilarities(
                 SimilaritySide(
-                    embeddings: embeddings.pointer, shape: shape, floor: ElasticCellSimilarity.normFloor),
+                    embeddings: elements, shape: shape, floor: ElasticCellSimilarity.normFloor),
                 schedule: .tiles(tiles, inRounds: false), in: &layout)
         }
 

@@ -17,16 +17,19 @@ import CFastLossKernels
 /// gradient is 0. With B = 1 the loss is 1 − β² and the gradient 0. NaN and infinite embeddings propagate. A
 /// batch without rows is an empty selection.
 ///
+/// Embeddings are `Float`, ``BFloat16`` or `Float16`, and the gradient has their type. Rows are widened before
+/// they are normalised, and the gradient is rounded once.
+///
 /// Half of the B×B matrix is computed: 3·B²·D flops for value and gradient, B²·D for the value alone.
 ///
 /// - Up to 1,024 rows the gradient needs the matrix in scratch memory, which takes about B·(2·D + B) floats:
 ///   8 MiB at most for D = 512. Up to 128 rows each worker has its own 2·B·D of them. A gradient that
-///   accumulates needs another 64·D for each worker. The value alone needs 64·B for each worker instead of
+///   accumulates or is 16-bit needs another 64·D for each worker. The value alone needs 64·B for each worker instead of
 ///   the matrix.
 /// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and
 ///   into factors while it is in cache, and multiplied into the gradients of its rows and of its columns.
 ///   Scratch memory is about B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B =
-///   16,384, D = 512. A gradient that accumulates needs another B·D.
+///   16,384, D = 512. A gradient that accumulates or is 16-bit needs another B·D.
 /// - Pairs of row blocks whose similarities are proved to be all positive, or all negative, need no
 ///   similarities: see ``certificate``. A batch in one cone takes 3·B·D² flops. The sums need up to nine
 ///   matrices of D² floats.
@@ -76,11 +79,12 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the threshold is out of
     ///   range, or if there are no rows and ``whenEmpty`` is `.error`.
-    public func value(
-        embeddings: Span<Float>, shape: MatrixShape, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        embeddings: Span<Element>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
-        let plan = try Plan(self, embeddings: embeddings, shape: shape, into: nil, in: &layout)
+        let plan = try Plan(
+            self, embeddings: ModelElements(embeddings), shape: shape, into: nil, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -94,14 +98,14 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(embeddings:shape:workspace:)`` does, and if the buffers overlap.
-    public func valueAndGradient(
-        embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>,
-        gradientScale: Float = 1,
-        update: GradientUpdate = .overwrite, workspace: Workspace
+    public func valueAndGradient<Element: ModelOutputElement>(
+        embeddings: Span<Element>, shape: MatrixShape, gradient: inout MutableSpan<Element>,
+        gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         var layout = workspace.layout
-        let plan = try Plan(self, embeddings: embeddings, shape: shape, into: output, in: &layout)
+        let plan = try Plan(
+            self, embeddings: ModelElements(embeddings), shape: shape, into: output, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -146,7 +150,7 @@ extension ElasticCellSimilarity {
 
         /// - Parameter argument: the name of the embeddings in messages.
         package init(
-            _ loss: ElasticCellSimilarity, embeddings: Span<Float>, named argument: String = "embeddings",
+            _ loss: ElasticCellSimilarity, embeddings: ModelElements, named argument: String = "embeddings",
             shape: MatrixShape, into output: GradientOutput?, in layout: inout ScratchLayout
         ) throws(LossError) {
             threshold = loss.threshold
@@ -165,7 +169,7 @@ extension ElasticCellSimilarity {
             let schedule = Self.schedule(rows: rows)
             let similarities = try BlockedSimilarities(
                 ElasticCellSimilarity.side(
-                    embeddings.pointer, shape: shape, batch: rows, gradient: output),
+                    embeddings, shape: shape, batch: rows, gradient: output),
                 schedule: schedule, in: &layout)
             let sums = try layout.add(similarities.blocks, of: Double.self)
             var certified: CertifiedPairs.Scratch?
@@ -218,7 +222,7 @@ extension ElasticCellSimilarity {
 
     /// Some rows of a batch of `batch` rows.
     package static func side(
-        _ embeddings: UnsafePointer<Float>, shape: MatrixShape, firstRow: Int = 0, batch: Int,
+        _ embeddings: ModelElements, shape: MatrixShape, firstRow: Int = 0, batch: Int,
         gradient output: GradientOutput?
     ) -> SimilaritySide {
         // dL/dN_i = −4/B² · Σ_j (C_ij − β)·N_j: a factor 2 is the square's, the other stems from the pairs

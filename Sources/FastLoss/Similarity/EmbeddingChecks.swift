@@ -3,14 +3,16 @@
 /// Throws unless a gradient has the size of its embeddings, a usable scale, and memory that the embeddings do
 /// not use.
 func checkGradient(
-    _ gradient: GradientOutput, of embeddings: Span<Float>, named name: String
+    _ gradient: GradientOutput, of embeddings: ModelElements, named name: String
 ) throws(LossError) {
     try gradient.check(count: embeddings.count)
-    try checkNoOverlap(gradient.named, NamedMemory(name, embeddings.memory))
+    try checkNoOverlap(gradient.named, embeddings.named(name))
 }
 
 /// Throws unless the embeddings have the shape and the shape fits BLAS's integers.
-func checkEmbeddings(_ embeddings: Span<Float>, named name: String, shape: MatrixShape) throws(LossError) {
+func checkEmbeddings(
+    _ embeddings: ModelElements, named name: String, shape: MatrixShape
+) throws(LossError) {
     try checkCount(name, embeddings.count, is: shape.checkedCount())
     try BLAS.checkDimension("rows", shape.rows)
     try BLAS.checkDimension("columns", shape.columns)

@@ -36,13 +36,13 @@ package struct NormalizedRows {
     private var stride: Int { TileProducts.stride(forColumns: shape.columns) }
 
     /// Normalises some rows of the embeddings.
-    func normalize(_ rows: Range<Int>, of embeddings: UnsafePointer<Float>) {
+    func normalize(_ rows: Range<Int>, of embeddings: ModelElements) {
         let (columns, stride) = (shape.columns, stride)
         for row in rows {
-            let source = embeddings + row * columns
+            let target = unit + row * stride
+            let source = embeddings.floats(row * columns..<(row + 1) * columns, widenedInto: target)
             let norm = kernels.sum_of_squares(source, columns).squareRoot()
             norms[row] = norm
-            let target = unit + row * stride
             kernels.scale(source, columns, 1 / floor.raised(norm), target, FASTLOSS_OVERWRITE)
             // Zero the padding: the kernel loads it and discards the result.
             (target + columns).update(repeating: 0, count: stride - columns)
@@ -61,7 +61,7 @@ package struct NormalizedRows {
     ///
     /// - Parameters:
     ///   - upstream: dN of the first of the rows. It may be the gradient's own memory.
-    ///   - gradient: dE of all rows.
+    ///   - gradient: dE of the first of the rows.
     func backward(
         _ rows: Range<Int>, from upstream: UnsafePointer<Float>, factor: Double,
         into gradient: UnsafeMutablePointer<Float>, _ mode: fastloss_write_mode
@@ -69,7 +69,8 @@ package struct NormalizedRows {
         let (columns, stride) = (shape.columns, stride)
         for row in rows {
             let direction = unit + row * stride
-            let rowUpstream = upstream + (row - rows.lowerBound) * columns
+            let place = (row - rows.lowerBound) * columns
+            let rowUpstream = upstream + place
             let norm = norms[row]
             var along = 0.0
             if !(norm < floor.norm) {
@@ -80,7 +81,7 @@ package struct NormalizedRows {
             }
             kernels.project_out(
                 rowUpstream, direction, columns, along, factor / floor.raised(norm),
-                gradient + row * columns, mode)
+                gradient + place, mode)
         }
     }
 }

@@ -4,7 +4,7 @@ import CFastLossKernels
 
 /// One side of a similarity matrix: embeddings, how they are normalised, and where their gradient goes.
 package struct SimilaritySide {
-    let embeddings: UnsafePointer<Float>
+    let embeddings: ModelElements
     let shape: MatrixShape
     let floor: NormalizedRows.Floor
     /// The number of the side's first row in the whole batch.
@@ -18,7 +18,7 @@ struct SimilarityOperand {
     let rows: NormalizedRows
     fileprivate let panels: UnsafeMutablePointer<Float>?
 
-    fileprivate func normalize(_ range: Range<Int>, of embeddings: UnsafePointer<Float>) {
+    fileprivate func normalize(_ range: Range<Int>, of embeddings: ModelElements) {
         rows.normalize(range, of: embeddings)
         if let panels { TileProducts.pack(rows.block(range), from: range.lowerBound, into: panels) }
     }
@@ -46,7 +46,7 @@ struct WorkerOperands {
 
     /// The scratch memory of the operands.
     struct Scratch {
-        fileprivate let embeddings: UnsafePointer<Float>
+        fileprivate let embeddings: ModelElements
         fileprivate let shape: MatrixShape
         fileprivate let floor: NormalizedRows.Floor
         fileprivate let copies: WorkerCopies

@@ -4,14 +4,13 @@ import CFastLossKernels
 
 /// dN of one side of a similarity matrix: the memory in which it is formed, and its conversion to dE.
 ///
-/// If the output is overwritten, dN is formed in the output itself. If the output accumulates, dN is formed
-/// in scratch memory: of all rows, or, if a worker completes some rows before it turns to others, of so many
-/// rows for each worker.
+/// If an output of floats is overwritten, dN is formed in the output itself. If the output accumulates or is
+/// 16-bit, dN is formed in scratch memory: of all rows, or, if a worker completes some rows before it turns to
+/// others, of so many rows for each worker.
 struct UnitGradient {
     /// The output and the scratch memory of dN.
     struct Scratch {
-        fileprivate let output: UnsafeMutablePointer<Float>
-        fileprivate let mode: fastloss_write_mode
+        fileprivate let output: GradientOutput
         fileprivate let factor: Double
         fileprivate let columns: Int
         fileprivate let rowsOfWorker: Int?
@@ -24,15 +23,12 @@ struct UnitGradient {
         init?(
             _ side: SimilaritySide, rowsAtATime: Int?, workers: Int, in layout: inout ScratchLayout
         ) throws(LossError) {
-            guard let gradient = side.gradient, let output = gradient.output.memory.baseAddress else {
-                return nil
-            }
-            self.output = output
-            mode = gradient.output.mode
+            guard let gradient = side.gradient, gradient.output.address != nil else { return nil }
+            output = gradient.output
             factor = gradient.factor
             columns = side.shape.columns
             rowsOfWorker = rowsAtATime
-            guard mode == FASTLOSS_ACCUMULATE else {
+            guard output.mode == FASTLOSS_ACCUMULATE || output.type != .float32 else {
                 aside = nil
                 return
             }
@@ -50,7 +46,8 @@ struct UnitGradient {
     init?(_ scratch: Scratch?, on execution: Execution) {
         guard let scratch else { return nil }
         self.scratch = scratch
-        base = scratch.aside.map { execution.pointer($0) } ?? scratch.output
+        // An output with elements has an address.
+        base = scratch.aside.map { execution.pointer($0) } ?? scratch.output.memory.baseAddress!
         isAside = scratch.aside != nil
     }
 
@@ -65,8 +62,15 @@ struct UnitGradient {
 
     /// Carries dN of rows that are complete back to the output.
     func carryBack(_ rows: Range<Int>, through unit: NormalizedRows, worker: Int) {
+        let upstream = place(rows.lowerBound, worker: worker)
+        let elements = rows.lowerBound * scratch.columns..<rows.upperBound * scratch.columns
+        guard scratch.output.type == .float32 else {
+            unit.backward(rows, from: upstream, factor: scratch.factor, into: upstream, FASTLOSS_OVERWRITE)
+            scratch.output.write(upstream, to: elements)
+            return
+        }
         unit.backward(
-            rows, from: place(rows.lowerBound, worker: worker), factor: scratch.factor, into: scratch.output,
-            scratch.mode)
+            rows, from: upstream, factor: scratch.factor,
+            into: scratch.output.memory.baseAddress! + elements.lowerBound, scratch.output.mode)
     }
 }

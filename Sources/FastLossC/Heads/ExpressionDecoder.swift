@@ -126,9 +126,7 @@ private func run(
 ) throws(CallError) -> DecoderLosses {
     let decoder = try fastloss_expression_decoder.read(required(decoder, "decoder"))
     let inputs = try fastloss_expression_decoder_inputs.read(required(inputs, "inputs"))
-    guard decoder.reserved == 0 else {
-        throw .reservedField(name: "reserved", value: decoder.reserved)
-    }
+    try checkReserved(decoder.reserved, "reserved")
     let width = decoder.width
     try checkHeadSize("width", width)
     let options = ExpressionDecoderOptions(

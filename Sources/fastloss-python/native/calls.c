@@ -356,7 +356,7 @@ FUNCTION(elastic_cell_similarity, 7) {
     gradient gradient;
     fastloss_elastic_options options = {.size = sizeof options};
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_operand(read, as_matrix, given[1], FLOAT32, &embeddings)) Py_RETURN_NONE;
+    if (!read_output(read, as_matrix, given[1], &options.embeddings, &embeddings)) Py_RETURN_NONE;
     if (!read_float(given[2], &options.threshold)) Py_RETURN_NONE;
     if (!read_empty_rule(given[3], &options.when_empty)) Py_RETURN_NONE;
     if (!read_gradient(read, as_matrix, given[4], given + 5, &embeddings, &gradient)) Py_RETURN_NONE;
@@ -378,8 +378,8 @@ FUNCTION(contrastive_cell_embedding, 9) {
     gradient of_first, of_second;
     fastloss_contrastive_options options = {.size = sizeof options};
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_operand(read, as_matrix, given[1], FLOAT32, &first)) Py_RETURN_NONE;
-    if (!read_operand(read, as_matrix, given[2], FLOAT32, &second)) Py_RETURN_NONE;
+    if (!read_output(read, as_matrix, given[1], &options.embeddings, &first)) Py_RETURN_NONE;
+    if (!read_operand(read, as_matrix, given[2], first.array.element, &second)) Py_RETURN_NONE;
     if (!same_shape(&second, &first)) Py_RETURN_NONE;
     if (!read_float(given[3], &options.temperature)) Py_RETURN_NONE;
     if (!read_empty_rule(given[4], &options.when_empty)) Py_RETURN_NONE;

@@ -84,19 +84,20 @@ import Testing
     func embeddingsWithoutColumns(rows: Int) throws {
         let shape = MatrixShape(rows: rows, columns: 0)
         let workspace = Workspace(workers: 4)
+        let none = Span<Float>()
         var first = MutableSpan<Float>()
         var second = MutableSpan<Float>()
         let elastic = ElasticCellSimilarity(threshold: 0.5)
         #expect(
-            try elastic.value(embeddings: Span(), shape: shape, workspace: workspace)
+            try elastic.value(embeddings: none, shape: shape, workspace: workspace)
                 == LossValue(value: 0.75, selectedCount: rows))
         #expect(
             try elastic.valueAndGradient(
-                embeddings: Span(), shape: shape, gradient: &first, workspace: workspace
+                embeddings: none, shape: shape, gradient: &first, workspace: workspace
             )
             .value == 0.75)
         let contrastive = try ContrastiveCellEmbedding().valueAndGradient(
-            first: Span(), second: Span(), shape: shape, firstGradient: &first, secondGradient: &second,
+            first: none, second: none, shape: shape, firstGradient: &first, secondGradient: &second,
             workspace: workspace)
         #expect(contrastive == LossValue(value: log(Double(rows)), selectedCount: rows))
         #expect(workspace.byteCount == 0)

@@ -5,15 +5,6 @@ import CFastLossKernels
 import FastLoss
 import Testing
 
-/// A 16-bit element by its bits.
-protocol SixteenBits: ModelOutputElement {
-    var bitPattern: UInt16 { get }
-    init(bitPattern: UInt16)
-}
-
-extension BFloat16: SixteenBits {}
-extension Float16: SixteenBits {}
-
 @Suite struct MixedPrecisionTests {
     // MARK: - Conversions
 
@@ -108,18 +99,6 @@ extension Float16: SixteenBits {}
         try check(Float16.self)
     }
 
-    /// Elements are the nearest to these floats. A metric has none.
-    private func expectBits<Element: SixteenBits>(
-        _ elements: [Element], _ floats: [Float], sourceLocation: SourceLocation = #_sourceLocation
-    ) {
-        let differing = zip(elements, floats).enumerated().first {
-            $0.element.0.bitPattern != Element($0.element.1).bitPattern
-        }
-        #expect(
-            differing == nil, "\(differing.map { "at \($0.offset): \($0.element)" } ?? "")",
-            sourceLocation: sourceLocation)
-    }
-
     @Test(arguments: MaskedSubject.all, [Aggregation.mean, .sumPerCell])
     func workersChangeNothing(_ subject: MaskedSubject, aggregation: Aggregation) throws {
         let inputs = subject.inputs(rows: 67, columns: 4_099)
@@ -210,13 +189,6 @@ extension Float16: SixteenBits {}
         #expect(throws: LossError.overlappingBuffers(output: "gradient", other: "predictions")) {
             try plan(gradientAt: 3)
         }
-    }
-}
-
-extension SixteenBits {
-    /// The type in the kernels' interface.
-    static var kernelElement: fastloss_element {
-        elementType == .bfloat16 ? FASTLOSS_BFLOAT16 : FASTLOSS_FLOAT16
     }
 }
 

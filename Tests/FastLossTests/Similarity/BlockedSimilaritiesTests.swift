@@ -46,7 +46,7 @@ import Testing
                 func side(_ part: Range<Int>) -> SimilaritySide {
                     let place = part.lowerBound * columns..<part.upperBound * columns
                     return ElasticCellSimilarity.side(
-                        embeddings.baseAddress! + place.lowerBound,
+                        ModelElements(embeddings.baseAddress! + place.lowerBound, count: place.count),
                         shape: MatrixShape(rows: part.count, columns: columns), firstRow: part.lowerBound,
                         batch: rows,
                         gradient: GradientOutput(
@@ -104,15 +104,16 @@ import Testing
                             var layout = workspace.layout
                             let similarities = try BlockedSimilarities(
                                 loss.side(
-                                    first.baseAddress! + place.lowerBound,
+                                    ModelElements(
+                                        first.baseAddress! + place.lowerBound, count: place.count),
                                     shape: MatrixShape(rows: part.count, columns: columns),
                                     firstRow: part.lowerBound, batch: rows,
                                     gradient: GradientOutput(
                                         UnsafeMutableBufferPointer(rebasing: firstGradient[place]),
                                         scale: Double(3), update: .overwrite)),
                                 loss.side(
-                                    second.baseAddress!, shape: MatrixShape(rows: rows, columns: columns),
-                                    batch: rows,
+                                    ModelElements(second.baseAddress!, count: second.count),
+                                    shape: MatrixShape(rows: rows, columns: columns), batch: rows,
                                     gradient: GradientOutput(
                                         secondGradient, scale: Double(3), update: .accumulate)),
                                 schedule: .strips(RowStrips(rows: part.count, columns: rows)), in: &layout)

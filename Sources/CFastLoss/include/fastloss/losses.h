@@ -214,13 +214,16 @@ FASTLOSS_API fastloss_status fastloss_domain_adversarial(
 
 /// The options of elastic cell similarity.
 typedef struct fastloss_elastic_options {
-    size_t size;                     ///< sizeof(fastloss_elastic_options)
-    float threshold;                 ///< beta in [-1, 1]; 0.8, as in scGPT's integration
-    fastloss_empty_rule when_empty;  ///< error; applies to B = 0
+    size_t size;                       ///< sizeof(fastloss_elastic_options)
+    float threshold;                   ///< beta in [-1, 1]; 0.8, as in scGPT's integration
+    fastloss_empty_rule when_empty;    ///< error; applies to B = 0
+    fastloss_element_type embeddings;  ///< float32; the type of embeddings and gradient
+    int32_t reserved;                  ///< 0
 } fastloss_elastic_options;
 
 /// The defaults.
-#define FASTLOSS_ELASTIC_OPTIONS {sizeof(fastloss_elastic_options), 0.8f, FASTLOSS_EMPTY_ERROR}
+#define FASTLOSS_ELASTIC_OPTIONS                                                                \
+    {sizeof(fastloss_elastic_options), 0.8f, FASTLOSS_EMPTY_ERROR, FASTLOSS_ELEMENT_FLOAT32, 0}
 
 /// Elastic cell similarity (scGPT: ECS; scFormer: ESC).
 ///
@@ -234,12 +237,12 @@ typedef struct fastloss_elastic_options {
 /// the diagonal, as upstream's does.
 ///
 /// Up to 1,024 rows the B x B matrix is stored, and scratch memory is about B (2 D + B) floats. Beyond, it is
-/// streamed, and scratch memory is about B D floats, or 2 B D if the gradient accumulates.
+/// streamed, and scratch memory is about B D floats, or 2 B D if the gradient accumulates or is 16-bit.
 ///
 /// \param rows, columns  B cells of D columns, both below 2^31.
-/// \param embeddings     B x D.
-/// \param options        NULL: beta 0.8, error when empty.
-/// \param gradient       B x D; NULL: none.
+/// \param embeddings     B x D elements of the type `options->embeddings`.
+/// \param options        NULL: beta 0.8, error when empty, float32 embeddings.
+/// \param gradient       B x D elements of the embeddings' type; NULL: none.
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and B.
 /// \return INVALID_PARAMETER (threshold, scale), EMPTY_SELECTION (B = 0), INVALID_SHAPE, DIMENSION_TOO_LARGE,
@@ -251,13 +254,16 @@ FASTLOSS_API fastloss_status fastloss_elastic_cell_similarity(
 
 /// The options of contrastive cell embedding.
 typedef struct fastloss_contrastive_options {
-    size_t size;                     ///< sizeof(fastloss_contrastive_options)
-    float temperature;               ///< tau, finite and at least FLT_MIN; 0.5, as upstream
-    fastloss_empty_rule when_empty;  ///< error; applies to B = 0
+    size_t size;                       ///< sizeof(fastloss_contrastive_options)
+    float temperature;                 ///< tau, finite and at least FLT_MIN; 0.5, as upstream
+    fastloss_empty_rule when_empty;    ///< error; applies to B = 0
+    fastloss_element_type embeddings;  ///< float32; the type of both embeddings and gradients
+    int32_t reserved;                  ///< 0
 } fastloss_contrastive_options;
 
 /// The defaults.
-#define FASTLOSS_CONTRASTIVE_OPTIONS {sizeof(fastloss_contrastive_options), 0.5f, FASTLOSS_EMPTY_ERROR}
+#define FASTLOSS_CONTRASTIVE_OPTIONS                                                                \
+    {sizeof(fastloss_contrastive_options), 0.5f, FASTLOSS_EMPTY_ERROR, FASTLOSS_ELEMENT_FLOAT32, 0}
 
 /// Contrastive loss between two encodings of the same cells (scGPT, scFormer: CCE).
 ///
@@ -271,14 +277,14 @@ typedef struct fastloss_contrastive_options {
 /// and dE_i = dN_i / 1e-8, which may be nonzero.
 ///
 /// The softmax normalises the rows of A only, so the loss is not symmetric in its arguments. The B x B matrix
-/// is never stored: scratch memory is about (3 D + 256) B floats, and B D more for each accumulating
-/// gradient.
+/// is never stored: scratch memory is about (3 D + 256) B floats, and B D more for each gradient that
+/// accumulates or is 16-bit.
 ///
 /// \param rows, columns    B cells of D columns, both below 2^31.
-/// \param first            B x D.
+/// \param first            B x D elements of the type `options->embeddings`.
 /// \param second           B x D; row i encodes the same cell as row i of `first`.
-/// \param options          NULL: tau 0.5, error when empty.
-/// \param first_gradient   B x D; NULL: none.
+/// \param options          NULL: tau 0.5, error when empty, float32 embeddings.
+/// \param first_gradient   B x D elements of the embeddings' type; NULL: none.
 /// \param second_gradient  B x D; NULL: none.
 /// \param workspace        NULL: the calling thread's own.
 /// \param loss             receives the value and B.

@@ -103,13 +103,15 @@ class Objective(Structure):
 
 class ElasticOptions(Structure):
     _fields_ = [
-        ("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32),
+        ("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32), ("embeddings", c_int32),
+        ("reserved", c_int32),
     ]
 
 
 class ContrastiveOptions(Structure):
     _fields_ = [
-        ("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32),
+        ("size", c_size_t), ("temperature", c_float), ("when_empty", c_int32), ("embeddings", c_int32),
+        ("reserved", c_int32),
     ]
 
 

@@ -2,11 +2,11 @@
 
 These rules hold for every function:
 
-- Arrays are float32, masks bool, labels int32, in row-major order. Predictions of the masked losses may also
-  be float16 or bfloat16 of ml_dtypes, and are read as they are; their gradient has the same type and is
-  rounded once. A vector is one row. Rows may have gaps between them (a range of columns, every other row);
-  the library packs such a matrix first. Nothing else is copied or converted. Any other array is an
-  :class:`~fastloss.ArrayError`.
+- Arrays are float32, masks bool, labels int32, in row-major order. Predictions of the masked losses and the
+  embeddings of elastic cell similarity and contrastive cell embedding may also be float16 or bfloat16 of
+  ml_dtypes, and are read as they are; their gradient has the same type and is rounded once. A vector is one
+  row. Rows may have gaps between them (a range of columns, every other row); the library packs such a matrix
+  first. Nothing else is copied or converted. Any other array is an :class:`~fastloss.ArrayError`.
 - Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as plain arrays. Masked
   arrays are an ArrayError, because their hidden elements would count. Outputs are plain arrays or memmaps.
 - A mask selects: an element outside has no effect, even if it is NaN or infinite. None selects every element.
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import BOOL, Matrix, checked_labels, checked_matrix, checked_output, matrix, model_type
+from ._arrays import BOOL, FLOAT, Matrix, checked_labels, checked_matrix, checked_output, matrix, model_type
 from ._library import call
 from ._parameters import EMPTY_RULES, REDUCTIONS, flag, integer, real, word
 
@@ -68,8 +68,10 @@ def checked_scale(scale: Any, accumulate: Any) -> tuple[float, bool]:
     return real("gradient_scale", scale), flag("accumulate", accumulate)
 
 
-def checked_gradient(name: str, gradient: FloatArray | None, like: Matrix) -> FloatArray | None:
-    return None if gradient is None else checked_output(name, gradient, like)
+def checked_gradient(
+    name: str, gradient: ModelArray | None, like: Matrix, kind: np.dtype[Any] = FLOAT
+) -> ModelArray | None:
+    return None if gradient is None else checked_output(name, gradient, like, kind)
 
 
 def checked_words(reduction: Any, when_empty: Any) -> tuple[str, str]:
@@ -113,7 +115,7 @@ def checked_loss(
     like = matrix("predictions", predictions, kind)
     return (
         *checked_masked(predictions, targets, mask, reduction, when_empty),
-        None if gradient is None else checked_output("gradient", gradient, like, kind),
+        checked_gradient("gradient", gradient, like, kind),
         *checked_scale(gradient_scale, accumulate),
         *values,
     )
@@ -460,23 +462,24 @@ def gradient_reversal(
 
 
 def checked_elastic(
-    embeddings: FloatArray, threshold: float, when_empty: str, gradient: FloatArray | None, *scale: Any
+    embeddings: ModelArray, threshold: float, when_empty: str, gradient: ModelArray | None, *scale: Any
 ) -> tuple[Any, ...]:
+    kind = model_type(embeddings)
     return (
-        checked_matrix("embeddings", embeddings),
+        checked_matrix("embeddings", embeddings, kind),
         real("threshold", threshold),
         word("when_empty", when_empty, EMPTY_RULES),
-        checked_gradient("gradient", gradient, matrix("embeddings", embeddings)),
+        checked_gradient("gradient", gradient, matrix("embeddings", embeddings, kind), kind),
         *checked_scale(*scale),
     )
 
 
 def elastic_cell_similarity(
-    embeddings: FloatArray,
+    embeddings: ModelArray,
     *,
     threshold: float = 0.8,
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:
@@ -490,8 +493,8 @@ def elastic_cell_similarity(
     clamped norm is a constant, as in PyTorch's ``normalize``. A zero row has no positive similarity, so its
     gradient is 0.
 
-    embeddings, gradient: B × D. The B × B matrix is stored up to 1,024 rows only. Beyond, scratch memory is
-    about B · D floats.
+    embeddings, gradient: B × D, of one type. The B × B matrix is stored up to 1,024 rows only. Beyond,
+    scratch memory is about B · D floats.
 
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """
@@ -509,34 +512,35 @@ def elastic_cell_similarity(
 
 
 def checked_contrastive(
-    first: FloatArray,
-    second: FloatArray,
+    first: ModelArray,
+    second: ModelArray,
     temperature: float,
     when_empty: str,
-    first_gradient: FloatArray | None,
-    second_gradient: FloatArray | None,
+    first_gradient: ModelArray | None,
+    second_gradient: ModelArray | None,
     *scale: Any,
 ) -> tuple[Any, ...]:
-    like = matrix("first", first)
+    kind = model_type(first)
+    like = matrix("first", first, kind)
     return (
-        checked_matrix("first", first),
-        checked_matrix("second", second, like=like),
+        checked_matrix("first", first, kind),
+        checked_matrix("second", second, kind, like),
         real("temperature", temperature),
         word("when_empty", when_empty, EMPTY_RULES),
-        checked_gradient("first_gradient", first_gradient, like),
-        checked_gradient("second_gradient", second_gradient, like),
+        checked_gradient("first_gradient", first_gradient, like, kind),
+        checked_gradient("second_gradient", second_gradient, like, kind),
         *checked_scale(*scale),
     )
 
 
 def contrastive_cell_embedding(
-    first: FloatArray,
-    second: FloatArray,
+    first: ModelArray,
+    second: ModelArray,
     *,
     temperature: float = 0.5,
     when_empty: EmptyRule = "error",
-    first_gradient: FloatArray | None = None,
-    second_gradient: FloatArray | None = None,
+    first_gradient: ModelArray | None = None,
+    second_gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:
@@ -550,7 +554,7 @@ def contrastive_cell_embedding(
     projects with the unclamped norm, as PyTorch's ``cosine_similarity`` does. A zero row has Nᵢ = 0 and
     ∂L/∂Eᵢ = dNᵢ/10⁻⁸, which may be nonzero.
 
-    first, second and their gradients: B × D. The B × B matrix is never stored.
+    first, second and their gradients: B × D, of one type. The B × B matrix is never stored.
 
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """

@@ -16,7 +16,7 @@ from ._operators import Operator, attach, memory_like, scalar
 from ._tensors import (
     CPU,
     FLOAT,
-    PREDICTIONS,
+    MODEL,
     TARGETS,
     as_float,
     check_kind,
@@ -57,25 +57,31 @@ def differentiable(result: Any, input: Tensor, gradient: Tensor | None) -> Tenso
     return loss if gradient is None else attach((loss,), (gradient,), input)
 
 
-# --- Masked value losses ------------------------------------------------------------------------------------
+# --- Outputs of 16 bits -------------------------------------------------------------------------------------
 #
 # bfloat16 is read as it is. float16 is, too, if no gradient is wanted. A float16 gradient would be rounded
 # before `grad_output` multiplies it, and torch.amp.GradScaler scales by 2¹⁶ because most gradients of a mean
 # are too small for the type. So the gradient of a float16 tensor is computed in float32, and autograd rounds
-# it after the multiplication.
+# it after the multiplication. `memory_like` makes float32 memory for it, which `_native` declines; then the
+# tensor is converted.
 
 
-def is_direct(input: Tensor, gradient: Tensor | None) -> bool:
-    """Whether a gradient of the input's own type is as good as one in float32."""
-    return gradient is None or input.dtype is not torch.float16
+def computed(tensor: Tensor) -> Tensor:
+    """The tensor in the type that a gradient is computed in."""
+    return tensor.to(torch.float32) if tensor.dtype is torch.float16 else tensor
+
+
+def model_matrix(name: str, tensor: Tensor) -> Tensor:
+    return computed(matrix(name, tensor, MODEL))
+
+
+# --- Masked value losses ------------------------------------------------------------------------------------
 
 
 def direct_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | None:
     if target.requires_grad or mask is None:
         return None
     gradient = memory_like(input)
-    if not is_direct(input, gradient):
-        return None
     result = native.masked_mse(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
     return differentiable(result, input, gradient)
 
@@ -95,8 +101,6 @@ def direct_bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor | No
     if mask is None:
         return None
     gradient = memory_like(input)
-    if not is_direct(input, gradient):
-        return None
     result = native.bernoulli_nll(workspace(), input, target, mask, *DROP_IN, gradient, *PLAIN)
     return differentiable(result, input, gradient)
 
@@ -120,7 +124,7 @@ def call_relative_error(gradients: Gradients, input: Tensor, target: Tensor, mas
 
 
 def check_values(input: Tensor, target: Tensor) -> None:
-    check_kind("input", input, PREDICTIONS)
+    check_kind("input", input, MODEL)
     check_kind("target", target, TARGETS)
     if target.shape != input.shape:
         raise ShapeError(
@@ -132,10 +136,8 @@ def checked_values(input: Tensor, target: Tensor, mask: Tensor) -> tuple[Any, ..
     """Contiguous vectors, copied only if necessary: the losses do not depend on the shape."""
     check_values(input, target)
     mask = mask_like("mask", mask, input.shape, "input")
-    if input.dtype is torch.float16:
-        input = input.to(torch.float32)
     return (
-        contiguous("input", input).view(-1),
+        contiguous("input", computed(input)).view(-1),
         contiguous("target", as_float(target)).view(-1),
         mask.view(-1),
     )
@@ -196,11 +198,11 @@ def call_elastic(gradients: Gradients, cell_emb: Tensor, threshold: float) -> An
 
 
 def checked_elastic(cell_emb: Tensor, threshold: float) -> tuple[Any, ...]:
-    return matrix("cell_emb", cell_emb), real("threshold", threshold)
+    return model_matrix("cell_emb", cell_emb), real("threshold", threshold)
 
 
 def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
-    check_kind("cell_emb", cell_emb, FLOAT)
+    check_kind("cell_emb", cell_emb, MODEL)
     return fake_loss(cell_emb)
 
 
@@ -224,15 +226,18 @@ def call_contrastive(gradients: Gradients, cell1: Tensor, cell2: Tensor, tempera
 
 def check_pair(cell1: Tensor, cell2: Tensor) -> None:
     # Before the shapes: some kinds of tensors have none.
-    check_kind("cell1", cell1, FLOAT)
-    check_kind("cell2", cell2, FLOAT)
+    check_kind("cell1", cell1, MODEL)
+    check_kind("cell2", cell2, MODEL)
     if cell1.shape != cell2.shape:
         raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
 
 
 def checked_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Any, ...]:
     check_pair(cell1, cell2)
-    return matrix("cell1", cell1), matrix("cell2", cell2), real("temperature", temperature)
+    first, second = model_matrix("cell1", cell1), model_matrix("cell2", cell2)
+    if first.dtype is not second.dtype:
+        first, second = as_float(first), as_float(second)
+    return first, second, real("temperature", temperature)
 
 
 def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:

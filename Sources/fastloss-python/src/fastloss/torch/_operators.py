@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, contiguous_format, empty_like, float32, is_grad_enabled, scalar_tensor
+from torch import Tensor, contiguous_format, empty_like, float16, float32, is_grad_enabled, scalar_tensor
 from torch._C import (
     _are_functorch_transforms_active,
     _get_tracing_state,
@@ -112,7 +112,7 @@ def scaled(
 
 
 def gradient_type(tensor: Tensor) -> torch.dtype:
-    """The type of a gradient before `grad_output` multiplies it; see the masked losses for float16."""
+    """The type of a gradient before `grad_output` multiplies it; see `_losses` for float16."""
     return torch.bfloat16 if tensor.dtype is torch.bfloat16 else float32
 
 
@@ -132,7 +132,9 @@ def is_eager() -> bool:
 
 def memory_like(tensor: Tensor) -> Tensor | None:
     """Memory for a tensor's gradient, contiguous if `_native` reads the tensor; None if it needs none."""
-    return empty_like(tensor) if tensor.requires_grad and is_grad_enabled() else None
+    if not (tensor.requires_grad and is_grad_enabled()):
+        return None
+    return empty_like(tensor, dtype=float32) if tensor.dtype is float16 else empty_like(tensor)
 
 
 def scalar(value: float) -> Tensor:

@@ -16,8 +16,8 @@ from ..errors import ArrayError, ShapeError
 __all__ = [
     "CPU",
     "FLOAT",
+    "MODEL",
     "PLAIN",
-    "PREDICTIONS",
     "REAL",
     "TARGETS",
     "as_float",
@@ -44,8 +44,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 STRIDED = torch.strided
 FLOAT = frozenset({torch.float32})
-#: Types of the predictions of a masked loss: those of autocast, too.
-PREDICTIONS = FLOAT | {torch.bfloat16, torch.float16}
+#: Types of a model's outputs: those of autocast, too.
+MODEL = FLOAT | {torch.bfloat16, torch.float16}
 REAL = frozenset(
     getattr(torch, name)
     for name in (
@@ -85,7 +85,7 @@ LABELS = frozenset({torch.int64, torch.int32})
 #: For each, the description, and the call that converts other types.
 EXPECTED = {
     FLOAT: ("torch.float32", ".float()"),
-    PREDICTIONS: ("torch.float32, torch.bfloat16 or torch.float16", ".float()"),
+    MODEL: ("torch.float32, torch.bfloat16 or torch.float16", ".float()"),
     TARGETS: ("a real type except torch.float64", ".float()"),
     REAL: ("a real type (for a mask, true and false or 1 and 0)", ".bool()"),
     LABELS: ("torch.int64 or torch.int32", ".long()"),
@@ -208,13 +208,13 @@ def mask_like(name: str, mask: Tensor, shape: torch.Size, like: str) -> Tensor:
     return contiguous(name, mask)
 
 
-def matrix(name: str, tensor: Tensor) -> Tensor:
+def matrix(name: str, tensor: Tensor, kinds: frozenset[torch.dtype] = FLOAT) -> Tensor:
     """A tensor of 2 dimensions, as it is or as a contiguous copy.
 
     Rows may have gaps between them, as in `layer_output[:, 0, :]`. If the elements of a row have, this
     copies.
     """
-    check_kind(name, tensor, FLOAT)
+    check_kind(name, tensor, kinds)
     if tensor.dim() != 2:
         raise ShapeError(f"{name} has {tensor.dim()} dimensions; expected 2")
     row_stride, column_stride = tensor.stride()

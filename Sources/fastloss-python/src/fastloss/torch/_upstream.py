@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..errors import FastLossError
 from ._compatibility import is_compiling
+from ._tensors import MODEL
 
 __all__ = ["new_warning", "own_elastic", "takes_embeddings", "takes_values", "with_fallback"]
 
@@ -83,7 +84,7 @@ def takes_values(input: Tensor, target: Tensor, mask: Tensor) -> bool:
         is_dense(input)
         and is_dense(target)
         and is_dense(mask)
-        and input.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and input.dtype in MODEL
         and target.dtype not in (torch.float64, torch.complex64, torch.complex128)
         and mask.dtype == torch.bool
         and input.shape == target.shape
@@ -94,7 +95,7 @@ def takes_values(input: Tensor, target: Tensor, mask: Tensor) -> bool:
 def takes_embeddings(*arguments: Any) -> bool:
     """One or two embeddings, followed by a number."""
     return all(
-        is_dense(embedding) and embedding.dtype == torch.float32 and embedding.dim() == 2
+        is_dense(embedding) and embedding.dtype in MODEL and embedding.dim() == 2
         for embedding in arguments[:-1]
     )
 
