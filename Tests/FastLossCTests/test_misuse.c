@@ -348,6 +348,7 @@ static void misuse_classification(void) {
     MISUSE(call, "label 3 of 3 classes", (labels[1] = 3, cross_entropy()));
     MISUSE(call, "label −1", (labels[0] = -1, cross_entropy()));
     MISUSE(call, "only ignored labels", (labels[0] = labels[1] = FASTLOSS_IGNORED_LABEL, cross_entropy()));
+    MISUSE(call, "options.logits is 3", (class_options.logits = (fastloss_element_type)3, cross_entropy()));
     MISUSE(call, "options.size is 1", (class_options.size = 1, cross_entropy()));
     MISUSE(
         "fastloss_gradient_reversal", "reversed is NULL",

@@ -230,6 +230,48 @@ static void test_cell_embeddings_of(fastloss_element_type type) {
         "options.embeddings is 3, which is not a constant of its enumeration");
 }
 
+static void test_classification_of(fastloss_element_type type) {
+    output logits, reversed;
+    make_output(&logits, 7, type);
+    make_output(&reversed, 7, type);
+    const int32_t labels[ROWS] = {36, FASTLOSS_IGNORED_LABEL, 0};
+    fastloss_loss_value value = {-1, -1}, expected = {-2, -2};
+
+    fastloss_cross_entropy_options options = FASTLOSS_CROSS_ENTROPY_OPTIONS;
+    CHECK_OK(fastloss_cross_entropy(
+        ROWS, COLUMNS, logits.floats, COLUMNS, labels, &options, &logits.float_gradient, NULL, &expected));
+    options.logits = type;
+    CHECK_OK(fastloss_cross_entropy(
+        ROWS, COLUMNS, as_floats(logits.elements), STRIDE, labels, &options, &logits.element_gradient, NULL,
+        &value));
+    CHECK(value.value == expected.value && value.selected_count == 2);
+    check_gradient(&logits, type);
+
+    fastloss_domain_adversarial_options adversarial = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
+    adversarial.lambda = 0.5f;
+    CHECK_OK(fastloss_domain_adversarial(
+        ROWS, COLUMNS, logits.floats, COLUMNS, labels, &adversarial, &logits.float_gradient,
+        &reversed.float_gradient, NULL, &expected));
+    adversarial.logits = type;
+    CHECK_OK(fastloss_domain_adversarial(
+        ROWS, COLUMNS, as_floats(logits.elements), STRIDE, labels, &adversarial, &logits.element_gradient,
+        &reversed.element_gradient, NULL, &value));
+    CHECK(value.value == expected.value && value.selected_count == 2);
+    check_gradient(&logits, type);
+    check_gradient(&reversed, type);
+    adversarial.reserved = 2;
+    CHECK_FAILS(
+        fastloss_domain_adversarial(
+            ROWS, COLUMNS, as_floats(logits.elements), STRIDE, labels, &adversarial, NULL, NULL, NULL,
+            &value),
+        FASTLOSS_ERROR_INVALID_STRUCT, "options.reserved is 2, but it must be 0");
+    // The first version of the struct ended before the type.
+    adversarial.size = 24;
+    CHECK_OK(fastloss_domain_adversarial(
+        ROWS, COLUMNS, logits.floats, COLUMNS, labels, &adversarial, NULL, NULL, NULL, &value));
+    CHECK(value.value == expected.value);
+}
+
 static void test_errors_of_types(fastloss_element_type type) {
     uint16_t elements[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     const float targets[4] = {0, 0, 0, 0};
@@ -268,6 +310,7 @@ void test_mixed_precision(void) {
         test_exact_numbers(types[i], 1);
         test_other_losses(types[i]);
         test_cell_embeddings_of(types[i]);
+        test_classification_of(types[i]);
         test_errors_of_types(types[i]);
     }
 }

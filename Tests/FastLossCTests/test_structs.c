@@ -57,6 +57,15 @@ static void test_options(void) {
     CHECK_FAILS(
         fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss),
         FASTLOSS_ERROR_INVALID_STRUCT, "reserved is 5, but it must be 0");
+    // The first version ended before the type of the logits.
+    reserved.reserved = 0;
+    reserved.logits = 5;
+    CHECK_FAILS(
+        fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss),
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "options.logits is 5, which is not a constant of its enumeration");
+    reserved.size = 24;
+    CHECK_OK(fastloss_cross_entropy(2, 2, x, 2, labels, &reserved, NULL, NULL, &loss));
 }
 
 typedef struct newer_value {

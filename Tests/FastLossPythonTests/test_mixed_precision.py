@@ -96,18 +96,26 @@ def test_other_arrays_are_errors(kind: Any, change: Change, message: str) -> Non
         fastloss.masked_mse(**arguments)
 
 
-#: The function, its outputs of the model, and the names of their gradients.
-EMBEDDINGS = [
-    ("elastic_cell_similarity", 1, ["gradient"]),
-    ("contrastive_cell_embedding", 2, ["first_gradient", "second_gradient"]),
+LABELS = np.array([3, -100, 0, 30, 7, 7, -100, 12, 1], np.int32)
+#: The function, the number of its outputs of the model, its other arguments, and its gradients.
+OTHERS = [
+    ("elastic_cell_similarity", 1, [], ["gradient"]),
+    ("contrastive_cell_embedding", 2, [], ["first_gradient", "second_gradient"]),
+    ("cross_entropy", 1, [LABELS], ["gradient"]),
+    ("domain_adversarial", 1, [LABELS], ["discriminator_gradient", "embedding_gradient"]),
 ]
 
 
 @every_kind
-@pytest.mark.parametrize(("name", "count", "gradients"), EMBEDDINGS)
-def test_embeddings(name: str, count: int, gradients: list[str], kind: Any) -> None:
+@pytest.mark.parametrize(("name", "count", "others", "gradients"), OTHERS)
+def test_embeddings_and_logits(
+    name: str, count: int, others: list[Any], gradients: list[str], kind: Any
+) -> None:
     random = np.random.default_rng(5)
-    function = getattr(fastloss, name)
+
+    def function(*outputs: Any, **options: Any) -> Any:
+        return getattr(fastloss, name)(*outputs, *others, **options)
+
     wide = random.normal(size=(count, 9, 40)).astype(np.float32).astype(kind)
     outputs = [array[:, 3:34] for array in wide]
     widened = [np.ascontiguousarray(output.astype(np.float32)) for output in outputs]
@@ -130,8 +138,6 @@ def test_losses_without_16_bits_say_so(kind: Any) -> None:
     embeddings = np.ones((3, 4)).astype(kind)
     with pytest.raises(fastloss.ArrayError, match=r"embeddings has elements of .*float16; expected float32"):
         fastloss.cosine_similarity(embeddings)
-    with pytest.raises(fastloss.ArrayError, match=r"logits has elements of .*float16; expected float32"):
-        fastloss.cross_entropy(embeddings, np.zeros(3, np.int32))
 
 
 def test_a_float16_of_the_other_byte_order_is_an_error() -> None:

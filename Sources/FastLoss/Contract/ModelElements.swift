@@ -95,7 +95,7 @@ package struct ModelElements {
         self.type = type
     }
 
-    init<Element: ModelOutputElement>(_ elements: Span<Element>) {
+    package init<Element: ModelOutputElement>(_ elements: Span<Element>) {
         precondition(
             MemoryLayout<Element>.stride == Element.elementType.byteCount,
             "\(Element.self) is not of the type that it names")

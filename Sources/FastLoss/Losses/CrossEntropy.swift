@@ -20,7 +20,11 @@ import CFastLossKernels
 /// ``LossError/labelOutOfRange(argument:label:row:classes:)``. That includes −1, the code of a missing value
 /// in categorical types.
 ///
-/// Time is O(B·C); scratch memory is 8 bytes per 4,096 logits.
+/// Logits are `Float`, ``BFloat16`` or `Float16`, and the gradient has their type. Rows are widened before they
+/// are computed, and the gradient is rounded once.
+///
+/// Time is O(B·C); scratch memory is 8 bytes per 4,096 logits, and for 16-bit logits 32 KiB for each worker, or
+/// 8·C bytes for rows of more than 4,096 classes.
 ///
 /// Source: PyTorch's `CrossEntropyLoss` with `ignore_index`, as scGPT and scFormer use it.
 public struct CrossEntropy: Sendable {
@@ -49,11 +53,12 @@ public struct CrossEntropy: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: counts that disagree; a label out of range; only ignored labels, if
     ///   ``whenEmpty`` is `.error`.
-    public func value(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        logits: Span<Element>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
         var layout = workspace.layout
-        let plan = try Plan(self, logits: logits, labels: labels, classes: classes, into: nil, in: &layout)
+        let plan = try Plan(
+            self, logits: ModelElements(logits), labels: labels, classes: classes, into: nil, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -69,13 +74,14 @@ public struct CrossEntropy: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``value(logits:labels:classes:workspace:)``; a scale that is not finite;
     ///   overlap.
-    public func valueAndGradient(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, gradient: inout MutableSpan<Float>,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        logits: Span<Element>, labels: Span<Int32>, classes: Int, gradient: inout MutableSpan<Element>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         var layout = workspace.layout
-        let plan = try Plan(self, logits: logits, labels: labels, classes: classes, into: output, in: &layout)
+        let plan = try Plan(
+            self, logits: ModelElements(logits), labels: labels, classes: classes, into: output, in: &layout)
         return try workspace.run(plan, layout)
     }
 
@@ -149,14 +155,16 @@ extension CrossEntropy {
     package struct Plan: FastLoss.Plan {
         private let loss: CrossEntropy
         private let names: Names
-        private let logits: UnsafePointer<Float>
+        private let logits: ModelElements
         private let labels: UnsafePointer<Int32>
         private let shape: MatrixShape
         private let gradient: GradientOutput?
         private let reversed: GradientOutput?
         private let sums: ScratchArray<Double>
-        /// The gradient of one task's rows for each worker, if `gradient` accumulates and `reversed` is
-        /// wanted, too.
+        /// The logits of one task's rows for each worker, if they are 16-bit.
+        private let widened: ScratchArray<Float>
+        /// The gradient of one task's rows for each worker, if gradients are 16-bit, or if `gradient`
+        /// accumulates and `reversed` is wanted, too.
         private let aside: ScratchArray<Float>
         /// The number of rows that are not ignored.
         private var selectedCount = 0
@@ -170,13 +178,13 @@ extension CrossEntropy {
         ///   - reversed: a second output of the gradient with another factor, for the input of a gradient
         ///     reversal.
         package init(
-            _ loss: CrossEntropy, logits: Span<Float>, labels: Span<Int32>, named names: Names = .alone,
+            _ loss: CrossEntropy, logits: ModelElements, labels: Span<Int32>, named names: Names = .alone,
             classes: Int,
             into gradient: GradientOutput?, reversed: GradientOutput? = nil, in layout: inout ScratchLayout
         ) throws(LossError) {
             self.loss = loss
             self.names = names
-            self.logits = logits.pointer
+            self.logits = logits
             self.labels = labels.pointer
             self.gradient = gradient
             self.reversed = reversed
@@ -186,23 +194,26 @@ extension CrossEntropy {
             try Self.check(reversed, logits, labels, names)
             if let reversed { try checkNoOverlap(reversed.named, gradient?.named) }
 
-            let tasks = logits.isEmpty ? 0 : Self.tasks(shape)
+            let tasks = logits.count == 0 ? 0 : Self.tasks(shape)
             sums = try layout.add(tasks, of: Double.self)
-            let needsAside = reversed != nil && gradient?.mode == FASTLOSS_ACCUMULATE
-            aside = try layout.add(
-                needsAside ? min(layout.workers, tasks) : 0,
-                by: tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes,
-                of: Float.self)
+            let workers = min(layout.workers, tasks)
+            let elements = tasks == 0 ? 0 : Self.rowsPerTask(shape) * classes
+            let isWidened = logits.type != .float32
+            widened = try layout.add(isWidened ? workers : 0, by: elements, of: Float.self)
+            let needsAside =
+                isWidened && (gradient ?? reversed) != nil
+                || reversed != nil && gradient?.mode == FASTLOSS_ACCUMULATE
+            aside = try layout.add(needsAside ? workers : 0, by: elements, of: Float.self)
             selectedCount = try loss.countLabels(labels, named: names.labels, classes: classes)
             if selectedCount == 0 { emptyValue = try loss.whenEmpty.value(loss: names.loss, row: nil) }
         }
 
         private static func check(
-            _ output: GradientOutput?, _ logits: Span<Float>, _ labels: Span<Int32>, _ names: Names
+            _ output: GradientOutput?, _ logits: ModelElements, _ labels: Span<Int32>, _ names: Names
         ) throws(LossError) {
             guard let output else { return }
             try output.check(count: logits.count)
-            try checkNoOverlap(output.named, NamedMemory(names.logits, logits.memory))
+            try checkNoOverlap(output.named, logits.named(names.logits))
             try checkNoOverlap(output.named, NamedMemory(names.labels, labels.memory))
         }
 
@@ -222,7 +233,7 @@ extension CrossEntropy {
             let rowsPerTask = Self.rowsPerTask(shape)
             let tasks = Self.tasks(shape)
             let sums = execution.pointer(sums)
-            let aside = execution.pointer(aside)
+            let (widened, aside) = (execution.pointer(widened), execution.pointer(aside))
             let divisor = loss.reduction == .mean ? Double(selectedCount) : 1
             // About 1 ns for each element: one exponential for the sum, and at most one more for the
             // gradient.
@@ -230,8 +241,8 @@ extension CrossEntropy {
                 tasks, estimatedNanoseconds: Double(shape.rows) * Double(shape.columns)
             ) { task, worker in
                 let rows = task * rowsPerTask..<min(shape.rows, (task + 1) * rowsPerTask)
-                sums[task] = visit(
-                    rows, divisor: divisor, aside: aside + worker * rowsPerTask * shape.columns)
+                let place = worker * rowsPerTask * shape.columns
+                sums[task] = visit(rows, divisor: divisor, widened: widened + place, aside: aside + place)
             }
             let sum = (0..<tasks).reduce(0.0) { $0 + sums[$1] }
             return LossValue(value: sum / divisor, selectedCount: selectedCount)
@@ -243,39 +254,50 @@ extension CrossEntropy {
         private static let largestRatio = 1024.0
 
         /// Returns the sum of the rows' losses and writes their gradients, from the same exponentials.
-        private func visit(_ rows: Range<Int>, divisor: Double, aside: UnsafeMutablePointer<Float>) -> Double
-        {
+        private func visit(
+            _ rows: Range<Int>, divisor: Double, widened: UnsafeMutablePointer<Float>,
+            aside: UnsafeMutablePointer<Float>
+        ) -> Double {
+            let elements = rows.lowerBound * shape.columns..<rows.upperBound * shape.columns
+            let logits = logits.floats(elements, widenedInto: widened)
+            func kernel(
+                _ output: GradientOutput?, into place: UnsafeMutablePointer<Float>?,
+                _ mode: fastloss_write_mode
+            ) -> Double {
+                kernels.softmax_cross_entropy_rows(
+                    logits, labels + rows.lowerBound, rows.count, shape.columns, loss.ignoredLabel,
+                    Float((output?.scale ?? 0) / divisor), place, mode)
+            }
+            /// Where the gradient can be formed in its output.
             func place(_ output: GradientOutput) -> UnsafeMutablePointer<Float>? {
-                output.memory.baseAddress.map { $0 + rows.lowerBound * shape.columns }
+                output.memory.baseAddress.map { $0 + elements.lowerBound }
             }
             func visit(_ output: GradientOutput?) -> Double {
-                kernel(
-                    rows, scale: (output?.scale ?? 0) / divisor, into: output.flatMap(place),
-                    output?.mode ?? FASTLOSS_NO_OUTPUT)
+                guard let output, output.type != .float32 else {
+                    return kernel(output, into: output.flatMap(place), output?.mode ?? FASTLOSS_NO_OUTPUT)
+                }
+                let sum = kernel(output, into: aside, FASTLOSS_OVERWRITE)
+                output.write(aside, to: elements)
+                return sum
             }
             guard let gradient, let reversed else { return visit(gradient ?? reversed) }
             let ratio = reversed.scale / gradient.scale
-            guard abs(ratio) <= Self.largestRatio, let target = place(gradient), let other = place(reversed)
-            else {
+            guard abs(ratio) <= Self.largestRatio, gradient.address != nil, reversed.address != nil else {
                 _ = visit(reversed)
                 return visit(gradient)
             }
-            let count = rows.count * shape.columns
+            guard gradient.type == .float32, let target = place(gradient), let other = place(reversed) else {
+                let sum = visit(gradient)
+                kernels.scale(aside, elements.count, ratio, aside, FASTLOSS_OVERWRITE)
+                reversed.write(aside, to: elements)
+                return sum
+            }
             let accumulates = gradient.mode == FASTLOSS_ACCUMULATE
             let pure = accumulates ? aside : target
-            let sum = kernel(rows, scale: gradient.scale / divisor, into: pure, FASTLOSS_OVERWRITE)
-            if accumulates { kernels.scale(pure, count, 1, target, FASTLOSS_ACCUMULATE) }
-            kernels.scale(pure, count, ratio, other, reversed.mode)
+            let sum = kernel(gradient, into: pure, FASTLOSS_OVERWRITE)
+            if accumulates { kernels.scale(pure, elements.count, 1, target, FASTLOSS_ACCUMULATE) }
+            kernels.scale(pure, elements.count, ratio, other, reversed.mode)
             return sum
-        }
-
-        private func kernel(
-            _ rows: Range<Int>, scale: Double, into gradient: UnsafeMutablePointer<Float>?,
-            _ mode: fastloss_write_mode
-        ) -> Double {
-            kernels.softmax_cross_entropy_rows(
-                logits + rows.lowerBound * shape.columns, labels + rows.lowerBound, rows.count, shape.columns,
-                loss.ignoredLabel, Float(scale), gradient, mode)
         }
     }
 }

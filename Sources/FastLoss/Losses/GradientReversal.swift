@@ -121,8 +121,8 @@ public struct DomainAdversarialLoss: Sendable {
     ///   - classes: C, the number of batches.
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``CrossEntropy/value(logits:labels:classes:workspace:)``.
-    public func value(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        logits: Span<Element>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try crossEntropy.value(logits: logits, labels: labels, classes: classes, workspace: workspace)
     }
@@ -140,10 +140,10 @@ public struct DomainAdversarialLoss: Sendable {
     /// - Throws: the errors of
     ///   ``CrossEntropy/valueAndGradient(logits:labels:classes:gradient:gradientScale:update:workspace:)``; a
     ///   λ that is not finite.
-    public func valueAndGradient(
-        logits: Span<Float>, labels: Span<Int32>, classes: Int,
-        discriminatorGradient: inout MutableSpan<Float>,
-        embeddingGradient: inout MutableSpan<Float>, gradientScale: Float = 1, workspace: Workspace
+    public func valueAndGradient<Element: ModelOutputElement>(
+        logits: Span<Element>, labels: Span<Int32>, classes: Int,
+        discriminatorGradient: inout MutableSpan<Element>,
+        embeddingGradient: inout MutableSpan<Element>, gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let discriminator = GradientOutput(
             discriminatorGradient.memory, named: "discriminatorGradient", scale: gradientScale,
@@ -155,9 +155,8 @@ public struct DomainAdversarialLoss: Sendable {
         try reversal.checkLambda()
         var layout = workspace.layout
         let plan = try CrossEntropy.Plan(
-            crossEntropy, logits: logits, labels: labels, classes: classes, into: discriminator,
-            reversed: embedding,
-            in: &layout)
+            crossEntropy, logits: ModelElements(logits), labels: labels, classes: classes,
+            into: discriminator, reversed: embedding, in: &layout)
         return try workspace.run(plan, layout)
     }
 }

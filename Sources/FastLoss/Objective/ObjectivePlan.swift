@@ -238,7 +238,7 @@ extension TotalObjective.Plan {
         let cellTypes = try inputs.classification(of: .cellType)
         try checkCount(InputSlot.cellTypeLabels.name, cellTypes.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.cellTypes, logits: cellTypes.logits.span, labels: cellTypes.labels.span,
+            objective.cellTypes, logits: ModelElements(cellTypes.logits.span), labels: cellTypes.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.cellTypeLogits.name, labels: InputSlot.cellTypeLabels.name,
                 loss: "CrossEntropy of cellTypes.labels"),
@@ -254,7 +254,7 @@ extension TotalObjective.Plan {
         let batches = try inputs.classification(of: .batch)
         try checkCount(InputSlot.batchLabels.name, batches.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.domainAdversarial.crossEntropy, logits: batches.logits.span,
+            objective.domainAdversarial.crossEntropy, logits: ModelElements(batches.logits.span),
             labels: batches.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.batchLogits.name, labels: InputSlot.batchLabels.name,

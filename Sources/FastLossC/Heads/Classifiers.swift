@@ -206,16 +206,13 @@ public func fastloss_cell_type_decoder_loss(
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
         let loss = try place(loss, "loss")
-        let options = try fastloss_cross_entropy_options.read(options)
-        try checkReserved(options.reserved, "reserved")
-        let crossEntropy = CrossEntropy(
-            ignoredLabel: options.ignored_label, reduction: try LossReduction(options.reduction),
-            whenEmpty: try EmptySelectionRule(options.when_empty))
+        let options = try CrossEntropyOptions(options)
+        try options.logits.checkIsFloat("options.logits")
         loss.pointee = fastloss_loss_value(
             try ClassifierCall(
                 classifier: decoder, lambda: nil, cells: cells, cellEmbeddings: cellEmbeddings,
                 stride: cellEmbeddingsStride
-            ).run(.labels(labels, crossEntropy), gradients, call))
+            ).run(.labels(labels, options.loss), gradients, call))
     }
 }
 

@@ -282,7 +282,7 @@ FUNCTION(cross_entropy, 9) {
     labels labels;
     fastloss_cross_entropy_options options = {.size = sizeof options};
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_operand(read, as_matrix, given[1], FLOAT32, &logits)) Py_RETURN_NONE;
+    if (!read_output(read, as_matrix, given[1], &options.logits, &logits)) Py_RETURN_NONE;
     if (!read_int32(given[3], &options.ignored_label)) Py_RETURN_NONE;
     if (!read_reduction(given[4], &options.reduction)) Py_RETURN_NONE;
     if (!read_empty_rule(given[5], &options.when_empty)) Py_RETURN_NONE;
@@ -308,7 +308,7 @@ FUNCTION(domain_adversarial, 11) {
     labels labels;
     fastloss_domain_adversarial_options options = {.size = sizeof options};
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_operand(read, as_matrix, given[1], FLOAT32, &logits)) Py_RETURN_NONE;
+    if (!read_output(read, as_matrix, given[1], &options.logits, &logits)) Py_RETURN_NONE;
     if (!read_int32(given[3], &options.ignored_label)) Py_RETURN_NONE;
     if (!read_reduction(given[4], &options.reduction)) Py_RETURN_NONE;
     if (!read_empty_rule(given[5], &options.when_empty)) Py_RETURN_NONE;

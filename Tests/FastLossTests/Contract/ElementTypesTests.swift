@@ -82,15 +82,76 @@ struct ContrastiveSubject: ElementSubject {
     }
 }
 
+struct CrossEntropySubject: ElementSubject {
+    let rows: Int
+    let columns: Int
+    /// λ of a gradient reversal, whose second gradient is wanted, too.
+    var lambda: Float?
+    var description: String { "cross-entropy of \(rows)×\(columns)\(lambda.map { ", λ \($0)" } ?? "")" }
+    private var loss: CrossEntropy { CrossEntropy(reduction: .sum) }
+    /// Every seventh row is ignored.
+    private var labels: [Int32] { (0..<rows).map { $0 % 7 == 3 ? -100 : Int32($0 * 5 % columns) } }
+
+    func outputs() -> [[Float]] {
+        var random = RandomInputs(seed: 73)
+        return [(0..<rows * columns).map { _ in Float(3 * random.normal()) }]
+    }
+
+    func run<Element: ModelOutputElement>(
+        _ outputs: [[Element]], addingTo gradients: [[Element]]?, workspace: Workspace
+    ) throws(LossError) -> (loss: LossValue, gradients: [[Element]]) {
+        let update: GradientUpdate = gradients == nil ? .overwrite : .accumulate
+        let labels = labels
+        let first = outputs[0]
+        var gradient = gradients?[0] ?? first
+        guard let lambda else {
+            var span = gradient.mutableSpan
+            let value = try loss.valueAndGradient(
+                logits: first.span, labels: labels.span, classes: columns, gradient: &span,
+                gradientScale: 100, update: update, workspace: workspace)
+            return (value, [gradient])
+        }
+        var reversed = gradients?[1] ?? first
+        let value = try gradient.withUnsafeMutableBufferPointer { (gradient) throws(LossError) in
+            try reversed.withUnsafeMutableBufferPointer { (reversed) throws(LossError) in
+                var layout = workspace.layout
+                let plan = try CrossEntropy.Plan(
+                    loss, logits: ModelElements(first.span), labels: labels.span, classes: columns,
+                    into: GradientOutput(gradient, scale: 100 as Float, update: update),
+                    reversed: GradientOutput(reversed, scale: -100 * lambda, update: update), in: &layout)
+                return try workspace.run(plan, layout)
+            }
+        }
+        return (value, [gradient, reversed])
+    }
+
+    func value<Element: ModelOutputElement>(_ outputs: [[Element]]) throws(LossError) -> LossValue {
+        let (first, labels) = (outputs[0], labels)
+        return try loss.value(
+            logits: first.span, labels: labels.span, classes: columns, workspace: Workspace(workers: 2))
+    }
+}
+
 @Suite struct ElementTypesTests {
     /// Around strips, panels, slabs and tiles; the copies of each worker, the shared operands and the
     /// streamed matrix.
-    static let subjects: [any ElementSubject] =
-        [(1, 1), (1, 7), (2, 3), (17, 16), (33, 24), (129, 5), (260, 33), (1_030, 3)].flatMap {
-            rows, columns in
-            [ElasticSubject(rows: rows, columns: columns), ContrastiveSubject(rows: rows, columns: columns)]
-                as [any ElementSubject]
-        } + [ElasticSubject(rows: 1_100, columns: 7, isCone: true)]
+    static let subjects: [any ElementSubject] = {
+        var subjects: [any ElementSubject] = [ElasticSubject(rows: 1_100, columns: 7, isCone: true)]
+        let embeddings = [(1, 1), (1, 7), (2, 3), (17, 16), (33, 24), (129, 5), (260, 33), (1_030, 3)]
+        for (rows, columns) in embeddings {
+            subjects.append(ElasticSubject(rows: rows, columns: columns))
+            subjects.append(ContrastiveSubject(rows: rows, columns: columns))
+        }
+        let logits = [(1, 1), (3, 10), (50, 64), (33, 65), (700, 10), (300, 101), (2, 5_000)]
+        for (rows, columns) in logits {
+            subjects.append(CrossEntropySubject(rows: rows, columns: columns))
+            // A ratio of the gradients within the limit of one pass, and beyond.
+            for lambda: Float in [0.5, 4_096] {
+                subjects.append(CrossEntropySubject(rows: rows, columns: columns, lambda: lambda))
+            }
+        }
+        return subjects
+    }()
 
     @Test(arguments: subjects)
     func resultsAreThoseOfTheWidenedOutputs(_ subject: any ElementSubject) throws {
@@ -107,7 +168,7 @@ struct ContrastiveSubject: ElementSubject {
             for (gradient, exact) in zip(found.gradients, expected.gradients) {
                 expectBits(gradient, exact, "\(Element.self)")
             }
-            let initial = outputs.map { $0.map { Element($0.float - 1) } }
+            let initial = found.gradients.map { $0.map { Element($0.float - 1) } }
             let sum = try subject.run(outputs, addingTo: initial, workspace: workspace)
             for index in initial.indices {
                 expectBits(
@@ -122,7 +183,8 @@ struct ContrastiveSubject: ElementSubject {
     @Test(arguments: subjects)
     func workersChangeNothing(_ subject: any ElementSubject) throws {
         let outputs = subject.outputs().map { $0.map { BFloat16($0) } }
-        for initial in [nil, outputs] {
+        let gradients = try subject.run(outputs, addingTo: nil, workspace: Workspace(workers: 1)).gradients
+        for initial in [nil, gradients] {
             let one = try subject.run(outputs, addingTo: initial, workspace: Workspace(workers: 1))
             for workers in [2, 3, 5] {
                 let several = try subject.run(

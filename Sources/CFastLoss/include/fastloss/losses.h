@@ -130,12 +130,19 @@ typedef struct fastloss_cross_entropy_options {
     fastloss_empty_rule when_empty;  ///< error
     int32_t ignored_label;           ///< -100; the loss skips rows with this label
     int32_t reserved;                ///< 0
+    fastloss_element_type logits;    ///< float32; the type of logits and gradient
+    int32_t reserved_last;           ///< 0
 } fastloss_cross_entropy_options;
 
 /// The defaults.
-#define FASTLOSS_CROSS_ENTROPY_OPTIONS                                                      \
-    {sizeof(fastloss_cross_entropy_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
-     FASTLOSS_IGNORED_LABEL, 0}
+#define FASTLOSS_CROSS_ENTROPY_OPTIONS       \
+    {sizeof(fastloss_cross_entropy_options), \
+     FASTLOSS_REDUCTION_MEAN,                \
+     FASTLOSS_EMPTY_ERROR,                   \
+     FASTLOSS_IGNORED_LABEL,                 \
+     0,                                      \
+     FASTLOSS_ELEMENT_FLOAT32,               \
+     0}
 
 /// Cross-entropy of logits against labels (scGPT: criterion_cls, criterion_dab; CLS).
 ///
@@ -146,10 +153,10 @@ typedef struct fastloss_cross_entropy_options {
 /// gradient NaN.
 ///
 /// \param rows, classes  B and C; C at least 1 unless B is 0.
-/// \param logits         B x C.
+/// \param logits         B x C elements of the type `options->logits`.
 /// \param labels         B labels, each in 0 ... C - 1 or the ignored label, contiguous.
-/// \param options        NULL: mean, error when empty, -100 ignored.
-/// \param gradient       B x C; NULL: none.
+/// \param options        NULL: mean, error when empty, -100 ignored, float32 logits.
+/// \param gradient       B x C elements of the logits' type; NULL: none.
 /// \param workspace      NULL: the calling thread's own.
 /// \param loss           receives the value and N.
 /// \return LABEL_OUT_OF_RANGE, EMPTY_SELECTION, INVALID_SHAPE, INVALID_PARAMETER (scale not finite),
@@ -180,12 +187,19 @@ typedef struct fastloss_domain_adversarial_options {
     fastloss_empty_rule when_empty;  ///< error
     int32_t ignored_label;           ///< -100
     float lambda;                    ///< 1; finite
+    fastloss_element_type logits;    ///< float32; the type of logits and gradients
+    int32_t reserved;                ///< 0
 } fastloss_domain_adversarial_options;
 
 /// The defaults.
-#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS                                                      \
-    {sizeof(fastloss_domain_adversarial_options), FASTLOSS_REDUCTION_MEAN, FASTLOSS_EMPTY_ERROR, \
-     FASTLOSS_IGNORED_LABEL, 1.0f}
+#define FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS       \
+    {sizeof(fastloss_domain_adversarial_options), \
+     FASTLOSS_REDUCTION_MEAN,                     \
+     FASTLOSS_EMPTY_ERROR,                        \
+     FASTLOSS_IGNORED_LABEL,                      \
+     1.0f,                                        \
+     FASTLOSS_ELEMENT_FLOAT32,                    \
+     0}
 
 /// Cross-entropy of batch labels behind a gradient reversal (DAB, DAR).
 ///
@@ -195,10 +209,10 @@ typedef struct fastloss_domain_adversarial_options {
 /// L is that of `fastloss_cross_entropy`. Each gradient has its own scale.
 ///
 /// \param rows, classes           B cells, C batches.
-/// \param logits                  B x C logits of the discriminator.
+/// \param logits                  B x C logits of the discriminator, of the type `options->logits`.
 /// \param labels                  B batch labels, contiguous.
 /// \param options                 NULL: as cross-entropy, lambda 1.
-/// \param discriminator_gradient  B x C; NULL: none.
+/// \param discriminator_gradient  B x C elements of the logits' type; NULL: none.
 /// \param embedding_gradient      B x C; NULL: none.
 /// \param workspace               NULL: the calling thread's own.
 /// \param loss                    receives the value and the number of rows without the ignored label.

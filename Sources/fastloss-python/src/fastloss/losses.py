@@ -2,11 +2,12 @@
 
 These rules hold for every function:
 
-- Arrays are float32, masks bool, labels int32, in row-major order. Predictions of the masked losses and the
-  embeddings of elastic cell similarity and contrastive cell embedding may also be float16 or bfloat16 of
-  ml_dtypes, and are read as they are; their gradient has the same type and is rounded once. A vector is one
-  row. Rows may have gaps between them (a range of columns, every other row); the library packs such a matrix
-  first. Nothing else is copied or converted. Any other array is an :class:`~fastloss.ArrayError`.
+- Arrays are float32, masks bool, labels int32, in row-major order. Predictions of the masked losses, the
+  embeddings of elastic cell similarity and contrastive cell embedding, and logits may also be float16 or
+  bfloat16 of ml_dtypes, and are read as they are; their gradient has the same type and is rounded once. A
+  vector is one row. Rows may have gaps between them (a range of columns, every other row); the library packs
+  such a matrix first. Nothing else is copied or converted. Any other array is an
+  :class:`~fastloss.ArrayError`.
 - Instances of subclasses (:class:`numpy.memmap`, :class:`numpy.matrix`) are read as plain arrays. Masked
   arrays are an ArrayError, because their hidden elements would count. Outputs are plain arrays or memmaps.
 - A mask selects: an element outside has no effect, even if it is NaN or infinite. None selects every element.
@@ -316,40 +317,42 @@ def masked_relative_error_per_cell(
 
 
 def checked_classes(
-    logits: FloatArray, labels: LabelArray, ignored_label: int, reduction: str, when_empty: str
+    logits: ModelArray, labels: LabelArray, ignored_label: int, reduction: str, when_empty: str
 ) -> tuple[Any, ...]:
+    kind = model_type(logits)
     return (
-        checked_matrix("logits", logits),
-        checked_labels("labels", labels, matrix("logits", logits).rows),
+        checked_matrix("logits", logits, kind),
+        checked_labels("labels", labels, matrix("logits", logits, kind).rows),
         integer("ignored_label", ignored_label),
         *checked_words(reduction, when_empty),
     )
 
 
 def checked_cross_entropy(
-    logits: FloatArray,
+    logits: ModelArray,
     labels: LabelArray,
     ignored_label: int,
     reduction: str,
     when_empty: str,
-    gradient: FloatArray | None,
+    gradient: ModelArray | None,
     *scale: Any,
 ) -> tuple[Any, ...]:
+    kind = model_type(logits)
     return (
         *checked_classes(logits, labels, ignored_label, reduction, when_empty),
-        checked_gradient("gradient", gradient, matrix("logits", logits)),
+        checked_gradient("gradient", gradient, matrix("logits", logits, kind), kind),
         *checked_scale(*scale),
     )
 
 
 def cross_entropy(
-    logits: FloatArray,
+    logits: ModelArray,
     labels: LabelArray,
     *,
     ignored_label: int = -100,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    gradient: FloatArray | None = None,
+    gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:
@@ -357,8 +360,8 @@ def cross_entropy(
 
     L = Σ over rows with a label of (log Σⱼ exp zᵢⱼ − zᵢ,yᵢ) / N, ∂L/∂z = (softmax(z) − onehot(y)) / N.
 
-    logits, gradient: B × C; labels: B, int32, each in 0 … C − 1 or ``ignored_label``. Ignored rows are not
-    read.
+    logits, gradient: B × C, of one type; labels: B, int32, each in 0 … C − 1 or ``ignored_label``. Ignored
+    rows are not read.
 
     Raises ShapeError, ArrayError, LabelOutOfRangeError, EmptySelectionError, InvalidParameterError,
     OverlapError.
@@ -379,36 +382,37 @@ def cross_entropy(
 
 
 def checked_domain_adversarial(
-    logits: FloatArray,
+    logits: ModelArray,
     labels: LabelArray,
     ignored_label: int,
     reduction: str,
     when_empty: str,
     lambd: float,
-    discriminator_gradient: FloatArray | None,
-    embedding_gradient: FloatArray | None,
+    discriminator_gradient: ModelArray | None,
+    embedding_gradient: ModelArray | None,
     *scale: Any,
 ) -> tuple[Any, ...]:
-    like = matrix("logits", logits)
+    kind = model_type(logits)
+    like = matrix("logits", logits, kind)
     return (
         *checked_classes(logits, labels, ignored_label, reduction, when_empty),
         real("lambd", lambd),
-        checked_gradient("discriminator_gradient", discriminator_gradient, like),
-        checked_gradient("embedding_gradient", embedding_gradient, like),
+        checked_gradient("discriminator_gradient", discriminator_gradient, like, kind),
+        checked_gradient("embedding_gradient", embedding_gradient, like, kind),
         *checked_scale(*scale),
     )
 
 
 def domain_adversarial(
-    logits: FloatArray,
+    logits: ModelArray,
     labels: LabelArray,
     *,
     lambd: float = 1.0,
     ignored_label: int = -100,
     reduction: Reduction = "mean",
     when_empty: EmptyRule = "error",
-    discriminator_gradient: FloatArray | None = None,
-    embedding_gradient: FloatArray | None = None,
+    discriminator_gradient: ModelArray | None = None,
+    embedding_gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
 ) -> LossValue:

@@ -281,12 +281,12 @@ def call_cross_entropy(gradients: Gradients, logits: Tensor, target: Tensor) -> 
 
 
 def checked_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Any, ...]:
-    logits = matrix("logits", logits)
+    logits = model_matrix("logits", logits)
     return logits, labels("labels", target, logits.shape[0])
 
 
 def fake_cross_entropy(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    check_kind("logits", logits, FLOAT)
+    check_kind("logits", logits, MODEL)
     check_labels("labels", target, logits.shape[0])
     return fake_loss(logits)
 
