@@ -27,5 +27,12 @@ extension Suites {
                 kernel: "MaskedMSE", loss: MaskedMSE(), reference: MaskedMSEReference.self,
                 flopsPerElement: 4,
                 predictions: { $0.predictions() })
+            // Half the bytes of predictions and gradient. A gradient is rounded to 8 bits.
+            + gradientRows(
+                kernel: "MaskedMSE", variant: "bfloat16", loss: MaskedMSE(),
+                reference: MaskedMSEReference.self, element: BFloat16.self,
+                shapes: [ProblemShape(4096, 1201)],
+                tolerance: 0x1p-8 + elementwiseTolerance, flopsPerElement: 4,
+                predictions: { $0.predictions() })
     }
 }
