@@ -1,4 +1,5 @@
-// One matrix or array of a call: its layout in memory, overlap with others, packing and unpacking.
+// One matrix or array of a call: its layout in memory, overlap with others, packing and unpacking, which also
+// converts 16-bit elements.
 
 import FastLoss
 
@@ -91,29 +92,59 @@ struct Operand {
     let name: String
     let layout: RowLayout
     let role: Role
+    /// The 16-bit type of elements that are packed as floats; nil for elements that stay as they are.
+    let widened: ElementType?
     /// The contiguous elements: in place, or packed.
     var contiguous: UnsafeMutableRawPointer?
     /// The scratch memory for the packed elements.
     var scratch: ScratchArray<UInt8>?
 
-    /// Whether the rows have gaps and must be packed.
-    var needsPacking: Bool { !layout.isContiguous && role != .surroundings }
+    /// Whether the elements must be packed: the rows have gaps, or the elements become floats.
+    var needsPacking: Bool { (!layout.isContiguous || widened != nil) && role != .surroundings }
 
-    /// Packs or unpacks the rows.
+    /// Packed bytes for each byte in memory.
+    var packedBytesPerByte: Int { widened == nil ? 1 : 2 }
+
+    /// Packs or unpacks the rows, in pieces of at most ``bytesPerTask``.
     func copy(_ direction: Direction, workers: Int) {
         guard let packed = contiguous, layout.byteCount > 0 else { return }
-        let rowsPerTask = max(1, Self.bytesPerTask / layout.rowBytes)
-        let tasks = (layout.rows + rowsPerTask - 1) / rowsPerTask
+        let pieceBytes = min(layout.rowBytes, Self.bytesPerTask)
+        let piecesPerRow = (layout.rowBytes + pieceBytes - 1) / pieceBytes
+        let pieces = layout.rows * piecesPerRow
+        let piecesPerTask = Self.bytesPerTask / pieceBytes
+        let tasks = (pieces + piecesPerTask - 1) / piecesPerTask
         // About 8 bytes per nanosecond, read and written.
         forEachTask(tasks, workers: workers, estimatedNanoseconds: Double(layout.byteCount) / 8) { task, _ in
-            for row in task * rowsPerTask..<min(layout.rows, (task + 1) * rowsPerTask) {
-                let place = UnsafeMutableRawPointer(bitPattern: layout.start(ofRow: row))!
-                let packedRow = packed + row * layout.rowBytes
-                switch direction {
-                case .pack: memcpy(packedRow, place, layout.rowBytes)
-                case .unpack: memcpy(place, packedRow, layout.rowBytes)
-                }
+            for piece in task * piecesPerTask..<min(pieces, (task + 1) * piecesPerTask) {
+                let (row, number) = piece.quotientAndRemainder(dividingBy: piecesPerRow)
+                let start = number * pieceBytes
+                copy(
+                    direction, UnsafeMutableRawPointer(bitPattern: layout.start(ofRow: row))! + start,
+                    packed + (row * layout.rowBytes + start) * packedBytesPerByte,
+                    bytes: min(pieceBytes, layout.rowBytes - start))
             }
+        }
+    }
+
+    private func copy(
+        _ direction: Direction, _ place: UnsafeMutableRawPointer, _ packed: UnsafeMutableRawPointer,
+        bytes: Int
+    ) {
+        guard let widened else {
+            switch direction {
+            case .pack: memcpy(packed, place, bytes)
+            case .unpack: memcpy(place, packed, bytes)
+            }
+            return
+        }
+        let count = bytes / widened.byteCount
+        let floats = packed.assumingMemoryBound(to: Float.self)
+        switch direction {
+        case .pack:
+            _ = ModelElements(place, count: count, type: widened).floats(0..<count, widenedInto: floats)
+        case .unpack:
+            GradientOutput(place, count: count, type: widened, scale: 1, update: .overwrite)
+                .write(floats, to: 0..<count)
         }
     }
 

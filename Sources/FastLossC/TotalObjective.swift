@@ -10,8 +10,36 @@ extension fastloss_objective_inputs: SizedStruct {
     static var name: String { "fastloss_objective_inputs" }
 }
 
+/// The element types of the model's outputs.
+private struct OutputTypes {
+    let genePredictions: ElementType
+    let geneNonzero: ElementType
+    let cellPredictions: ElementType
+    let cellNonzero: ElementType
+    let generatedPredictions: ElementType
+    let cellEmbedding: ElementType
+    let secondCellEmbedding: ElementType
+    let cellTypeLogits: ElementType
+    let batchLogits: ElementType
+
+    init(_ inputs: fastloss_objective_inputs) throws(CallError) {
+        genePredictions = try ElementType(inputs.gene_predictions_type, "gene_predictions_type")
+        geneNonzero = try ElementType(inputs.gene_nonzero_type, "gene_nonzero_type")
+        cellPredictions = try ElementType(inputs.cell_predictions_type, "cell_predictions_type")
+        cellNonzero = try ElementType(inputs.cell_nonzero_type, "cell_nonzero_type")
+        generatedPredictions = try ElementType(
+            inputs.generated_predictions_type, "generated_predictions_type")
+        cellEmbedding = try ElementType(inputs.cell_embedding_type, "cell_embedding_type")
+        secondCellEmbedding = try ElementType(inputs.second_cell_embedding_type, "second_cell_embedding_type")
+        cellTypeLogits = try ElementType(inputs.cell_type_logits_type, "cell_type_logits_type")
+        batchLogits = try ElementType(inputs.batch_logits_type, "batch_logits_type")
+        try checkReserved(inputs.reserved, "inputs.reserved")
+    }
+}
+
 /// The objective's inputs among the matrices of a call; nil for absent ones.
 private struct TakenInputs {
+    let types: OutputTypes
     let shape: MatrixShape
     let width: Int
     let targets: Taken<Float>
@@ -28,10 +56,12 @@ private struct TakenInputs {
 
     init(_ inputs: fastloss_objective_inputs, _ call: borrowing Call) throws(CallError) {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
+        let types = try OutputTypes(inputs)
+        self.types = types
         shape = MatrixShape(rows: Int(clamping: cells), columns: Int(clamping: genes))
         self.width = Int(clamping: width)
         // The targets may be absent if no value term is enabled.
-        if let targets = try call.optional(inputs.targets, cells, genes, "targets") {
+        if let targets = try call.optional(inputs.targets, cells, genes, "targets", .float32) {
             self.targets = targets
         } else {
             targets = try call.input(nil, Strides(count: 0, of: "targets"))
@@ -41,21 +71,24 @@ private struct TakenInputs {
             mask.data == nil
             ? nil
             : try call.input(mask.data, Strides(rows: cells, columns: genes, stride: mask.stride, of: "mask"))
-        genePredictions = try call.optional(inputs.gene_predictions, cells, genes, "gene_predictions")
-        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "gene_nonzero")
-        cellPredictions = try call.optional(inputs.cell_predictions, cells, genes, "cell_predictions")
-        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cell_nonzero")
+        genePredictions = try call.optional(
+            inputs.gene_predictions, cells, genes, "gene_predictions", types.genePredictions)
+        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "gene_nonzero", types.geneNonzero)
+        cellPredictions = try call.optional(
+            inputs.cell_predictions, cells, genes, "cell_predictions", types.cellPredictions)
+        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cell_nonzero", types.cellNonzero)
         generatedPredictions = try call.optional(
-            inputs.generated_predictions, cells, genes, "generated_predictions")
-        cellEmbedding = try call.optional(inputs.cell_embedding, cells, width, "cell_embedding")
+            inputs.generated_predictions, cells, genes, "generated_predictions", types.generatedPredictions)
+        cellEmbedding = try call.optional(
+            inputs.cell_embedding, cells, width, "cell_embedding", types.cellEmbedding)
         secondCellEmbedding = try call.optional(
-            inputs.second_cell_embedding, cells, width, "second_cell_embedding")
+            inputs.second_cell_embedding, cells, width, "second_cell_embedding", types.secondCellEmbedding)
         cellTypes = try TakenClassification(
             inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count,
-            ("cell_type_logits", "cell_type_labels"), call)
+            ("cell_type_logits", "cell_type_labels"), types.cellTypeLogits, call)
         batches = try TakenClassification(
             inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count,
-            ("batch_logits", "batch_labels"), call)
+            ("batch_logits", "batch_labels"), types.batchLogits, call)
     }
 }
 
@@ -68,12 +101,12 @@ private struct TakenClassification {
     /// Nil if both are absent. Throws if one is.
     init?(
         _ logits: fastloss_view, _ labels: UnsafePointer<Int32>?, _ cells: Int64, _ classes: Int64,
-        _ names: (logits: String, labels: String), _ call: borrowing Call
+        _ names: (logits: String, labels: String), _ type: ElementType, _ call: borrowing Call
     ) throws(CallError) {
         guard logits.data != nil || labels != nil else { return nil }
-        self.logits = try call.input(
+        self.logits = try call.floats(
             logits.data,
-            Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits))
+            Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits), type)
         self.labels = try call.input(labels, Strides(count: cells, of: names.labels))
         self.classes = Int(clamping: classes)
     }
@@ -87,21 +120,22 @@ private struct TakenClassification {
 extension Call {
     /// An input; nil if it is absent.
     fileprivate func optional(
-        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String
+        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String, _ type: ElementType
     ) throws(CallError) -> Taken<Float>? {
         guard view.data != nil else { return nil }
-        return try input(view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name))
+        return try floats(
+            view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name), type)
     }
 
     /// An output; nil if it is absent. Throws if the input that it belongs to is absent.
     fileprivate func optional(
         _ view: fastloss_mutable_view, _ rows: Int64, _ columns: Int64, _ name: String,
-        input: Bool, update: GradientUpdate
+        input: Bool, type: ElementType, update: GradientUpdate
     ) throws(CallError) -> Taken<Float>? {
         guard view.data != nil else { return nil }
         guard input else { throw .loss(.gradientWithoutInput(gradient: name)) }
         let strides = Strides(rows: rows, columns: columns, stride: view.stride, of: name)
-        return try output(view.data, strides, update: update)
+        return try floats(view.data, strides, type, update: update)
     }
 }
 
@@ -152,34 +186,34 @@ private struct TakenGradients {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         genePredictions = try call.optional(
             gradients.gene_predictions, cells, genes, "gradients.gene_predictions",
-            input: taken.genePredictions != nil, update: update)
+            input: taken.genePredictions != nil, type: taken.types.genePredictions, update: update)
         geneNonzero = try call.optional(
             gradients.gene_nonzero, cells, genes, "gradients.gene_nonzero", input: taken.geneNonzero != nil,
-            update: update)
+            type: taken.types.geneNonzero, update: update)
         cellPredictions = try call.optional(
             gradients.cell_predictions, cells, genes, "gradients.cell_predictions",
-            input: taken.cellPredictions != nil, update: update)
+            input: taken.cellPredictions != nil, type: taken.types.cellPredictions, update: update)
         cellNonzero = try call.optional(
             gradients.cell_nonzero, cells, genes, "gradients.cell_nonzero", input: taken.cellNonzero != nil,
-            update: update)
+            type: taken.types.cellNonzero, update: update)
         generatedPredictions = try call.optional(
             gradients.generated_predictions, cells, genes, "gradients.generated_predictions",
-            input: taken.generatedPredictions != nil, update: update)
+            input: taken.generatedPredictions != nil, type: taken.types.generatedPredictions, update: update)
         cellEmbedding = try call.optional(
             gradients.cell_embedding, cells, width, "gradients.cell_embedding",
-            input: taken.cellEmbedding != nil, update: update)
+            input: taken.cellEmbedding != nil, type: taken.types.cellEmbedding, update: update)
         secondCellEmbedding = try call.optional(
             gradients.second_cell_embedding, cells, width, "gradients.second_cell_embedding",
-            input: taken.secondCellEmbedding != nil, update: update)
+            input: taken.secondCellEmbedding != nil, type: taken.types.secondCellEmbedding, update: update)
         cellTypeLogits = try call.optional(
             gradients.cell_type_logits, cells, inputs.cell_type_count, "gradients.cell_type_logits",
-            input: taken.cellTypes != nil, update: update)
+            input: taken.cellTypes != nil, type: taken.types.cellTypeLogits, update: update)
         batchLogits = try call.optional(
             gradients.batch_logits, cells, inputs.batch_count, "gradients.batch_logits",
-            input: taken.batches != nil, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
         reversedBatchLogits = try call.optional(
             gradients.reversed_batch_logits, cells, inputs.batch_count, "gradients.reversed_batch_logits",
-            input: taken.batches != nil, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
     }
 
     /// The gradients for the objective.

@@ -483,6 +483,9 @@ static void misuse_objective(void) {
     MISUSE(call, "a term's bit that has no term", (objective.terms |= FASTLOSS_TERM_BIT(9), total()));
     MISUSE(call, "a threshold of 2", (objective.elastic_threshold = 2, total()));
     MISUSE(call, "nonzero_form is 2", (objective.nonzero_form = 2, total()));
+    MISUSE(
+        call, "cell_embedding_type is 3",
+        (objective_inputs.cell_embedding_type = (fastloss_element_type)3, total()));
     MISUSE(call, "gradients.update is 2", (objective_gradients.update = 2, total()));
     MISUSE(call, "two gradients in one memory", (objective_gradients.cell_embedding.data = out + 2, total()));
     MISUSE(call, "a stride of 2 for 4 columns", (objective_inputs.cell_embedding.stride = 2, total()));

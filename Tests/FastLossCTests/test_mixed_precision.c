@@ -272,6 +272,81 @@ static void test_classification_of(fastloss_element_type type) {
     CHECK(value.value == expected.value);
 }
 
+/// Each input has its own type. ECS and CCE add up their gradients before these are rounded.
+static void test_objective_of(fastloss_element_type type) {
+    output genes, first, second, logits;
+    make_output(&genes, 7, type);
+    make_output(&first, 11, type);
+    make_output(&second, 5, type);
+    make_output(&logits, 3, type);
+    float targets[ROWS * COLUMNS];
+    for (int i = 0; i < ROWS * COLUMNS; i++) targets[i] = 0.5f * (float)(i % 5);
+    const int32_t labels[ROWS] = {36, 1, 0};
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_MASKED_GENE, 1));
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10));
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 10));
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_BATCH, 1));
+    fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
+    inputs.cells = ROWS, inputs.genes = inputs.width = inputs.batch_count = COLUMNS;
+    inputs.targets.data = targets, inputs.targets.stride = COLUMNS;
+    inputs.batch_labels = labels;
+    fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
+    gradients.scale = 1000;
+    fastloss_objective_value expected = FASTLOSS_OBJECTIVE_VALUE, value = FASTLOSS_OBJECTIVE_VALUE;
+
+    inputs.gene_predictions.data = genes.floats, inputs.gene_predictions.stride = COLUMNS;
+    inputs.cell_embedding.data = first.floats, inputs.cell_embedding.stride = COLUMNS;
+    inputs.second_cell_embedding.data = second.floats, inputs.second_cell_embedding.stride = COLUMNS;
+    inputs.batch_logits.data = logits.floats, inputs.batch_logits.stride = COLUMNS;
+    gradients.gene_predictions.data = genes.exact, gradients.gene_predictions.stride = COLUMNS;
+    gradients.cell_embedding.data = first.exact, gradients.cell_embedding.stride = COLUMNS;
+    gradients.second_cell_embedding.data = second.exact, gradients.second_cell_embedding.stride = COLUMNS;
+    gradients.reversed_batch_logits.data = logits.exact, gradients.reversed_batch_logits.stride = COLUMNS;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, &gradients, NULL, &expected));
+
+    // The second embedding stays float32.
+    inputs.gene_predictions.data = as_floats(genes.elements), inputs.gene_predictions.stride = STRIDE;
+    inputs.cell_embedding.data = as_floats(first.elements), inputs.cell_embedding.stride = STRIDE;
+    inputs.batch_logits.data = as_floats(logits.elements), inputs.batch_logits.stride = STRIDE;
+    inputs.gene_predictions_type = inputs.cell_embedding_type = inputs.batch_logits_type = type;
+    gradients.gene_predictions.data = (float *)(void *)genes.gradient;
+    gradients.cell_embedding.data = (float *)(void *)first.gradient;
+    gradients.reversed_batch_logits.data = (float *)(void *)logits.gradient;
+    gradients.gene_predictions.stride = gradients.cell_embedding.stride = STRIDE;
+    gradients.reversed_batch_logits.stride = STRIDE;
+    float of_second[ROWS * COLUMNS];
+    gradients.second_cell_embedding.data = of_second;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value));
+    CHECK(value.total == expected.total && value.relative_error == expected.relative_error);
+    check_gradient(&genes, type);
+    check_gradient(&first, type);
+    check_gradient(&logits, type);
+    CHECK_SAME(of_second, second.exact, ROWS * COLUMNS);
+
+    // Twice the gradient is the sum of the rounded one and the exact one, rounded: within a unit.
+    gradients.update = FASTLOSS_UPDATE_ACCUMULATE;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value));
+    const double unit = type == FASTLOSS_ELEMENT_BFLOAT16 ? 1.0 / 128 : 1.0 / 1024;
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        const double sum = (double)widen(first.gradient[i / COLUMNS * STRIDE + i % COLUMNS], type);
+        const double exact = 2 * (double)first.exact[i];
+        CHECK(fabs(sum - exact) <= unit * fabs(exact) + 1.0 / 8192);
+    }
+
+    inputs.batch_logits_type = 3;
+    CHECK_FAILS(
+        fastloss_total_objective(&objective, &inputs, NULL, NULL, &value), FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "batch_logits_type is 3, which is not a constant of its enumeration");
+    // The first version of the struct ended before the types.
+    inputs.gene_predictions.data = genes.floats, inputs.gene_predictions.stride = COLUMNS;
+    inputs.cell_embedding.data = first.floats, inputs.cell_embedding.stride = COLUMNS;
+    inputs.batch_logits.data = logits.floats, inputs.batch_logits.stride = COLUMNS;
+    inputs.size = 240;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, NULL, NULL, &value));
+    CHECK(value.total == expected.total);
+}
+
 static void test_errors_of_types(fastloss_element_type type) {
     uint16_t elements[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     const float targets[4] = {0, 0, 0, 0};
@@ -311,6 +386,7 @@ void test_mixed_precision(void) {
         test_other_losses(types[i]);
         test_cell_embeddings_of(types[i]);
         test_classification_of(types[i]);
+        test_objective_of(types[i]);
         test_errors_of_types(types[i]);
     }
 }

@@ -96,9 +96,12 @@ typedef struct {
     rank_state state;
     int first_row, rows;
     float threshold;
-    fastloss_status elastic, contrastive, invalid, sixteen;
+    fastloss_status elastic, contrastive, invalid, sixteen, objectives[2];
     char message[256], invalid_message[256], sixteen_message[256];
     fastloss_loss_value elastic_loss, contrastive_loss;
+    double totals[2];
+    float objective_gradient[ROWS * COLUMNS];
+    uint16_t narrow_gradient[ROWS * COLUMNS];
     float elastic_gradient[ROWS * COLUMNS], gradients[2][ROWS * COLUMNS];
 } rank_run;
 
@@ -135,6 +138,32 @@ static void *run_rank(void *argument) {
     run->sixteen = fastloss_ranks_elastic_cell_similarity(
         run->rows, COLUMNS, first + place, COLUMNS, &options, NULL, &communicator, NULL, &unused);
     strncpy(run->sixteen_message, fastloss_last_error(), sizeof run->sixteen_message - 1);
+    // The objective takes bfloat16: the upper halves of floats.
+    uint16_t elements[ROWS * COLUMNS];
+    float widened[ROWS * COLUMNS];
+    for (int i = 0; i < run->rows * COLUMNS; i++) {
+        uint32_t bits;
+        memcpy(&bits, &first[place + (size_t)i], sizeof bits);
+        elements[i] = (uint16_t)(bits >> 16);
+        bits &= 0xffff0000u;
+        memcpy(&widened[i], &bits, sizeof bits);
+    }
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;
+    fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 1);
+    for (int is_narrow = 0; is_narrow < 2; is_narrow++) {
+        fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
+        fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
+        inputs.cells = run->rows, inputs.width = COLUMNS;
+        inputs.cell_embedding.data = is_narrow ? (const float *)(const void *)elements : widened;
+        inputs.cell_embedding_type = is_narrow ? FASTLOSS_ELEMENT_BFLOAT16 : FASTLOSS_ELEMENT_FLOAT32;
+        gradients.cell_embedding.data =
+            is_narrow ? (float *)(void *)run->narrow_gradient : run->objective_gradient;
+        inputs.cell_embedding.stride = gradients.cell_embedding.stride = COLUMNS;
+        fastloss_objective_value value = FASTLOSS_OBJECTIVE_VALUE;
+        run->objectives[is_narrow] =
+            fastloss_ranks_total_objective(&objective, &inputs, &gradients, &communicator, NULL, &value);
+        run->totals[is_narrow] = value.total;
+    }
     return NULL;
 }
 
@@ -202,6 +231,15 @@ void test_ranks(void) {
             CHECK(is_near(runs[rank].elastic_gradient, elastic_gradient, &runs[rank]));
             CHECK(is_near(runs[rank].gradients[0], gradients[0], &runs[rank]));
             CHECK(is_near(runs[rank].gradients[1], gradients[1], &runs[rank]));
+            CHECK(runs[rank].objectives[0] == FASTLOSS_OK && runs[rank].objectives[1] == FASTLOSS_OK);
+            CHECK(runs[rank].totals[0] != 0 && runs[rank].totals[1] == runs[rank].totals[0]);
+            for (int i = 0; i < runs[rank].rows * COLUMNS; i++) {
+                const uint32_t bits = (uint32_t)runs[rank].narrow_gradient[i] << 16;
+                float rounded;
+                memcpy(&rounded, &bits, sizeof rounded);
+                const double exact = (double)runs[rank].objective_gradient[i];
+                CHECK(fabs((double)rounded - exact) <= fabs(exact) / 256);
+            }
             CHECK(runs[rank].sixteen == FASTLOSS_ERROR_INVALID_PARAMETER);
             CHECK(
                 strcmp(

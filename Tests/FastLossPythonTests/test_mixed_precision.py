@@ -134,6 +134,33 @@ def test_embeddings_and_logits(
 
 
 @every_kind
+def test_objective(kind: Any) -> None:
+    """Each input has its own type; the cell embedding's gradients are added before they are rounded."""
+    random = np.random.default_rng(6)
+    targets = random.integers(0, 4, (9, 31)).astype(np.float32)
+    names = ("gene_predictions", "cell_embedding", "second_cell_embedding", "batch_logits")
+    outputs = {name: random.normal(size=(9, 31)).astype(np.float32).astype(kind) for name in names}
+    outputs["second_cell_embedding"] = outputs["second_cell_embedding"].astype(np.float32)
+    widened = {name: output.astype(np.float32) for name, output in outputs.items()}
+    objective = fastloss.TotalObjective({"mse": 1, "ecs": 10, "cce": 10, "dab": 1})
+    others = {"targets": targets, "batch_labels": np.arange(9, dtype=np.int32), "gradient_scale": 100}
+    exact = {name: np.empty_like(array) for name, array in widened.items()}
+    found = {name: np.empty_like(array) for name, array in outputs.items()}
+    expected = objective.evaluate(**widened, **others, gradients=exact)
+    assert objective.evaluate(**outputs, **others, gradients=found) == expected
+    for name, gradient in found.items():
+        np.testing.assert_array_equal(gradient, exact[name].astype(gradient.dtype))
+    ones = {name: np.ones_like(array) for name, array in outputs.items()}
+    plain = {name: np.ones_like(array) for name, array in widened.items()}
+    objective.evaluate(**outputs, **others, gradients=ones, accumulate=True)
+    objective.evaluate(**widened, **others, gradients=plain, accumulate=True)
+    for name, gradient in ones.items():
+        np.testing.assert_array_equal(gradient, plain[name].astype(gradient.dtype))
+    with pytest.raises(fastloss.ArrayError, match=r"gradients\['gene_predictions'\] has elements of float32"):
+        objective.evaluate(**outputs, **others, gradients=exact)
+
+
+@every_kind
 def test_losses_without_16_bits_say_so(kind: Any) -> None:
     embeddings = np.ones((3, 4)).astype(kind)
     with pytest.raises(fastloss.ArrayError, match=r"embeddings has elements of .*float16; expected float32"):

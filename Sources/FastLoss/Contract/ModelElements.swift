@@ -111,7 +111,7 @@ package struct ModelElements {
     }
 
     /// Some elements as floats: those of `float32` where they are, others widened into `memory`.
-    func floats(
+    package func floats(
         _ range: Range<Int>, widenedInto memory: UnsafeMutablePointer<Float>
     ) -> UnsafePointer<Float> {
         guard let address, !range.isEmpty else { return UnsafePointer(memory) }

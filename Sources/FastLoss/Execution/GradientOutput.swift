@@ -65,7 +65,7 @@ package struct GradientOutput {
     }
 
     /// Writes some elements, or adds to them, and rounds each once.
-    func write(_ values: UnsafePointer<Float>, to range: Range<Int>) {
+    package func write(_ values: UnsafePointer<Float>, to range: Range<Int>) {
         guard let address, !range.isEmpty else { return }
         kernels.narrow(
             values, range.count, address + range.lowerBound * type.byteCount, mode, type.kernelElement)

@@ -417,25 +417,29 @@ FUNCTION(cosine_similarity, 3) {
 // The total objective
 // -----------------------------------------------------------------------------------------------------------
 
-#define INPUT(name, columns)                                                                  \
-    {offsetof(fastloss_objective_inputs, name), offsetof(fastloss_objective_inputs, columns)}
+#define INPUT(name, columns)                                                                     \
+    {offsetof(fastloss_objective_inputs, name), offsetof(fastloss_objective_inputs, columns), 0}
+#define OUTPUT(name, columns)                                                                 \
+    {offsetof(fastloss_objective_inputs, name), offsetof(fastloss_objective_inputs, columns), \
+     offsetof(fastloss_objective_inputs, name##_type)}
 #define GRADIENT(name, input) {offsetof(fastloss_objective_gradients, name), input}
 
-/// The matrices of the inputs, each with the member that has its number of columns.
+/// The matrices of the inputs, each with the member that has its number of columns, and, for an output of the
+/// model, the one that has its type.
 static const struct {
-    size_t view, columns;
+    size_t view, columns, type;
 } objective_inputs[] = {
     INPUT(targets, genes),
     INPUT(mask, genes),
-    INPUT(gene_predictions, genes),
-    INPUT(gene_nonzero, genes),
-    INPUT(cell_predictions, genes),
-    INPUT(cell_nonzero, genes),
-    INPUT(generated_predictions, genes),
-    INPUT(cell_embedding, width),
-    INPUT(second_cell_embedding, width),
-    INPUT(cell_type_logits, cell_type_count),
-    INPUT(batch_logits, batch_count),
+    OUTPUT(gene_predictions, genes),
+    OUTPUT(gene_nonzero, genes),
+    OUTPUT(cell_predictions, genes),
+    OUTPUT(cell_nonzero, genes),
+    OUTPUT(generated_predictions, genes),
+    OUTPUT(cell_embedding, width),
+    OUTPUT(second_cell_embedding, width),
+    OUTPUT(cell_type_logits, cell_type_count),
+    OUTPUT(batch_logits, batch_count),
 };
 
 /// The gradients, each with the index of its input.
@@ -479,8 +483,11 @@ static bool read_objective_inputs(reader *read, PyObject *given, step *step) {
         PyObject *object = PyTuple_GetItem(given, index);
         if (object == Py_None) continue;
         operand *operand = &step->operands[index];
-        const element element = index == MASK ? BOOL : FLOAT32;
-        if (!read_operand(read, as_matrix, object, element, operand)) return false;
+        const size_t type = objective_inputs[index].type;
+        const bool done = type
+            ? read_output(read, as_matrix, object, (fastloss_element_type *)((char *)inputs + type), operand)
+            : read_operand(read, as_matrix, object, index == MASK ? BOOL : FLOAT32, operand);
+        if (!done) return false;
         const matrix *matrix = &operand->matrix;
         const size_t member = objective_inputs[index].columns;
         int64_t *columns = (int64_t *)((char *)inputs + member);
@@ -513,8 +520,9 @@ static bool read_objective_gradients(reader *read, PyObject *given, PyObject *co
         if (object == Py_None) continue;
         operand place;
         const operand *input = &step->operands[objective_gradients[index].input];
-        if (!read_operand(read, as_matrix, object, FLOAT32, &place) || !place.array.is_writable) return false;
-        if (input->array.element == OTHER || !same_shape(&place, input)) return false;
+        if (input->array.element == OTHER) return false;
+        if (!read_operand(read, as_matrix, object, input->array.element, &place)) return false;
+        if (!place.array.is_writable || !same_shape(&place, input)) return false;
         const fastloss_mutable_view view = {place.matrix.data, place.matrix.stride};
         memcpy((char *)gradients + objective_gradients[index].view, &view, sizeof view);
         step->has_gradients = true;

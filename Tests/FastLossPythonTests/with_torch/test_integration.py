@@ -161,3 +161,50 @@ def test_what_is_missing_or_does_not_fit(step: dict[str, Any]) -> None:
     with pytest.raises(fastloss.ArrayError, match=r"mvc_output is a torch\.float64 tensor"):
         outputs = {**step["outputs"], "mvc_output": step["outputs"]["mvc_output"].double()}
         fastloss.torch.integration_loss(outputs, *inputs)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("narrow", [None, "cell_emb", "mlm_output"])
+def test_outputs_of_16_bits(
+    step: dict[str, Any], kind: torch.dtype, compiled: bool, narrow: str | None
+) -> None:
+    """All outputs or one of them: value and gradients are those of the widened ones, rounded once."""
+    for name, output in step["outputs"].items():
+        if narrow in (None, name):
+            step["outputs"][name] = output.detach().to(kind).requires_grad_()
+    widened = {name: output.detach().float().requires_grad_() for name, output in step["outputs"].items()}
+
+    def objective(outputs: dict[str, Tensor], targets: Tensor, mask: Tensor) -> Any:
+        return fastloss.torch.integration_loss(outputs, targets, mask, batch_labels=step["batch_labels"])
+
+    others = step["target_values"], step["masked_positions"]
+    expected = objective(widened, *others)
+    if compiled:
+        torch.compiler.reset()
+        objective = torch.compile(objective, fullgraph=True)
+    loss = objective(step["outputs"], *others)
+    assert loss.total.dtype == torch.float32 and loss.total == expected.total
+    assert all(loss.terms[name] == term for name, term in expected.terms.items())
+    found = torch.autograd.grad(loss.total, list(step["outputs"].values()), allow_unused=True)
+    exact = torch.autograd.grad(expected.total, list(widened.values()), allow_unused=True)
+    for output, gradient, true_gradient in zip(step["outputs"].values(), found, exact, strict=True):
+        assert (gradient is None) == (true_gradient is None)
+        if gradient is not None:
+            assert gradient.dtype == output.dtype and torch.equal(gradient, true_gradient.to(output.dtype))
+
+
+def test_autocast(step: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(8, WIDTH)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        step["outputs"]["cell_emb"] = layer(torch.randn(CELLS, 8))
+        loss = fastloss.torch.integration_loss(
+            step["outputs"],
+            step["target_values"],
+            step["masked_positions"],
+            batch_labels=step["batch_labels"],
+        )
+    assert step["outputs"]["cell_emb"].dtype == torch.bfloat16
+    (gradient,) = torch.autograd.grad(loss.total, layer.weight)
+    assert gradient.dtype == torch.float32 and gradient.isfinite().all() and gradient.any()

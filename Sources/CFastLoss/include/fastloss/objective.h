@@ -135,6 +135,17 @@ typedef struct fastloss_objective_inputs {
     fastloss_view batch_logits;           ///< B x batch_count: BATCH
     const int32_t *cell_type_labels;      ///< B labels: CELL_TYPE; required with the logits
     const int32_t *batch_labels;          ///< B labels: BATCH; required with the logits
+    /// The types of the model's outputs, each also that of its gradients. float32.
+    fastloss_element_type gene_predictions_type;
+    fastloss_element_type gene_nonzero_type;
+    fastloss_element_type cell_predictions_type;
+    fastloss_element_type cell_nonzero_type;
+    fastloss_element_type generated_predictions_type;
+    fastloss_element_type cell_embedding_type;
+    fastloss_element_type second_cell_embedding_type;
+    fastloss_element_type cell_type_logits_type;
+    fastloss_element_type batch_logits_type;
+    int32_t reserved;  ///< 0
 } fastloss_objective_inputs;
 
 /// No inputs.
@@ -157,11 +168,21 @@ typedef struct fastloss_objective_inputs {
      {NULL, 0},                         \
      {NULL, 0},                         \
      NULL,                              \
-     NULL}
+     NULL,                              \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     FASTLOSS_ELEMENT_FLOAT32,          \
+     0}
 
-/// The memory that receives the gradients of the total. Each buffer has the shape of the input of the same
-/// name, and requires that input. If no enabled term reads the input, the buffer receives 0, or keeps its
-/// values when accumulating.
+/// The memory that receives the gradients of the total. Each buffer has the shape and the element type of the
+/// input of the same name, and requires that input. If no enabled term reads the input, the buffer receives
+/// 0, or keeps its values when accumulating.
 typedef struct fastloss_objective_gradients {
     size_t size;                                  ///< sizeof(fastloss_objective_gradients)
     float scale;                                  ///< a finite factor of all gradients
@@ -216,6 +237,9 @@ typedef struct fastloss_objective_value {
 /// The gradient of the cell embedding is the sum over ECS and CCE, which read it directly. The model's
 /// backward pass adds the gradients that arrive through a decoder, a classifier or the reversed
 /// discriminator.
+///
+/// 16-bit inputs are widened into the workspace, and a gradient is rounded once: that of the cell embedding
+/// as the sum over both terms, with what was there before when accumulating.
 ///
 /// \param objective  the terms and their weights.
 /// \param inputs     the inputs of the terms.

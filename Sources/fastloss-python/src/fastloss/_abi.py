@@ -146,7 +146,11 @@ class ObjectiveInputs(Structure):
         ("gene_predictions", View), ("gene_nonzero", View), ("cell_predictions", View),
         ("cell_nonzero", View), ("generated_predictions", View), ("cell_embedding", View),
         ("second_cell_embedding", View), ("cell_type_logits", View), ("batch_logits", View),
-        ("cell_type_labels", c_void_p), ("batch_labels", c_void_p),
+        ("cell_type_labels", c_void_p), ("batch_labels", c_void_p), ("gene_predictions_type", c_int32),
+        ("gene_nonzero_type", c_int32), ("cell_predictions_type", c_int32), ("cell_nonzero_type", c_int32),
+        ("generated_predictions_type", c_int32), ("cell_embedding_type", c_int32),
+        ("second_cell_embedding_type", c_int32), ("cell_type_logits_type", c_int32),
+        ("batch_logits_type", c_int32), ("reserved", c_int32),
     ]
 
 

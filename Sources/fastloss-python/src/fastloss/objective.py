@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import _abi, _native
-from ._arrays import BOOL, FLOAT, Matrix, checked_labels, checked_matrix, checked_output, matrix
+from ._arrays import BOOL, FLOAT, Matrix, checked_labels, checked_matrix, checked_output, matrix, model_type
 from ._library import TERM_NAMES, call, fail, library, sized
 from ._parameters import EMPTY_RULES, chosen, flag, integer, mapping, real, shown
 from .errors import ArrayError, FastLossError, InvalidParameterError, ShapeError
-from .losses import BoolArray, EmptyRule, FloatArray, LabelArray
+from .losses import BoolArray, EmptyRule, FloatArray, LabelArray, ModelArray
 
 __all__ = ["ObjectiveValue", "TotalObjective"]
 
@@ -242,18 +244,18 @@ class TotalObjective:
         *,
         targets: FloatArray | None = None,
         mask: BoolArray | None = None,
-        gene_predictions: FloatArray | None = None,
-        gene_nonzero: FloatArray | None = None,
-        cell_predictions: FloatArray | None = None,
-        cell_nonzero: FloatArray | None = None,
-        generated_predictions: FloatArray | None = None,
-        cell_embedding: FloatArray | None = None,
-        second_cell_embedding: FloatArray | None = None,
-        cell_type_logits: FloatArray | None = None,
+        gene_predictions: ModelArray | None = None,
+        gene_nonzero: ModelArray | None = None,
+        cell_predictions: ModelArray | None = None,
+        cell_nonzero: ModelArray | None = None,
+        generated_predictions: ModelArray | None = None,
+        cell_embedding: ModelArray | None = None,
+        second_cell_embedding: ModelArray | None = None,
+        cell_type_logits: ModelArray | None = None,
         cell_type_labels: LabelArray | None = None,
-        batch_logits: FloatArray | None = None,
+        batch_logits: ModelArray | None = None,
         batch_labels: LabelArray | None = None,
-        gradients: Mapping[str, FloatArray] | None = None,
+        gradients: Mapping[str, ModelArray] | None = None,
         gradient_scale: float = 1.0,
         accumulate: bool = False,
     ) -> ObjectiveValue:
@@ -263,7 +265,9 @@ class TotalObjective:
         ``gradients`` maps names of inputs to arrays of the same shape, which receive the gradients.
         "reversed_batch_logits" receives −``lambd`` times the gradient of "batch_logits".
 
-        targets, mask, predictions: B × L; embeddings: B × D; logits: B × C; labels: B, int32.
+        targets, mask, predictions: B × L; embeddings: B × D; logits: B × C; labels: B, int32. Predictions,
+        embeddings and logits are float32, float16 or bfloat16 of ml_dtypes, each of its own type, which its
+        gradient has, too. 16-bit inputs are widened into scratch memory, and a gradient is rounded once.
 
         Raises FastLossError for a missing input, InvalidParameterError, and the errors of the terms' losses.
         """
@@ -320,31 +324,30 @@ def checked_step(
 ) -> tuple[Any, ...]:
     """The arguments of a call."""
     given = dict(zip(ARGUMENTS, inputs, strict=True))
-    matrices = {
-        name: matrix(name, given[name], BOOL if name == "mask" else FLOAT)
-        for name in MATRICES
-        if given[name] is not None
-    }
+    kinds = {name: model_type(array) for name, array in given.items()} | {"mask": BOOL, "targets": FLOAT}
+    matrices = {name: matrix(name, given[name], kinds[name]) for name in MATRICES if given[name] is not None}
     rows = shapes_agree(matrices)
     for name, array in given.items():
         if name in matrices:
-            given[name] = checked_matrix(name, array, BOOL if name == "mask" else FLOAT)
+            given[name] = checked_matrix(name, array, kinds[name])
         elif array is not None:
             given[name] = checked_labels(name, array, rows)
     places = [
-        None if array is None else checked_place(name, array, matrices)
+        None if array is None else checked_place(name, array, matrices, kinds)
         for name, array in zip(GRADIENTS, gradients, strict=True)
     ]
     numbers = real("gradient_scale", scale), flag("accumulate", accumulate)
     return struct, tuple(given.values()), tuple(places), *numbers
 
 
-def checked_place(name: str, array: object, matrices: Mapping[str, Matrix]) -> FloatArray:
+def checked_place(
+    name: str, array: object, matrices: Mapping[str, Matrix], kinds: Mapping[str, np.dtype[Any]]
+) -> ModelArray:
     """The memory of a gradient."""
     like = matrices.get(GRADIENTS[name])
     if like is None:
         raise FastLossError(f"gradients has the key {name!r}, but {GRADIENTS[name]} is missing")
-    return checked_output(f"gradients[{name!r}]", array, like)
+    return checked_output(f"gradients[{name!r}]", array, like, kinds[GRADIENTS[name]])
 
 
 def refuse_keys(gradients: Mapping[Any, Any]) -> None:

@@ -6,11 +6,11 @@
 
 These rules hold for every function:
 
-- PyTorch is 2.1 or newer. Tensors are float32 on the CPU. The `input` of the masked losses, the cell
-  embeddings and the logits may also be bfloat16 or float16, for example autocast's; a gradient has the type
-  of its tensor. Contiguous tensors, and matrices with gaps between rows, are read in place; others, and
-  float16 that requires a gradient, are copied first. Other devices, types and layouts are an
-  :class:`~fastloss.ArrayError` that names the call that converts them. Targets of other real types are
+- PyTorch is 2.1 or newer. Tensors are float32 on the CPU. The `input` of the masked losses, cell embeddings,
+  logits and the outputs of `integration_loss` may also be bfloat16 or float16, for example autocast's; a
+  gradient has the type of its tensor. Contiguous tensors, and matrices with gaps between rows, are read in
+  place; others, and float16 that requires a gradient, are copied first. Other devices, types and layouts are
+  an :class:`~fastloss.ArrayError` that names the call that converts them. Targets of other real types are
   converted, except float64, which would lose digits. Masks are bool, or of another real type with the values
   0 and 1, which is converted. Labels are int32, or int64, which is converted.
 - Numbers are finite and within the range of float32. Others are an :class:`~fastloss.InvalidParameterError`.

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, empty_like, is_grad_enabled
+from torch import Tensor, is_grad_enabled
 
 from .. import _abi, objective
 from .._library import NAMES, TERM_NAMES, workspace
 from .._parameters import flag, real
 from ..errors import EmptySelectionError, ShapeError
 from ._compatibility import is_compiling
-from ._operators import Operator, attach, memory_like, scalar
+from ._operators import Operator, attach, gradient_memory, memory_like, scalar
 from ._tensors import (
     CPU,
-    FLOAT,
     MODEL,
     TARGETS,
     as_float,
@@ -426,7 +425,7 @@ def direct_integration(
             return None
         enabled = is_grad_enabled()
         gradients = [
-            empty_like(output) if enabled and output is not None and output.requires_grad else None
+            gradient_memory(output) if enabled and output is not None and output.requires_grad else None
             for output in outputs
         ]
     except (AttributeError, RuntimeError):
@@ -464,7 +463,7 @@ def checked_integration(*arguments: Any) -> tuple[Any, ...]:
     checked = []
     for (name, field, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
-            tensor = matrix(name, tensor)
+            tensor = model_matrix(name, tensor)
             has_genes = field not in objective.COLUMNS
             if tensor.shape[0] != cells or (has_genes and tensor.shape[1] != genes):
                 expected = f"{genes} columns" if has_genes else "any number of columns"
@@ -488,7 +487,7 @@ def fake_integration(*arguments: Any) -> tuple[Tensor, ...]:
             check_labels(name, given, target.shape[0])
     for (name, _, _), tensor in zip(OUTPUTS, outputs, strict=True):
         if tensor is not None:
-            check_kind(name, tensor, FLOAT)
+            check_kind(name, tensor, MODEL)
     count = 1 + sum(output is not None for output in outputs)
     return target.new_empty((), dtype=torch.float32), target.new_empty(count, dtype=torch.float32)
 

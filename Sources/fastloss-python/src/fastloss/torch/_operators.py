@@ -32,7 +32,7 @@ from ..errors import ArrayError, FastLossError
 from ._compatibility import define_operator, is_compiling, keeps_graph
 from ._tensors import CPU, PLAIN, check_tensor, native, refuse_transforms, transforms_are_active
 
-__all__ = ["Operator", "attach", "is_eager", "memory_like", "scalar"]
+__all__ = ["Operator", "attach", "gradient_memory", "is_eager", "memory_like", "scalar"]
 
 #: The loss and other results, and for every differentiable argument a gradient or None.
 Outcome = tuple[tuple[Tensor, ...], Sequence[Tensor | None]]
@@ -132,8 +132,11 @@ def is_eager() -> bool:
 
 def memory_like(tensor: Tensor) -> Tensor | None:
     """Memory for a tensor's gradient, contiguous if `_native` reads the tensor; None if it needs none."""
-    if not (tensor.requires_grad and is_grad_enabled()):
-        return None
+    return gradient_memory(tensor) if tensor.requires_grad and is_grad_enabled() else None
+
+
+def gradient_memory(tensor: Tensor) -> Tensor:
+    """float32 for float16: see `_losses`."""
     return empty_like(tensor, dtype=float32) if tensor.dtype is float16 else empty_like(tensor)
 
 
