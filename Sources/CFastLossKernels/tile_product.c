@@ -1,10 +1,10 @@
 // Products of tiles: C = A·B or C += A·B, with accumulators that stay in registers over the whole depth.
 //
-// These products replace sgemm, which packs both operands in every call. At 64 cells that costs as much as
-// the product. sgemm also chooses its kernels by the processor's name, so a processor that is newer than the
-// BLAS gets older kernels. Here A is read one element at a time and spread over a vector, and B one vector at
-// a time, both in place. Only similarities, whose right operand is transposed, pack it first. Measured: the
-// article Tuning.
+// With AVX2 and AVX-512 these products replace sgemm, which packs both operands in every call. At 64 cells
+// that costs as much as the product. sgemm also chooses its kernels by the processor's name, so a processor
+// that is newer than the BLAS gets older kernels. Here A is read one element at a time and spread over a
+// vector, and B one vector at a time, both in place. Only similarities, whose right operand is transposed,
+// pack it first. Measured: the article Tuning. The baseline uses sgemm but for the similarities of CCE.
 //
 //   registers  ROWS × VECTORS vectors of C; in each step k, KEPT vectors of B and one element of A
 //   L1         DEPTH rows of a group of B's columns, 8 KiB, used by every group of rows; these columns of C
@@ -15,7 +15,7 @@
 
 #include "fastloss_tile_product.h"
 
-#if defined(__x86_64__) && defined(__clang__)
+#if defined(__clang__)
 
 #include "instruction_sets.h"
 
@@ -232,14 +232,23 @@ FASTLOSS_BODY void product(
 // accumulators to hide the latency of a multiply-add: 16 of 32 registers of 16 lanes, 12 of 16 registers of 8
 // lanes. Among the shapes that do, it takes the fewest instructions for each multiply-add: a core shared with
 // another thread starts about three a cycle. Measured: the article Tuning.
+//
+// Registers of the baseline have 4 lanes: 16 of them with SSE2, 32 with NEON.
+#if defined(__x86_64__)
 DEFINE(avx512, 8, 2, 8)
 DEFINE(avx2, 3, 1, 6)
+DEFINE(baseline, 1, 0, 2)
+#else
+DEFINE(baseline, 2, 2, 4)
+#endif
 
 fastloss_tile_product fastloss_tile_product_for(fastloss_isa isa) {
     if (isa > fastloss_best_isa()) return NULL;
-    return isa == FASTLOSS_ISA_AVX512 ? tile_product_avx512
-        : isa == FASTLOSS_ISA_AVX2    ? tile_product_avx2
-                                      : NULL;
+#if defined(__x86_64__)
+    if (isa == FASTLOSS_ISA_AVX512) return tile_product_avx512;
+    if (isa == FASTLOSS_ISA_AVX2) return tile_product_avx2;
+#endif
+    return tile_product_baseline;
 }
 
 #else

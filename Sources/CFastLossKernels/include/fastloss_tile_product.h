@@ -24,14 +24,16 @@ extern "C" {
 /// be readable up to `columns` rounded up to FASTLOSS_TILE_COLUMNS; values beyond `columns` do not affect C.
 /// C may not overlap an operand.
 ///
-/// Each element is summed over k in one order, by fused multiply-adds in blocks of FASTLOSS_TILE_DEPTH. So
-/// element (i, j) depends on row i of A and column j of B alone, and not on their positions.
+/// Each element is summed over k in one order, in blocks of FASTLOSS_TILE_DEPTH, by fused multiply-adds where
+/// the instruction set has them. So element (i, j) depends on row i of A and column j of B alone, and not on
+/// their positions.
 typedef void (*fastloss_tile_product)(
     const float *_Nonnull a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
     const float *_Nonnull b, size_t b_stride, size_t columns, float *_Nonnull c, size_t c_stride,
     fastloss_write_mode mode);
 
-/// The product of an instruction set, or NULL for the baseline, where BLAS is faster than portable C.
+/// The product of an instruction set; NULL if the processor lacks the set, or if the compiler is not clang.
+/// BLAS is faster than the baseline's, but rounds an element by its position.
 fastloss_tile_product _Nullable fastloss_tile_product_for(fastloss_isa isa);
 
 #ifdef __cplusplus

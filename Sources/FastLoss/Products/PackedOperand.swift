@@ -64,9 +64,11 @@ package struct PackedOperand {
         isTransposed = transposed
         depth = transposed ? columns : rows
         self.columns = transposed ? rows : columns
-        var count = try TileProducts.packedCount(rows: self.columns, columns: depth)
-        // sgemm multiplies floats: the masks become numbers, but not panels.
-        if case .masks = source, !TileProducts.packs {
+        var count = 0
+        if TileProducts.packs {
+            count = try TileProducts.packedCount(rows: self.columns, columns: depth)
+        } else if case .masks = source {
+            // sgemm multiplies floats: the masks become numbers, but not panels.
             count = try MatrixShape(rows: rows, columns: columns).checkedCount()
         }
         panelCount = count

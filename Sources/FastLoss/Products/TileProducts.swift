@@ -1,8 +1,8 @@
 // The products of the tiles of a similarity matrix, by FastLoss's own kernel or by sgemm.
 //
-// AVX2 and AVX-512 have a tile product of their own, used for every size: it packs the right operand of
+// AVX2 and AVX-512 use a tile product of their own for every size: it packs the right operand of
 // similarities alone, once, and does not depend on the kernels of the BLAS build. The baseline uses
-// `cblas_sgemm`.
+// `cblas_sgemm`, except for similarities that must round alike in every block.
 
 import CFastLossKernels
 
@@ -16,13 +16,18 @@ package enum TileProducts {
     private static let productsPerNanosecond = 130.0
 
     /// The product of the instruction set in use; nil if products use BLAS.
-    private static let tileProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
+    private static let tileProduct: fastloss_tile_product? =
+        InstructionSet.chosen == .baseline ? nil : InstructionSet.chosen.tileProduct
+
+    /// The product of a matrix and a panel. The baseline's takes more time than sgemm, but rounds an element alike
+    /// wherever its row and its column stand.
+    private static let panelProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
 
     /// Whether right operands are packed into panels. sgemm packs its operands itself.
     static var packs: Bool { tileProduct != nil }
 
-    /// Initialises the choice; see ``ProcessState``.
-    static func choose() { _ = tileProduct }
+    /// Initialises the choices; see ``ProcessState``.
+    static func choose() { (_, _) = (tileProduct, panelProduct) }
 
     /// A plan with products calls this before it shares work.
     package static func prepare(in layout: inout ScratchLayout) {
@@ -90,20 +95,17 @@ package enum TileProducts {
 // MARK: - Similarities
 
 extension TileProducts {
-    /// The elements of packed rows, in whole panels; 0 with sgemm, which packs its operands itself.
+    /// The elements of packed rows, in whole panels.
     static func packedCount(rows: Int, columns: Int) throws(LossError) -> Int {
-        guard tileProduct != nil else { return 0 }
-        return try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns)
-            .checkedCount()
+        try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns).checkedCount()
     }
 
     /// Packs up to ``panelRows`` rows, which begin at row `row` of a matrix, into the panels of that matrix.
     static func pack(_ rows: MatrixPointer, from row: Int, into panels: UnsafeMutablePointer<Float>) {
-        guard tileProduct != nil else { return }
         pack(rows, into: panels + row * rows.columns)
     }
 
-    /// C = A·Bᵀ.
+    /// C = A·Bᵀ. With `packed`, each element rounds alike in every block.
     ///
     /// - Parameters:
     ///   - packed: the panels of B, if they are kept; then `b` starts with a panel.
@@ -112,7 +114,9 @@ extension TileProducts {
         _ a: MatrixPointer, _ b: MatrixPointer, packed: UnsafePointer<Float>?,
         scratch: UnsafeMutablePointer<Float>?, into c: UnsafeMutablePointer<Float>, stride: Int
     ) {
-        guard tileProduct != nil else { return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride) }
+        guard packed != nil || tileProduct != nil else {
+            return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride)
+        }
         for row in Swift.stride(from: 0, to: b.rows, by: panelRows) {
             let count = min(panelRows, b.rows - row)
             let panel: UnsafePointer<Float>
@@ -146,8 +150,13 @@ extension TileProducts {
         _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>,
         stride: Int, accumulates: Bool = false
     ) {
-        multiply(
-            a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c,
-            stride: stride, accumulates: accumulates)
+        guard let panelProduct else {
+            return multiply(
+                a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c,
+                stride: stride, accumulates: accumulates)
+        }
+        panelProduct(
+            a.base, a.stride, 1, a.rows, a.columns, panel, panelRows, count, c, stride,
+            accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
     }
 }

@@ -86,7 +86,8 @@ package struct BlockedSimilarities {
             self.right = nil
             factors = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
             panels = try layout.add(
-                workers, by: TileProducts.packedCount(rows: TileProducts.panelRows, columns: columns),
+                TileProducts.packs ? workers : 0,
+                by: TileProducts.packedCount(rows: TileProducts.panelRows, columns: columns),
                 of: Float.self)
             leftGradient = try UnitGradient.Scratch(left, rowsAtATime: nil, workers: workers, in: &layout)
             rightGradient = nil

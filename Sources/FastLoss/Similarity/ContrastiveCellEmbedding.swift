@@ -189,6 +189,9 @@ extension ContrastiveCellEmbedding {
     private static let normFloor = NormalizedRows.Floor(norm: 1e-8, gradient: .unclampedDirection)
 
     /// Some rows of one of the encodings of `batch` cells.
+    ///
+    /// Similarities round alike, because a probability has their rounding 1/τ times: otherwise the gradients of
+    /// confident cells would depend on how the batch is spread over ranks.
     package func side(
         _ embeddings: ModelElements, shape: MatrixShape, firstRow: Int = 0, batch: Int,
         gradient output: GradientOutput?
@@ -196,6 +199,7 @@ extension ContrastiveCellEmbedding {
         let divisor = Double(batch) * Double(temperature) * Double(ContrastiveEpilogue.probabilityScale)
         return SimilaritySide(
             embeddings: embeddings, shape: shape, floor: Self.normFloor, firstRow: firstRow,
+            roundsAlike: true,
             gradient: output.map { ($0, 1 / divisor * $0.scale) })
     }
 }

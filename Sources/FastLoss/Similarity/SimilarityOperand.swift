@@ -9,6 +9,9 @@ package struct SimilaritySide {
     let floor: NormalizedRows.Floor
     /// The number of the side's first row in the whole batch.
     var firstRow = 0
+    /// Whether a similarity with one of these rows, as the right side, has the same bits in every block. The
+    /// baseline computes it in more time then: sgemm rounds by position.
+    var roundsAlike = false
     /// Where dE goes, and what dN, formed from the epilogue's factors, is multiplied by.
     var gradient: (output: GradientOutput, factor: Double)?
 }
@@ -72,7 +75,7 @@ struct WorkerOperands {
             let stride = TileProducts.stride(forColumns: shape.columns)
             unitCount = try MatrixShape(rows: shape.rows, columns: stride).checkedCount()
             panelCount =
-                keepsPanels
+                keepsPanels && (TileProducts.packs || side.roundsAlike)
                 ? try TileProducts.packedCount(rows: shape.rows, columns: shape.columns) : nil
             unit = try layout.add(copies.count, by: unitCount, of: Float.self)
             norms = try layout.add(copies.count, by: shape.rows, of: Double.self)

@@ -1,7 +1,6 @@
 // Losses of a batch that is spread over ranks: they are those of one process, and the same run after run.
 
 import FastLoss
-import FastLossReference
 import RankThreads
 import Testing
 
@@ -132,35 +131,20 @@ import Testing
     /// Cells that are recognised with near certainty: losses and gradients far below 1.
     ///
     /// The gradient consists of exponentials of similarities / τ, so it has the similarities' rounding 20 times.
-    /// FastLoss's tiles round a similarity alike in every block. sgemm has kernels for some shapes that add the
-    /// products in another order. There the two results are two roundings of one number: the ranks may be no
-    /// farther from the truth than one process is, up to the promise.
+    /// The promise holds because a similarity rounds alike in every block.
     @Test(arguments: sizes)
-    func `confident cells keep their accuracy`(ranks: Int) throws {
-        for batch in RankBatch.all(ranks: ranks).prefix(3) {
+    func `confident cells are those of one process`(ranks: Int) throws {
+        for batch in RankBatch.all(ranks: ranks) {
             var random = RandomInputs(seed: 19)
             let first = random.normals(batch.rows * batch.columns)
             let second = random.secondEncoding(of: first, noise: 0.05)
-            let temperature: Float = 0.05
-            let loss = ContrastiveCellEmbedding(temperature: temperature)
+            let loss = ContrastiveCellEmbedding(temperature: 0.05)
             let whole = try loss.valueAndGradient(first: first, second: second, shape: batch.shape)
             let (result, _) = try contrastive(loss, batch, first, second)
             if batch.columns == 64 { #expect(whole.loss.value < 1e-3) }
-            let truth = Reference.ContrastiveCellEmbedding.evaluate(
-                first: first.doubles, second: second.doubles, rows: batch.rows, columns: batch.columns,
-                temperature: Double(temperature))
-            for (across, one, exact) in [
-                (result.gradient, whole.firstGradient, truth.firstGradient),
-                (result.second, whole.secondGradient, truth.secondGradient),
-            ] {
-                let errors = [across, one].map { relativeDistance($0.doubles, exact) }
-                #expect(errors[0] <= errors[1] + Tolerances.acrossRanksGradient, "\(batch.counts)")
-            }
-            if InstructionSet.active != .baseline {
-                expectOneProcess(
-                    result, value: whole.loss.value, gradient: whole.firstGradient,
-                    second: whole.secondGradient, "confident, \(batch.counts)")
-            }
+            expectOneProcess(
+                result, value: whole.loss.value, gradient: whole.firstGradient,
+                second: whole.secondGradient, "confident, \(batch.counts)")
         }
     }
 

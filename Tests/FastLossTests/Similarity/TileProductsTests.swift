@@ -110,4 +110,40 @@ import Testing
             }
         }
     }
+
+    /// What CCE across ranks relies on, with every instruction set.
+    @Test(arguments: [9, 64, 65, 200])
+    func `an element rounds alike in every block`(depth: Int) {
+        var random = RandomInputs(seed: 31)
+        let (left, right) = (random.normals(24 * depth), random.normals(32 * depth))
+        func product(_ rows: Range<Int>, _ columns: Range<Int>) -> [Float] {
+            var panel = [Float](repeating: .nan, count: depth * TileProducts.panelRows)
+            var result = [Float](repeating: 0, count: rows.count * columns.count)
+            left.withUnsafeBufferPointer { left in
+                right.withUnsafeBufferPointer { right in
+                    panel.withUnsafeMutableBufferPointer { panel in
+                        TileProducts.pack(
+                            MatrixPointer(
+                                right.baseAddress! + columns.lowerBound * depth, rows: columns.count,
+                                columns: depth), into: panel.baseAddress!)
+                        result.withUnsafeMutableBufferPointer {
+                            TileProducts.multiply(
+                                MatrixPointer(
+                                    left.baseAddress! + rows.lowerBound * depth, rows: rows.count,
+                                    columns: depth), panel: panel.baseAddress!, count: columns.count,
+                                into: $0.baseAddress!, stride: columns.count)
+                        }
+                    }
+                }
+            }
+            return result
+        }
+        let whole = product(0..<24, 0..<32)
+        for rows in [0..<24, 0..<1, 3..<20, 7..<8, 11..<24] {
+            for columns in [0..<32, 0..<1, 5..<21, 15..<32, 30..<31] {
+                let expected = rows.flatMap { row in columns.map { whole[row * 32 + $0] } }
+                expectSameBits(product(rows, columns), expected, "\(rows) × \(columns)")
+            }
+        }
+    }
 }
