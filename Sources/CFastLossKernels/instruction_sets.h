@@ -48,6 +48,7 @@
     DO(elastic_cell_similarity, isa)      \
     DO(transpose, isa)                    \
     DO(copy_rows, isa)                    \
+    DO(subtract_row, isa)                 \
     DO(masked_sum, isa)                   \
     DO(mask_indicators, isa)              \
     DO(transposed_mask_indicators, isa)   \

@@ -1,5 +1,5 @@
 // Row-wise primitives of the embedding losses: sums in double, scaled copies, the backward pass of a
-// normalisation, transposition, and copies.
+// normalisation, transposition, copies, and differences to one row.
 
 #include "instruction_sets.h"
 
@@ -84,6 +84,20 @@ FASTLOSS_BODY void copy_rows(
     }
 }
 
+FASTLOSS_BODY void subtract_row(
+    const float *source, size_t rows, size_t columns, size_t source_stride, const float *restrict row,
+    float *restrict target, size_t target_stride) {
+    enum { ROWS_AHEAD = 8, LINE = 64 / sizeof(float) };
+    for (size_t i = 0; i < rows; ++i) {
+        const float *from = source + i * source_stride;
+        for (size_t j = 0; j < columns; j += LINE)
+            __builtin_prefetch(fastloss_beyond(from, (ROWS_AHEAD * source_stride + j) * sizeof(float)));
+        for (size_t j = 0; j < columns; ++j) target[j] = from[j] - row[j];
+        for (size_t j = columns; j < target_stride; ++j) target[j] = 0;
+        target += target_stride;
+    }
+}
+
 #define SCALE(mode) scale(x, count, factor, y, mode)
 #define PROJECT_OUT(mode) project_out(upstream, unit, count, along, inverse_norm, gradient, mode)
 #define DEFINE(isa)                                                                                     \
@@ -114,5 +128,11 @@ FASTLOSS_BODY void copy_rows(
     void FASTLOSS_NAME(copy_rows, isa)(                                                                 \
         const float *source, size_t rows, size_t columns, size_t source_stride, float *target) {        \
         copy_rows(source, rows, columns, source_stride, target);                                        \
+    }                                                                                                   \
+    FASTLOSS_TARGET(isa)                                                                                \
+    void FASTLOSS_NAME(subtract_row, isa)(                                                              \
+        const float *source, size_t rows, size_t columns, size_t source_stride, const float *row,       \
+        float *target, size_t target_stride) {                                                          \
+        subtract_row(source, rows, columns, source_stride, row, target, target_stride);                 \
     }
 FASTLOSS_FOR_EACH_ISA(DEFINE)

@@ -132,6 +132,12 @@ typedef struct {
         const float *_Nonnull source, size_t rows, size_t columns, size_t source_stride,
         float *_Nonnull target);
 
+    /// target[i][j] = source[i][j] − row[j], and zeros from `columns` to `target_stride`. Rows to come are
+    /// prefetched.
+    void (*_Nonnull subtract_row)(
+        const float *_Nonnull source, size_t rows, size_t columns, size_t source_stride,
+        const float *_Nonnull row, float *_Nonnull target, size_t target_stride);
+
     /// Σ x over the selected elements.
     double (*_Nonnull masked_sum)(const float *_Nonnull x, const bool *_Nonnull mask, size_t count);
 

@@ -14,4 +14,9 @@ package struct MatrixPointer {
         self.columns = columns
         self.stride = stride ?? columns
     }
+
+    /// Some of the columns.
+    func columns(_ range: Range<Int>) -> MatrixPointer {
+        MatrixPointer(base + range.lowerBound, rows: rows, columns: range.count, stride: stride)
+    }
 }

@@ -53,6 +53,7 @@ struct CertifiedPairs {
         fileprivate let tileSumsCount: Int
         fileprivate let tileSums: ScratchArray<Double>
         fileprivate let isReplaced: ScratchArray<Bool>
+        fileprivate let isFinished: ScratchArray<Bool>
 
         /// Nil if no batch of this shape gains.
         init?(_ pairs: TilePairs, columns: Int, in layout: inout ScratchLayout) throws(LossError) {
@@ -79,6 +80,7 @@ struct CertifiedPairs {
             tileSumsCount = max(side * side, columns)
             tileSums = try layout.add(layout.workers, by: tileSumsCount, of: Double.self)
             isReplaced = try layout.add(pairs.blocks, by: pairs.blocks, of: Bool.self)
+            isFinished = try layout.add(pairs.blocks, of: Bool.self)
         }
     }
 
@@ -97,6 +99,7 @@ struct CertifiedPairs {
     private let certificate: SignCertificate
     private let groupOfBlock: UnsafeMutablePointer<Int32>
     private let isReplaced: UnsafeMutablePointer<Bool>
+    private let isFinished: UnsafeMutablePointer<Bool>
     private let matrices: UnsafeMutablePointer<Float>
     private let means: UnsafeMutablePointer<Float>
     private var groups = 0
@@ -113,6 +116,7 @@ struct CertifiedPairs {
         self.threshold = Double(threshold)
         groupOfBlock = execution.pointer(scratch.groupOfBlock)
         isReplaced = execution.pointer(scratch.isReplaced)
+        isFinished = execution.pointer(scratch.isFinished)
         matrices = execution.pointer(scratch.matrices)
         means = execution.pointer(scratch.means)
         certificate = SignCertificate(scratch.certificate, of: rows, on: execution)
@@ -123,7 +127,9 @@ struct CertifiedPairs {
     }
 
     /// The pairs of blocks that need no similarities.
-    var replaced: ReplacedTiles { ReplacedTiles(blocks: scratch.pairs.blocks, table: isReplaced) }
+    var replaced: ReplacedTiles {
+        ReplacedTiles(blocks: scratch.pairs.blocks, table: isReplaced, finished: isFinished)
+    }
 
     private func rowCount(_ block: Int) -> Int { scratch.pairs.range(block).count }
 }
@@ -198,6 +204,11 @@ extension CertifiedPairs {
                     areInPartners || certificate[first, second] == .negative
             }
         }
+        for block in 0..<blocks {
+            isFinished[block] =
+                groupOfBlock[block] != Self.loose
+                && (0..<blocks).allSatisfy { replaced[min($0, block), max($0, block)] }
+        }
     }
 }
 
@@ -206,8 +217,8 @@ extension CertifiedPairs {
 extension CertifiedPairs {
     /// The contribution of the replaced pairs. Nil if there are none, or if the loss would lose digits.
     ///
-    /// Forms Σ_j (C_ij − β) n_j over them in `gradient`, for every row of the batch. A multiple of n_i is
-    /// not formed, because it vanishes when the gradient is carried back.
+    /// Forms Σ_j (C_ij − β) n_j over them in `gradient`, for every row of the batch, and carries it back where
+    /// it is complete. A multiple of n_i is not formed, because it vanishes when the gradient is carried back.
     func contribution(gradient: UnitGradient?) -> Contribution? {
         var result = Contribution()
         let blocks = scratch.pairs.blocks
@@ -226,14 +237,14 @@ extension CertifiedPairs {
         formMatrices()
         var spread = 0.0
         for group in 0..<groups where rowCounts[group] > 0 {
-            let terms = formPartnerMatrix(group)
+            let terms = terms(of: group)
             // The diagonal counts β² and not (S_ii − β)², with S_ii = 1.
             result.sum += terms.ofMeans + terms.ofMatrices - Double(rowCounts[group]) * (1 - 2 * threshold)
             spread += terms.ofMatrices
-            if let gradient { formGradient(group, gradient) }
         }
         guard keepsDigits(result, spread: spread) else { return nil }
         guard let gradient else { return result }
+        for group in 0..<groups where rowCounts[group] > 0 { formGradient(group, gradient) }
         for block in 0..<blocks where groupOfBlock[block] == Self.loose {
             let range = scratch.pairs.range(block)
             gradient.place(range.lowerBound, worker: 0).update(
@@ -291,17 +302,21 @@ extension CertifiedPairs {
     }
 
     /// G of every group: its upper triangle in tiles, mirrored. Each element is summed in float over a block
-    /// of rows and in double over the blocks.
+    /// of rows and in double over the blocks. Tiles on the diagonal, which take less time, come last.
     private func formMatrices() {
         let (columns, side) = (scratch.columns, Self.tileSide(columns: scratch.columns))
         let across = (columns + side - 1) / side
-        let triangle = TilePairs(rows: across, largestBlock: 1)
+        let aside = TilePairs(rows: across - 1, largestBlock: 1)
         let cost =
             TileProducts.nanoseconds(rows: columns, columns: columns, depth: scratch.pairs.rows) / 2
-        execution.forEachTask(groups * triangle.count, estimatedNanoseconds: cost) { task, worker in
-            let (group, pair) = task.quotientAndRemainder(dividingBy: triangle.count)
+        execution.forEachTask(groups * (aside.count + across), estimatedNanoseconds: cost) { task, worker in
+            let (place, group) = task.quotientAndRemainder(dividingBy: groups)
             guard rowCounts[group] > 0 else { return }
-            let tile = triangle.pair(pair)
+            var tile = (first: place - aside.count, second: place - aside.count)
+            if place < aside.count {
+                let pair = aside.pair(place)
+                tile = (pair.first, pair.second + 1)
+            }
             let first = tile.first * side..<min(columns, (tile.first + 1) * side)
             let second = tile.second * side..<min(columns, (tile.second + 1) * side)
             formTile(first, second, group: group, worker: worker)
@@ -314,14 +329,25 @@ extension CertifiedPairs {
         let tile = execution.pointer(scratch.tiles) + worker * side * tileStride
         let sums = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
         sums.update(repeating: 0, count: side * side)
+        // On the diagonal, the lower half of the rows has only the columns of its own square.
+        let isDiagonal = first == second
+        let partRows = isDiagonal ? side / 2 : side
         for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
             let block = rows.block(scratch.pairs.range(block))
             let left = differences(block, first, group: group, buffer: 2 * worker)
             let right =
-                first == second ? left : differences(block, second, group: group, buffer: 2 * worker + 1)
-            TileProducts.multiplyTransposedLeft(left, right, into: tile, stride: tileStride)
-            for row in 0..<first.count {
-                kernels.add_rows(tile + row * tileStride, 1, second.count, tileStride, sums + row * side)
+                isDiagonal ? left : differences(block, second, group: group, buffer: 2 * worker + 1)
+            for part in Swift.stride(from: 0, to: first.count, by: partRows) {
+                let rows = part..<min(first.count, part + partRows)
+                let start = isDiagonal ? part : 0
+                TileProducts.multiplyTransposedLeft(
+                    left.columns(rows), right.columns(start..<second.count),
+                    into: tile + part * tileStride + start, stride: tileStride)
+                for row in rows {
+                    kernels.add_rows(
+                        tile + row * tileStride + start, 1, second.count - start, tileStride,
+                        sums + row * side + start)
+                }
             }
         }
         let (matrix, stride) = (matrix(group), scratch.stride)
@@ -335,7 +361,14 @@ extension CertifiedPairs {
                 (target + scratch.columns).update(repeating: 0, count: stride - scratch.columns)
             }
         }
-        guard first != second else { return }
+        guard !isDiagonal else {
+            for row in first {
+                for column in first.lowerBound..<row {
+                    matrix[row * stride + column] = matrix[column * stride + row]
+                }
+            }
+            return
+        }
         kernels.transpose(
             matrix + first.lowerBound * stride + second.lowerBound, first.count, second.count, stride,
             matrix + second.lowerBound * stride + first.lowerBound, stride)
@@ -347,46 +380,26 @@ extension CertifiedPairs {
     ) -> MatrixPointer {
         let stride = TileProducts.stride(forColumns: Self.tileSide(columns: scratch.columns))
         let base = execution.pointer(scratch.differences) + buffer * scratch.differencesCount
-        let mean = mean(group) + columns.lowerBound
-        for row in 0..<block.rows {
-            let source = block.base + row * block.stride + columns.lowerBound
-            let target = base + row * stride
-            for column in 0..<columns.count { target[column] = source[column] - mean[column] }
-            // Zero the padding: the kernel loads it and discards the result.
-            (target + columns.count).update(repeating: 0, count: stride - columns.count)
-        }
+        kernels.subtract_row(
+            block.base + columns.lowerBound, block.rows, columns.count, block.stride,
+            mean(group) + columns.lowerBound, base, stride)
         return MatrixPointer(base, rows: block.rows, columns: columns.count, stride: stride)
     }
 
-    /// The sum of G over the partners of a group, in float. Returns the group's share of the value: the terms
-    /// of the means alone, and those of the matrices.
-    private func formPartnerMatrix(_ group: Int) -> (ofMeans: Double, ofMatrices: Double) {
+    /// A group's share of the value: the terms of the means alone, and those of the matrices.
+    private func terms(of group: Int) -> (ofMeans: Double, ofMatrices: Double) {
         let (columns, stride) = (scratch.columns, scratch.stride)
         let (own, dots) = (matrix(group), execution.pointer(scratch.rowDots))
-        let sum = execution.pointer(scratch.partnerMatrix)
-        let perTask = 16
-        let cost = 2 * Double(columns) * Double(columns)
-        execution.forEachTask((columns + perTask - 1) / perTask, estimatedNanoseconds: cost) { task, worker in
-            let buffer = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
-            for row in task * perTask..<min(columns, (task + 1) * perTask) {
-                let (source, target) = (own + row * stride, sum + row * stride)
-                var dot = 0.0
-                buffer.update(repeating: 0, count: columns)
-                for partner in 0..<groups where isPartner(partner, of: group) {
-                    kernels.add_rows(matrix(partner) + row * stride, 1, columns, stride, buffer)
-                    // μ_b·G_a·μ_b twice: the other one is that of the pair (b, a).
-                    dot +=
-                        2 * Double(rowCounts[partner]) * Double(mean(partner)[row])
-                        * kernels.dot(source, mean(partner), columns)
-                }
-                for column in 0..<columns {
-                    dot += Double(source[column]) * buffer[column]
-                    target[column] = Float(buffer[column])
-                }
-                // Zero the padding: the kernel loads it and discards the result.
-                (target + columns).update(repeating: 0, count: stride - columns)
-                dots[row] = dot
+        forEachRowOfMatrix { row, _ in
+            var dot = 0.0
+            for partner in 0..<groups where isPartner(partner, of: group) {
+                // μ_b·G_a·μ_b twice: the other one is that of the pair (b, a).
+                dot +=
+                    2 * Double(rowCounts[partner]) * Double(mean(partner)[row])
+                    * kernels.dot(own + row * stride, mean(partner), columns)
+                    + kernels.dot(own + row * stride, matrix(partner) + row * stride, columns)
             }
+            dots[row] = dot
         }
         var ofMeans = 0.0
         for partner in 0..<groups where isPartner(partner, of: group) {
@@ -396,16 +409,46 @@ extension CertifiedPairs {
         }
         return (ofMeans, (0..<columns).reduce(0) { $0 + dots[$1] })
     }
+
+    /// H, the sum of G over the partners of a group, in float.
+    private func partnerMatrix(_ group: Int) -> MatrixPointer {
+        let (columns, stride) = (scratch.columns, scratch.stride)
+        guard partners[group] != 1 << UInt8(group) else {
+            return MatrixPointer(matrix(group), rows: columns, columns: columns, stride: stride)
+        }
+        let sum = execution.pointer(scratch.partnerMatrix)
+        forEachRowOfMatrix { row, worker in
+            let target = sum + row * stride
+            let buffer = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
+            buffer.update(repeating: 0, count: columns)
+            for partner in 0..<groups where isPartner(partner, of: group) {
+                kernels.add_rows(matrix(partner) + row * stride, 1, columns, stride, buffer)
+            }
+            for column in 0..<columns { target[column] = Float(buffer[column]) }
+            // Zero the padding: the kernel loads it and discards the result.
+            (target + columns).update(repeating: 0, count: stride - columns)
+        }
+        return MatrixPointer(sum, rows: columns, columns: columns, stride: stride)
+    }
+
+    /// Shares the rows of a matrix of D×D among the workers.
+    private func forEachRowOfMatrix(_ body: (_ row: Int, _ worker: Int) -> Void) {
+        let (columns, perTask) = (scratch.columns, 16)
+        let cost = 2 * Double(columns) * Double(columns)
+        execution.forEachTask((columns + perTask - 1) / perTask, estimatedNanoseconds: cost) { task, worker in
+            for row in task * perTask..<min(columns, (task + 1) * perTask) { body(row, worker) }
+        }
+    }
 }
 
 // MARK: - Gradient
 
 extension CertifiedPairs {
     /// Σ_b n_b·(n_i·μ_b − β)·μ_b + n_i·H for the rows of a group, with H the sum of G over its partners b.
+    /// Carries rows back while they are in cache, if no other pair adds to them.
     private func formGradient(_ group: Int, _ gradient: UnitGradient) {
         let columns = scratch.columns
-        let factor = MatrixPointer(
-            execution.pointer(scratch.partnerMatrix), rows: columns, columns: columns, stride: scratch.stride)
+        let factor = partnerMatrix(group)
         let cost = TileProducts.nanoseconds(rows: rowCounts[group], columns: columns, depth: columns)
         execution.forEachTask(scratch.pairs.blocks, estimatedNanoseconds: cost) { block, worker in
             guard groupOfBlock[block] == Int32(group) else { return }
@@ -422,6 +465,7 @@ extension CertifiedPairs {
                 }
             }
             TileProducts.multiply(source, factor, into: target, stride: gradient.stride, accumulates: true)
+            if isFinished[block] { gradient.carryBack(range, through: rows, worker: worker) }
         }
     }
 }

@@ -127,7 +127,7 @@ struct WorkerOperands {
     }
 
     /// Shares the rows among the workers, a panel of them in each task.
-    func forEachTask(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
+    private func forEachTask(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
         let shape = scratch.shape
         // About a quarter of a nanosecond an element.
         let cost = Double(shape.rows) * Double(shape.columns) / 4

@@ -176,6 +176,48 @@ import Testing
         }
     }
 
+    /// Rows on a cone whose opposite rows enclose nearly a right angle, on either side of it: what is certified
+    /// has no similarity that a product could round to 0 or below, and the result is that of the computed pairs.
+    @Test(arguments: [2, 7, 33], 0..<12)
+    func nothingNegativeIsCertified(columns: Int, seed: Int) throws {
+        var random = RandomInputs(seed: UInt64(40 + seed))
+        let (rows, half) = (1_100, 550)
+        let axis = random.normals(columns).doubles
+        let unit = axis.map { $0 / axis.norm }
+        // From 45° − 10⁻¹ to 45° + 10⁻¹ in radians, closer to it with each seed.
+        let angle = Double.pi / 4 + (seed % 2 == 0 ? -1 : 1) * pow(10, -1 - Double(seed / 2))
+        var embeddings: [Float] = []
+        for _ in 0..<half {
+            var across = random.normals(columns).doubles
+            let along = zip(across, unit).reduce(0) { $0 + $1.0 * $1.1 }
+            across = zip(across, unit).map { $0 - along * $1 }
+            let length = across.norm
+            for side in [1.0, -1.0] {
+                let scale = exp(Double(random.normal()))
+                embeddings += zip(unit, across).map {
+                    Float(scale * ($0 * cos(angle) + side * $1 / length * sin(angle)))
+                }
+            }
+        }
+        let shape = MatrixShape(rows: rows, columns: columns)
+        let result = try Self.run(Self.loss(0.3), embeddings, shape)
+        let computed = try Self.run(Self.loss(0.3, .never), embeddings, shape)
+        if seed < 4 { #expect((result.loss.certifiedPairs > 0) == (seed % 2 == 0)) }
+        expectClose(result.loss.value, computed.loss.value, Tolerances.embeddingValue, "\(seed)")
+        guard result.loss.certifiedPairs > 0 else { return }
+        let unitRows = Reference.CosineSimilarity.normalizedRows(
+            embeddings: embeddings.doubles, rows: rows, columns: columns, floor: 1e-12
+        ).normalized
+        let margin = Double(columns) * 0x1p-24
+        for row in 0..<rows {
+            let opposite = row ^ 1
+            let similarity = (0..<columns).reduce(0) {
+                $0 + unitRows[row * columns + $1] * unitRows[opposite * columns + $1]
+            }
+            #expect(similarity > margin)
+        }
+    }
+
     /// The proof of two cones is that of their angles.
     @Test func signsFollowFromAngles() {
         var random = RandomInputs(seed: 33)
