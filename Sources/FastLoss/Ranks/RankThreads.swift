@@ -15,9 +15,11 @@ extension ThreadCommunicator {
     /// let losses = try ThreadCommunicator.onThreads(2) { rank in try step(on: rank) }.map { try $0.get() }
     /// ```
     ///
+    /// A rank whose body throws makes the others fail as soon as they wait for it.
+    ///
     /// - Parameters:
     ///   - size: the number of ranks, at least 1.
-    ///   - timeout: how long a failed rank may delay the error of the others, in seconds.
+    ///   - timeout: how long a rank that is late may delay the error of the others, in seconds.
     ///   - bytesPerSecond: the speed of each rank's link, in either direction; nil for that of memory.
     ///   - body: what a rank does. Its thread has a stack of 8 MiB.
     /// - Returns: what `body` returned or threw for each rank; ``LossError/outOfMemory(call:bytes:)`` for a rank for
@@ -27,8 +29,13 @@ extension ThreadCommunicator {
         _ body: @escaping @Sendable (ThreadCommunicator) throws -> Value
     ) -> [Result<Value, any Error>] {
         let ranks = group(size: size, timeout: timeout, bytesPerSecond: bytesPerSecond)
-        let outcomes = ranks.map { rank in RankThread { try body(rank) } }
-        for outcome in outcomes { outcome.start() }
+        let outcomes = ranks.map { rank in
+            RankThread {
+                defer { rank.leave() }
+                return try body(rank)
+            }
+        }
+        for (rank, outcome) in zip(ranks, outcomes) where !outcome.start() { rank.leave() }
         return outcomes.map { $0.result() }
     }
 }
@@ -48,7 +55,8 @@ private final class RankThread<Value>: @unchecked Sendable {
 
     init(_ body: @escaping () throws -> Value) { self.body = body }
 
-    func start() {
+    /// Returns false if the system has no thread.
+    func start() -> Bool {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, Self.stackSize)
@@ -56,6 +64,7 @@ private final class RankThread<Value>: @unchecked Sendable {
         let start = Unmanaged.passRetained(StartedBody { self.outcome = Result { try self.body() } })
         isStarted = pthread_create(&thread, &attributes, startRankThread, start.toOpaque()) == 0
         if !isStarted { start.release() }
+        return isStarted
     }
 
     func result() -> Result<Value, any Error> {

@@ -68,6 +68,8 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
         guard board.receive(into: buffer, from: sender, to: rank, as: .exchange) else {
             let failure = CommunicationError(rank: sender)
             self.failure = failure
+            // This rank starts no further exchange: whoever waits for one need not wait for the time-out.
+            board.stop(rank, .exchange)
             throw failure
         }
     }
@@ -89,15 +91,38 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
         }
         if let missing { throw CommunicationError(rank: missing) }
     }
+
+    /// Tells the other ranks that this one sends nothing more. Those that wait for it fail at once, and not only
+    /// after the time-out.
+    ///
+    /// Messages that it has sent still arrive. ``onThreads(_:timeout:bytesPerSecond:_:)`` calls it when a rank's
+    /// body has returned or thrown.
+    public func leave() {
+        board.stop(rank, .exchange)
+        board.stop(rank, .gather)
+    }
 }
 
 // MARK: - Messages
 
 /// The messages that are on their way between threads.
 private final class MessageBoard: @unchecked Sendable {
-    enum Kind: Int {
+    enum Kind {
         case exchange
         case gather
+    }
+
+    /// Messages of one kind from one rank to another.
+    private struct Route: Hashable {
+        let kind: Kind
+        let sender: Int
+        let receiver: Int
+    }
+
+    /// Messages of one kind from one rank.
+    private struct Source: Hashable {
+        let kind: Kind
+        let sender: Int
     }
 
     private struct Message {
@@ -111,8 +136,10 @@ private final class MessageBoard: @unchecked Sendable {
     private let secondsPerByte: Double
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let arrived = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    /// A queue for each kind, sender and receiver.
-    private var queues: [[Message]]
+    /// The messages on their way, the oldest first. Routes without any are absent.
+    private var queues: [Route: [Message]] = [:]
+    /// Ranks that send no more messages of a kind.
+    private var stopped: Set<Source> = []
     /// When each rank's link is free again.
     private var linkIsFree: [Double]
 
@@ -120,14 +147,13 @@ private final class MessageBoard: @unchecked Sendable {
         self.size = size
         self.timeout = timeout
         self.secondsPerByte = secondsPerByte
-        queues = Array(repeating: [], count: 2 * size * size)
         linkIsFree = Array(repeating: 0, count: size)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(arrived, nil)
     }
 
     deinit {
-        for queue in queues { for message in queue { message.bytes.deallocate() } }
+        for queue in queues.values { for message in queue { message.bytes.deallocate() } }
         pthread_cond_destroy(arrived)
         pthread_mutex_destroy(mutex)
         arrived.deallocate()
@@ -144,8 +170,12 @@ private final class MessageBoard: @unchecked Sendable {
     /// Until when a verb waits; see ``Communicator``.
     func deadline(of kind: Kind) -> Double { now + timeout * (kind == .gather ? 2 : 1) / 3 }
 
-    private func queue(_ sender: Int, _ receiver: Int, _ kind: Kind) -> Int {
-        (kind.rawValue * size + sender) * size + receiver
+    /// Notes that a rank sends no more messages of a kind.
+    func stop(_ sender: Int, _ kind: Kind) {
+        pthread_mutex_lock(mutex)
+        stopped.insert(Source(kind: kind, sender: sender))
+        pthread_cond_broadcast(arrived)
+        pthread_mutex_unlock(mutex)
     }
 
     func send(_ bytes: UnsafeRawBufferPointer, from sender: Int, to receiver: Int, as kind: Kind) {
@@ -160,31 +190,37 @@ private final class MessageBoard: @unchecked Sendable {
             arrival = max(now, linkIsFree[sender]) + Double(bytes.count) * secondsPerByte
             linkIsFree[sender] = arrival
         }
-        queues[queue(sender, receiver, kind)].append(Message(bytes: copy, arrival: arrival))
+        queues[Route(kind: kind, sender: sender, receiver: receiver), default: []]
+            .append(Message(bytes: copy, arrival: arrival))
         pthread_cond_broadcast(arrived)
     }
 
-    /// Copies the oldest message of a sender. Returns false if none arrives in time, or one of another length.
+    /// Copies the oldest message of a sender. Returns false if none arrives in time, if none is on its way and the
+    /// sender sends no more, or if the message has another length.
     func receive(
         into buffer: UnsafeMutableRawBufferPointer, from sender: Int, to receiver: Int, as kind: Kind,
         until deadline: Double? = nil
     ) -> Bool {
         let deadline = deadline ?? self.deadline(of: kind)
-        let queue = queue(sender, receiver, kind)
+        let route = Route(kind: kind, sender: sender, receiver: receiver)
         pthread_mutex_lock(mutex)
-        while queues[queue].isEmpty || queues[queue][0].arrival > now {
-            let now = now
-            guard now < deadline else {
+        var next = queues[route]?.first
+        while next.map({ $0.arrival > now }) ?? true {
+            let hasStopped = next == nil && stopped.contains(Source(kind: kind, sender: sender))
+            guard !hasStopped, now < deadline else {
                 pthread_mutex_unlock(mutex)
                 return false
             }
-            let next = min(deadline, queues[queue].first?.arrival ?? deadline)
+            let wakeUp = min(deadline, next?.arrival ?? deadline)
             var time = timespec()
-            time.tv_sec = Int(next)
-            time.tv_nsec = Int((next - Double(Int(next))) * 1e9)
+            time.tv_sec = Int(wakeUp)
+            time.tv_nsec = Int((wakeUp - Double(Int(wakeUp))) * 1e9)
             pthread_cond_timedwait(arrived, mutex, &time)
+            next = queues[route]?.first
         }
-        let message = queues[queue].removeFirst()
+        guard let message = next else { preconditionFailure("a message is on its way") }
+        queues[route]?.removeFirst()
+        if queues[route]?.isEmpty == true { queues[route] = nil }
         pthread_mutex_unlock(mutex)
         defer { message.bytes.deallocate() }
         guard message.bytes.count == buffer.count else { return false }

@@ -7,18 +7,21 @@ import Testing
 
 @Suite struct RankFailuresTests {
     private static let timeout = 2.0
+    /// A time-out that no test waits for: an exchange alone may take a third of it.
+    private static let longTimeout = 60.0
 
     /// The errors of the ranks of a group whose rank 1 does `different` instead of what all others do.
     private func errors(
-        _ size: Int, others: @escaping @Sendable (ThreadCommunicator) throws -> Void,
+        _ size: Int, timeout: Double = Self.timeout, within limit: Double = Self.timeout + 4,
+        others: @escaping @Sendable (ThreadCommunicator) throws -> Void,
         different: @escaping @Sendable (ThreadCommunicator) throws -> Void
     ) -> [LossError?] {
         let start = ContinuousClock.now
-        let results = onRanks(size, timeout: Self.timeout) { rank in
+        let results = onRanks(size, timeout: timeout) { rank in
             try rank.rank == 1 ? different(rank) : others(rank)
         }
-        // The rest is for threads that wait for a processor.
-        #expect(start.duration(to: .now) < .seconds(Self.timeout + 4))
+        // Beyond the time-out it is for threads that wait for a processor.
+        #expect(start.duration(to: .now) < .seconds(limit))
         return results.map {
             do {
                 try $0.get()
@@ -100,9 +103,35 @@ import Testing
 
     @Test(arguments: 2...5)
     func `a rank that never calls`(size: Int) {
-        let errors = errors(size, others: { try self.elastic($0) }) { _ in }
+        let errors = errors(size, others: { try self.elastic($0) }) { _ in
+            Thread.sleep(forTimeInterval: Self.timeout + 1)
+        }
         for (rank, error) in errors.enumerated() {
             #expect(error == (rank == 1 ? nil : .rankFailed(rank: 1)))
+        }
+    }
+
+    /// Its error outside a call ends its body, and nobody waits for the time-out.
+    @Test(arguments: 2...5)
+    func `a rank that leaves`(size: Int) {
+        let own = LossError.emptySelection(loss: "its own", row: nil)
+        let errors = errors(
+            size, timeout: Self.longTimeout, within: Self.longTimeout / 4, others: { try self.elastic($0) },
+            different: { _ in throw own })
+        for (rank, error) in errors.enumerated() {
+            #expect(error == (rank == 1 ? own : .rankFailed(rank: 1)))
+        }
+    }
+
+    /// What a rank has sent arrives, though it has left.
+    @Test func `a rank that leaves after its call`() throws {
+        for _ in 0..<20 {
+            for error in errors(
+                3, timeout: Self.longTimeout, within: Self.longTimeout / 4, others: { try self.elastic($0) },
+                different: { try self.elastic($0) })
+            {
+                #expect(error == nil)
+            }
         }
     }
 
@@ -146,14 +175,16 @@ import Testing
 
     /// However many verbs it lives for, the others throw an error that names it, or get a result that needs
     /// nothing more from it.
-    @Test(arguments: 2...5)
-    func `a rank that ends in the middle of a call`(size: Int) {
+    @Test(arguments: 2...5, [false, true])
+    func `a rank that ends in the middle of a call`(size: Int, leaves: Bool) {
         for verbs in 0...6 {
             for isElastic in [true, false] {
                 let errors = errors(
-                    size,
+                    size, timeout: leaves ? Self.longTimeout : Self.timeout,
+                    within: leaves ? Self.longTimeout / 4 : Self.timeout + 4,
                     others: { try isElastic ? self.elastic($0) : self.contrastive($0) }
                 ) { rank in
+                    defer { if !leaves { Thread.sleep(forTimeInterval: Self.timeout) } }
                     let dying = Dying(rank, after: verbs)
                     try isElastic ? self.elastic(dying) : self.contrastive(dying)
                 }
