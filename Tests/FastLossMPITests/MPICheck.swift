@@ -81,18 +81,25 @@ import FastLossMPI
 
             let contrastive = ContrastiveCellEmbedding(temperature: 0.2)
             let both = try contrastive.valueAndGradient(first: first, second: second, shape: shape)
-            var firstGradient = [Float](repeating: .nan, count: place.count)
-            var secondGradient = firstGradient
-            var firstSpan = firstGradient.mutableSpan
-            var secondSpan = secondGradient.mutableSpan
-            let loss = try contrastive.valueAndGradient(
-                first: ownFirst.span, second: ownSecond.span, shape: part, firstGradient: &firstSpan,
-                secondGradient: &secondSpan, across: ranks, workspace: workspace)
-            expect(abs(loss.value - both.loss.value) <= 1e-7 * both.loss.value, "CCE \(loss.value)")
-            for (own, all) in [(firstGradient, both.firstGradient), (secondGradient, both.secondGradient)] {
-                let (error, norm) = distance(own, all[place])
-                expect(error <= 1e-12 * norm, "CCE gradient of \(counts)")
+            var pairs: [[[Float]]] = []
+            for _ in 0..<3 {
+                var firstGradient = [Float](repeating: .nan, count: place.count)
+                var secondGradient = firstGradient
+                var firstSpan = firstGradient.mutableSpan
+                var secondSpan = secondGradient.mutableSpan
+                let loss = try contrastive.valueAndGradient(
+                    first: ownFirst.span, second: ownSecond.span, shape: part, firstGradient: &firstSpan,
+                    secondGradient: &secondSpan, across: ranks, workspace: workspace)
+                expect(abs(loss.value - both.loss.value) <= 1e-7 * both.loss.value, "CCE \(loss.value)")
+                for (own, all) in [
+                    (firstGradient, both.firstGradient), (secondGradient, both.secondGradient),
+                ] {
+                    let (error, norm) = distance(own, all[place])
+                    expect(error <= 1e-12 * norm, "CCE gradient of \(counts)")
+                }
+                pairs.append([firstGradient, secondGradient])
             }
+            expect(pairs[1] == pairs[0] && pairs[2] == pairs[0], "CCE runs differ")
         }
     }
 
