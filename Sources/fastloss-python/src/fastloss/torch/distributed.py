@@ -422,10 +422,12 @@ class Communicator:
         store = distributed_c10d._world.pg_map[self.group][1]
         key = f"fastloss/{self.gathered}"
         store.set(f"{key}/{self.rank}", bytes(part.tolist()).hex())
+        # Counters, because the stores of PyTorch 2.1 cannot tell whether a key exists.
+        store.add(f"{key}/{self.rank}/is set", 1)
         waiting = list(range(self.size))
         while True:
             for rank in list(waiting):
-                if store.check([f"{key}/{rank}"]):
+                if store.add(f"{key}/{rank}/is set", 0):
                     found = bytes.fromhex(store.get(f"{key}/{rank}").decode())
                     parts[rank].copy_(torch.frombuffer(bytearray(found), dtype=torch.uint8))
                     waiting.remove(rank)
