@@ -11,7 +11,7 @@
 // processors: those of PyTorch's OpenMP, for example, look for work for some milliseconds after each product.
 
 #if defined(__linux__)
-#define _GNU_SOURCE  // sched_getcpu, sched_setaffinity
+#define _GNU_SOURCE  // sched_getcpu, sched_setaffinity, pthread_setname_np
 #endif
 #include "fastloss_worker_team.h"
 
@@ -170,6 +170,10 @@ static void leave(void) {
 
 static void *help(void *unused) {
     (void)unused;
+#if defined(__linux__)
+    // Debuggers show the name, and fastloss.torch tells a helper from other threads by it.
+    pthread_setname_np(pthread_self(), "fastloss");
+#endif
     for (;;) {
         leave_callers_processor();
         if (!watch(&vacancies, false, HELPER_PATIENCE)) sleep_until_work_arrives();

@@ -8,15 +8,22 @@
 // The functions here belong to GNU's OpenMP library. Intel's and LLVM's have them, too. Measured: the article
 // Tuning.
 
+#define _GNU_SOURCE  // RTLD_NOLOAD, syscall
 #include "openmp.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "library.h"
 
@@ -27,15 +34,19 @@ typedef int omp_query(void);
 static gomp_parallel *parallel;
 static omp_query *most_threads, *in_parallel, *thread_number;
 
-/// Nanoseconds for which the threads certainly look for work.
-enum { ALERT = 100 * 1000 };
+enum {
+    /// Nanoseconds for which the threads certainly look for work.
+    ALERT = 100 * 1000,
+    /// Nanoseconds until a caller without a team looks for one again, which takes some tens of microseconds.
+    PATIENCE = 10 * 1000 * 1000,
+};
 
 /// The team of the calling thread, once it has worked: the clock of the time that its second thread has spent
-/// on a processor, and when it last worked.
+/// on a processor, and when it last worked. Before that, when a team was last looked for.
 static _Thread_local struct {
     bool is_known;
     clockid_t clock;
-    int64_t worked;
+    int64_t worked, sought;
 } team;
 
 static int64_t nanoseconds(clockid_t clock) {
@@ -44,12 +55,51 @@ static int64_t nanoseconds(clockid_t clock) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/// Whether the team looks for work, or has never been asked.
+/// Whether a thread is on a processor: its clock stands while it sleeps. Reading it twice takes 0.4 µs.
+static bool is_running(clockid_t clock) {
+    const int64_t before = nanoseconds(clock);
+    return nanoseconds(clock) != before;
+}
+
+/// Whether a thread of the process is one of the library's helpers, by its name.
+static bool is_helper(long thread) {
+    char path[64], name[16] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%ld/comm", thread);
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    const ssize_t length = read(file, name, sizeof name - 1);
+    close(file);
+    return length > 0 && strncmp(name, "fastloss\n", (size_t)length) == 0;
+}
+
+/// Whether another thread of the process is on a processor, and no helper: right after a parallel operation
+/// of PyTorch's, one of its team is.
+static bool others_run(void) {
+    DIR *const threads = opendir("/proc/self/task");
+    if (!threads) return false;
+    const long own = syscall(SYS_gettid);
+    bool found = false;
+    for (struct dirent *entry; !found && (entry = readdir(threads));) {
+        const long thread = strtol(entry->d_name, NULL, 10);
+        if (thread <= 0 || thread == own) continue;
+        // As pthread_getcpuclockid forms it.
+        const clockid_t clock = (clockid_t)(~(unsigned)thread << 3 | 6);
+        found = is_running(clock) && !is_helper(thread);
+    }
+    closedir(threads);
+    return found;
+}
+
+/// Whether the caller has a team, as far as can be seen, and it looks for work.
 static bool is_awake(void) {
-    if (!team.is_known || nanoseconds(CLOCK_MONOTONIC) - team.worked < ALERT) return true;
-    // The clock of a thread stands while it sleeps, and is 0 after its end. Reading it takes 0.2 µs.
-    const int64_t before = nanoseconds(team.clock);
-    return nanoseconds(team.clock) != before;
+    const int64_t now = nanoseconds(CLOCK_MONOTONIC);
+    // The clock of a thread is 0 after its end.
+    if (team.is_known && nanoseconds(team.clock) > 0)
+        return now - team.worked < ALERT || is_running(team.clock);
+    team.is_known = false;
+    if (team.sought && now - team.sought < PATIENCE) return false;
+    team.sought = now;
+    return others_run();
 }
 
 /// The number of threads of the caller's team. A thread of a team gets no team of its own.

@@ -83,6 +83,32 @@ def test_numpy_alone_uses_the_helpers() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "helpers"), done.stderr
 
 
+#: Losses before any parallel operation of PyTorch, then a fork, and one in the child. A child waits for ever
+#: if the losses have made a team of OpenMP's.
+LOSSES_FIRST = """
+import os, time, numpy, torch, fastloss, fastloss.torch
+torch.set_num_threads(2)
+fastloss.set_workers(2)
+embedding = torch.from_numpy(numpy.ones((300, 200), dtype=numpy.float32))
+for _ in range(20):
+    fastloss.torch.elastic_cell_similarity(embedding, 0.3)
+    time.sleep(0.002)
+child = os.fork()
+if child == 0:
+    torch.ones(1 << 20).mul_(2)
+    fastloss.torch.elastic_cell_similarity(embedding, 0.3)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_losses_make_no_team() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSSES_FIRST], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+
+
 def test_forked_child_has_threads_of_its_own(embedding: torch.Tensor) -> None:
     work_in_parallel()
     expected = result(embedding)
