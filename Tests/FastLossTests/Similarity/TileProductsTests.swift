@@ -5,6 +5,9 @@ import FastLoss
 import Testing
 
 @Suite struct TileProductsTests {
+    /// As a plan does: the baseline's products use it.
+    init() { BLAS.prepare() }
+
     struct Shape: Sendable, CustomTestStringConvertible {
         let rows, depth, columns: Int
         var testDescription: String { "\(rows)×\(depth)×\(columns)" }
