@@ -13,9 +13,9 @@ import fastloss
 from fastloss import _native
 
 ROWS, COLUMNS = 5, 8
-FUNCTIONS = [
-    name for name in dir(_native) if not name.startswith("_") and name not in ("open_library", "for_torch")
-]
+#: What the package calls once, before any computation.
+PREPARATIONS = ("open_library", "for_torch", "use_openmp")
+FUNCTIONS = [name for name in dir(_native) if not name.startswith("_") and name not in PREPARATIONS]
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def stubs() -> dict[str, list[str]]:
 
 def test_the_stubs_are_those_of_the_module() -> None:
     found = stubs()
-    assert set(found) == {*FUNCTIONS, "open_library", "for_torch"}
+    assert set(found) == {*FUNCTIONS, *PREPARATIONS}
     for name, parameters in found.items():
         function = getattr(_native, name)
         assert list(inspect.signature(function).parameters) == parameters, name
