@@ -24,8 +24,8 @@ import CFastLossKernels
 ///
 /// - Up to 1,024 rows the gradient needs the matrix in scratch memory, which takes about B·(2·D + B) floats:
 ///   8 MiB at most for D = 512. Up to 128 rows each worker has its own 2·B·D of them. A gradient that
-///   accumulates or is 16-bit needs another 64·D for each worker. The value alone needs 64·B for each worker instead of
-///   the matrix.
+///   accumulates or is 16-bit needs another 64·D for each worker. The value alone needs 64·B for each worker
+///   instead of the matrix.
 /// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and
 ///   into factors while it is in cache, and multiplied into the gradients of its rows and of its columns.
 ///   Scratch memory is about B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B =

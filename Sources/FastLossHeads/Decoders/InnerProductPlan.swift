@@ -136,7 +136,7 @@ package struct InnerProductPlan: Plan {
             let logits = answers.outputs == 2 ? predictions + TokenOutputs.mostTokens : nil
             var sums = BlockSums()
             // The place of each token's product.
-            var places = InlineArray<64, Int>(repeating: 0)
+            var places = TokenOutputs.Places(repeating: 0)
             for start in stride(from: 0, to: rows.count, by: TokenOutputs.mostTokens) {
                 let count = min(TokenOutputs.mostTokens, rows.count - start)
                 guard let chunk = rows.baseAddress.map({ $0 + start }) else { break }

@@ -80,6 +80,8 @@ package struct DecoderOutputs {
 struct TokenOutputs {
     /// The most tokens of a block.
     static let mostTokens = 64
+    /// A number for each token of a block: ``mostTokens`` of them.
+    typealias Places = InlineArray<64, Int>
 
     /// How the gradients of the outputs are formed.
     private enum Gradients {

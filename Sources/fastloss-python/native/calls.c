@@ -719,9 +719,9 @@ static PyMethodDef preparations[] = {
     {"open_library", open_library, METH_O,
      "open_library($module, path, /)\n--\n\nLoads libfastloss, which all other functions call."},
     {"use_openmp", use_openmp, METH_O,
-     "use_openmp($module, path, /)\n--\n\nHas libfastloss use the threads of the OpenMP library that a "
-     "loaded "
-     "library is linked with. Returns whether it could."},
+     "use_openmp($module, path, /)\n--\n\n"
+     "Has libfastloss use the threads of the OpenMP library that a loaded library is linked with. Returns "
+     "whether it could."},
     {"for_torch", for_torch, METH_O,
      "for_torch($module, types, /)\n--\n\nThe module with the same functions for tensors of these types."},
     {NULL, NULL, 0, NULL},

@@ -25,7 +25,8 @@ These rules hold for every function:
   operators `torch.ops.fastloss`. The transforms of torch.func and forward-mode differentiation are an
   ArrayError, and torch.jit.trace is a FastLossError, because they cannot trace the library.
 - The GIL is released during the computation. :func:`fastloss.set_workers` sets the number of threads.
-  They are PyTorch's own, unless torch.set_num_threads has set a smaller number.
+  They are PyTorch's own right after one of its parallel operations, and the library's otherwise, or if
+  torch.set_num_threads has set a smaller number.
 """
 
 from collections.abc import Iterator, Mapping
