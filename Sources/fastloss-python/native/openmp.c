@@ -33,6 +33,8 @@ typedef int omp_query(void);
 
 static gomp_parallel *parallel;
 static omp_query *most_threads, *in_parallel, *thread_number;
+/// The newest thread of the process when the functions were found. Those of BLAS libraries are older.
+static long last_foreign_thread;
 
 enum {
     /// Nanoseconds for which the threads certainly look for work.
@@ -72,22 +74,28 @@ static bool is_helper(long thread) {
     return length > 0 && strncmp(name, "fastloss\n", (size_t)length) == 0;
 }
 
-/// Whether another thread of the process is on a processor, and no helper: right after a parallel operation
-/// of PyTorch's, one of its team is.
-static bool others_run(void) {
+/// The newest thread of the process that fits, or 0. Newer threads have larger numbers, until these start
+/// again.
+static long newest_thread(bool fits(long thread)) {
     DIR *const threads = opendir("/proc/self/task");
-    if (!threads) return false;
-    const long own = syscall(SYS_gettid);
-    bool found = false;
-    for (struct dirent *entry; !found && (entry = readdir(threads));) {
+    if (!threads) return 0;
+    long newest = 0;
+    for (struct dirent *entry; (entry = readdir(threads));) {
         const long thread = strtol(entry->d_name, NULL, 10);
-        if (thread <= 0 || thread == own) continue;
-        // As pthread_getcpuclockid forms it.
-        const clockid_t clock = (clockid_t)(~(unsigned)thread << 3 | 6);
-        found = is_running(clock) && !is_helper(thread);
+        if (thread > newest && fits(thread)) newest = thread;
     }
     closedir(threads);
-    return found;
+    return newest;
+}
+
+static bool any(long thread) { return thread > 0; }
+
+/// Whether a thread may be one of a team that looks for work: another one that is on a processor, and no
+/// helper.
+static bool may_be_of_team(long thread) {
+    if (thread <= last_foreign_thread || thread == syscall(SYS_gettid)) return false;
+    // As pthread_getcpuclockid forms it.
+    return is_running((clockid_t)(~(unsigned)thread << 3 | 6)) && !is_helper(thread);
 }
 
 /// Whether the caller has a team, as far as can be seen, and it looks for work.
@@ -99,7 +107,7 @@ static bool is_awake(void) {
     team.is_known = false;
     if (team.sought && now - team.sought < PATIENCE) return false;
     team.sought = now;
-    return others_run();
+    return newest_thread(may_be_of_team) > 0;
 }
 
 /// The number of threads of the caller's team. A thread of a team gets no team of its own.
@@ -150,6 +158,7 @@ PyObject *use_openmp(PyObject *module, PyObject *path) {
     memcpy(&most_threads, &symbols[1], sizeof most_threads);
     memcpy(&in_parallel, &symbols[2], sizeof in_parallel);
     memcpy(&thread_number, &symbols[3], sizeof thread_number);
+    last_foreign_thread = newest_thread(any);
     const fastloss_thread_pool pool = {sizeof pool, NULL, threads, run};
     fastloss_status status;
     // It waits for a call of another thread, whose callbacks may need the GIL.
