@@ -179,7 +179,7 @@ final class LayerOperands {
 /// The product by FastLoss's own tiles, packing included.
 private struct LayerProductPlan: Plan {
     /// The rows of one task and of one group, as in the decoders.
-    private static let rowsPerTask = 48
+    private var rowsPerTask: Int { scale == .blocks ? 192 : 48 }
     private static let rowsPerGroup = 1536
 
     var name: String { "LayerProducts" }
@@ -190,6 +190,7 @@ private struct LayerProductPlan: Plan {
     /// W; nil for the gradient of the weight.
     private let weight: PackedOperand?
     private let columnProducts: ColumnProducts
+    private let scale: ProductScale
     /// A copy of x with a stride that suits the product.
     private let copy: ScratchMatrix
 
@@ -201,10 +202,11 @@ private struct LayerProductPlan: Plan {
         self.rows = rows
         self.other = other
         self.result = result
+        scale = .of(rows: rows.rows, depth: rows.columns)
         weight =
             product == .weightGradient
-            ? nil : try PackedOperand(other, transposed: product == .forward, in: &layout)
-        columnProducts = try ColumnProducts(in: &layout)
+            ? nil : try PackedOperand(other, transposed: product == .forward, scale: scale, in: &layout)
+        columnProducts = try ColumnProducts(scale: scale, in: &layout)
         copy = try ScratchMatrix(
             rows: product == .weightGradient ? Self.rowsPerGroup : 0, columns: other.columns, in: &layout)
     }
@@ -217,11 +219,11 @@ private struct LayerProductPlan: Plan {
         }
         weight.pack(on: execution)
         execution.forEachTask(
-            (rows.rows + Self.rowsPerTask - 1) / Self.rowsPerTask, estimatedNanoseconds: estimate
+            (rows.rows + rowsPerTask - 1) / rowsPerTask, estimatedNanoseconds: estimate
         ) { task, _ in
-            let start = task * Self.rowsPerTask
+            let start = task * rowsPerTask
             let part = MatrixPointer(
-                rows.base + start * rows.stride, rows: min(Self.rowsPerTask, rows.rows - start),
+                rows.base + start * rows.stride, rows: min(rowsPerTask, rows.rows - start),
                 columns: rows.columns, stride: rows.stride)
             weight.multiply(
                 part, into: result + start * weight.columns, stride: weight.columns, on: execution)

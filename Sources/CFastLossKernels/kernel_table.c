@@ -1,5 +1,6 @@
 // The tables of kernels, one per instruction set, and the choice of the best one for this processor.
 
+#include "amx_product.h"
 #include "instruction_sets.h"
 
 #define ENTRY(kernel, isa) .kernel = FASTLOSS_NAME(kernel, isa),
@@ -25,13 +26,21 @@ fastloss_isa fastloss_best_isa(void) {
     return FASTLOSS_ISA_BASELINE;
 }
 
+bool fastloss_runs(fastloss_isa isa) {
+    if (isa == FASTLOSS_ISA_AMX)
+        return fastloss_best_isa() == FASTLOSS_ISA_AVX512 && fastloss_amx_is_usable();
+    return isa <= fastloss_best_isa();
+}
+
 const fastloss_kernels *fastloss_kernels_for(fastloss_isa isa) {
-    if (isa > fastloss_best_isa()) return NULL;
+    if (!fastloss_runs(isa)) return NULL;
     switch (isa) {
     case FASTLOSS_ISA_BASELINE: return &baseline_kernels;
 #if defined(__x86_64__)
     case FASTLOSS_ISA_AVX2: return &avx2_kernels;
-    case FASTLOSS_ISA_AVX512: return &avx512_kernels;
+    // AMX multiplies matrices. Its kernels are those of AVX-512.
+    case FASTLOSS_ISA_AVX512:
+    case FASTLOSS_ISA_AMX: return &avx512_kernels;
 #endif
     default: return NULL;
     }

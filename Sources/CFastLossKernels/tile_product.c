@@ -13,7 +13,7 @@
 // The rows of B must be readable up to a whole number of FASTLOSS_TILE_COLUMNS. Callers avoid strides of B
 // that are a multiple of 4 KiB, which would map its rows to few sets of the first-level cache.
 
-#include "fastloss_tile_product.h"
+#include "amx_product.h"
 
 #if defined(__clang__)
 
@@ -211,22 +211,114 @@ FASTLOSS_BODY void product(
             for (size_t column = 0; column < columns; ++column) all->c[row * all->c_stride + column] = 0;
 }
 
-/// One of A's strides is a constant, so that few registers address its elements.
-#define DEFINE(isa, ROWS, KEPT, NARROW_ROWS)                                                         \
-    FASTLOSS_TARGET(isa)                                                                             \
-    static void tile_product_##isa(                                                                  \
-        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,      \
-        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride,                  \
-        fastloss_write_mode mode) {                                                                  \
-        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                         \
-        const size_t one = sizeof(float);                                                            \
-        operands o = {                                                                               \
-            (const char *)a, a_row_stride * one, one, (const char *)b, b_stride * one, c, c_stride}; \
-        if (a_column_stride == 1)                                                                    \
-            return product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);           \
-        o.a_row_stride = one, o.a_column_stride = a_column_stride * one;                             \
-        product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                      \
+/// The kernels of an instruction set that packing needs, and its product with both operands in place, B by
+/// rows.
+typedef struct {
+    __typeof__(((fastloss_kernels *)0)->transpose) transpose;
+    __typeof__(((fastloss_kernels *)0)->copy_rows) copy_rows;
+    void (*product)(
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
+        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool accumulate);
+} functions;
+
+/// Packs columns of B row by row, without gaps between the rows.
+FASTLOSS_BODY void pack_panel(
+    functions f, const float *b, size_t b_row_stride, size_t b_column_stride, size_t depth, size_t columns,
+    float *panel) {
+    const bool by_columns = b_column_stride != 1;
+    if (by_columns)
+        f.transpose(b, columns, depth, b_column_stride, panel, FASTLOSS_TILE_COLUMNS);
+    else if (columns == FASTLOSS_TILE_COLUMNS)
+        f.copy_rows(b, depth, columns, b_row_stride, panel);
+    if (columns == FASTLOSS_TILE_COLUMNS) return;
+    for (size_t k = 0; k < depth; ++k) {
+        float *row = panel + k * FASTLOSS_TILE_COLUMNS;
+        if (!by_columns)
+            for (size_t j = 0; j < columns; ++j) row[j] = b[k * b_row_stride + j];
+        // Zero the padding: the kernel loads it and discards the result.
+        for (size_t j = columns; j < FASTLOSS_TILE_COLUMNS; ++j) row[j] = 0;
     }
+}
+
+/// The product with B stored by columns: a block of them becomes a panel on the stack.
+FASTLOSS_BODY void multiply_columns(
+    functions f, const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
+    const float *b, size_t b_column_stride, size_t columns, float *c, size_t c_stride, bool accumulate) {
+    _Alignas(64) float panel[BLOCK_DEPTH * FASTLOSS_TILE_COLUMNS];
+    for (size_t column = 0; column < columns; column += FASTLOSS_TILE_COLUMNS) {
+        const size_t left = columns - column;
+        const size_t width = left < FASTLOSS_TILE_COLUMNS ? left : FASTLOSS_TILE_COLUMNS;
+        size_t k = 0;
+        do {
+            const size_t steps = depth - k < BLOCK_DEPTH ? depth - k : BLOCK_DEPTH;
+            pack_panel(f, b + column * b_column_stride + k, 1, b_column_stride, steps, width, panel);
+            f.product(
+                a + k * a_column_stride, a_row_stride, a_column_stride, rows, steps, panel,
+                FASTLOSS_TILE_COLUMNS, width, c + column, c_stride, accumulate || k > 0);
+            k += BLOCK_DEPTH;
+        } while (k < depth);
+    }
+}
+
+FASTLOSS_BODY void multiply_by_panels(
+    functions f, const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
+    const float *panels, size_t columns, float *c, size_t c_stride, bool accumulate) {
+    for (size_t column = 0; column < columns; column += FASTLOSS_TILE_COLUMNS) {
+        const size_t left = columns - column;
+        f.product(
+            a, a_row_stride, a_column_stride, rows, depth, panels + column * depth, FASTLOSS_TILE_COLUMNS,
+            left < FASTLOSS_TILE_COLUMNS ? left : FASTLOSS_TILE_COLUMNS, c + column, c_stride, accumulate);
+    }
+}
+
+static size_t panel_floats(size_t depth) { return depth * FASTLOSS_TILE_COLUMNS; }
+
+/// One of A's strides is a constant, so that few registers address its elements.
+#define DEFINE(isa, ROWS, KEPT, NARROW_ROWS)                                                                \
+    FASTLOSS_TARGET(isa)                                                                                    \
+    static void product_##isa(                                                                              \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
+        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool accumulate) {      \
+        const size_t one = sizeof(float);                                                                   \
+        operands o = {                                                                                      \
+            (const char *)a, a_row_stride * one, one, (const char *)b, b_stride * one, c, c_stride};        \
+        if (a_column_stride == 1)                                                                           \
+            return product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                  \
+        o.a_row_stride = one, o.a_column_stride = a_column_stride * one;                                    \
+        product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                             \
+    }                                                                                                       \
+    static const functions functions_##isa = {                                                              \
+        FASTLOSS_NAME(transpose, isa), FASTLOSS_NAME(copy_rows, isa), product_##isa};                       \
+    FASTLOSS_TARGET(isa)                                                                                    \
+    static void multiply_##isa(                                                                             \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
+        const float *b, size_t b_row_stride, size_t b_column_stride, size_t columns, float *c,              \
+        size_t c_stride, fastloss_write_mode mode) {                                                        \
+        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                                \
+        if (b_column_stride == 1)                                                                           \
+            return product_##isa(                                                                           \
+                a, a_row_stride, a_column_stride, rows, depth, b, b_row_stride, columns, c, c_stride,       \
+                accumulate);                                                                                \
+        multiply_columns(                                                                                   \
+            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, b, b_column_stride, columns, c, \
+            c_stride, accumulate);                                                                          \
+    }                                                                                                       \
+    FASTLOSS_TARGET(isa)                                                                                    \
+    static void pack_##isa(                                                                                 \
+        const float *b, size_t b_row_stride, size_t b_column_stride, size_t depth, size_t columns,          \
+        float *panel) {                                                                                     \
+        pack_panel(functions_##isa, b, b_row_stride, b_column_stride, depth, columns, panel);               \
+    }                                                                                                       \
+    FASTLOSS_TARGET(isa)                                                                                    \
+    static void multiply_panels_##isa(                                                                      \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
+        const float *panels, size_t columns, float *c, size_t c_stride, fastloss_write_mode mode) {         \
+        multiply_by_panels(                                                                                 \
+            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, panels, columns, c, c_stride,   \
+            mode == FASTLOSS_ACCUMULATE);                                                                   \
+    }                                                                                                       \
+    const fastloss_tile_products fastloss_products_##isa = {                                                \
+        multiply_##isa, panel_floats, pack_##isa, multiply_panels_##isa};
 
 // Rows of a tile, vectors of B that stay in registers, and rows of a narrow tile. A tile has enough
 // accumulators to hide the latency of a multiply-add: 16 of 32 registers of 16 lanes, 12 of 16 registers of 8
@@ -242,18 +334,19 @@ DEFINE(baseline, 1, 0, 2)
 DEFINE(baseline, 2, 2, 4)
 #endif
 
-fastloss_tile_product fastloss_tile_product_for(fastloss_isa isa) {
-    if (isa > fastloss_best_isa()) return NULL;
+const fastloss_tile_products *fastloss_tile_products_for(fastloss_isa isa) {
+    if (!fastloss_runs(isa)) return NULL;
 #if defined(__x86_64__)
-    if (isa == FASTLOSS_ISA_AVX512) return tile_product_avx512;
-    if (isa == FASTLOSS_ISA_AVX2) return tile_product_avx2;
+    if (isa == FASTLOSS_ISA_AMX) return fastloss_products_amx;
+    if (isa == FASTLOSS_ISA_AVX512) return &fastloss_products_avx512;
+    if (isa == FASTLOSS_ISA_AVX2) return &fastloss_products_avx2;
 #endif
-    return tile_product_baseline;
+    return &fastloss_products_baseline;
 }
 
 #else
 
-fastloss_tile_product fastloss_tile_product_for(fastloss_isa isa) {
+const fastloss_tile_products *fastloss_tile_products_for(fastloss_isa isa) {
     (void)isa;
     return NULL;
 }

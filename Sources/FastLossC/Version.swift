@@ -43,6 +43,7 @@ extension InstructionSet {
         case .baseline: staticText("baseline")
         case .avx2: staticText("avx2")
         case .avx512: staticText("avx512")
+        case .amx: staticText("amx")
         }
     }
 

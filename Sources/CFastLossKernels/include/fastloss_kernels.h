@@ -27,6 +27,7 @@ typedef enum {
     FASTLOSS_ISA_BASELINE = 0,
     FASTLOSS_ISA_AVX2 = 1,
     FASTLOSS_ISA_AVX512 = 2,
+    FASTLOSS_ISA_AMX = 3,  ///< AVX-512 with the tiles of AMX, which multiply bfloat16
 } fastloss_isa;
 
 /// How a kernel or a product writes its output: a gradient, a scaled row, a tile.
@@ -221,10 +222,15 @@ typedef struct {
 } fastloss_kernels;
 
 /// The most capable instruction set that this build has kernels for and that this processor and operating
-/// system can run.
+/// system run without a request: AVX-512 at most.
 fastloss_isa fastloss_best_isa(void);
 
-/// The kernels of `isa`, or NULL if `isa` is above `fastloss_best_isa()`.
+/// Whether this build has kernels for `isa` that this processor and operating system run. For AMX, the first
+/// call asks Linux to let this process use its tiles. The permission holds for every thread and for forked
+/// processes, and signal handlers then need larger stacks.
+bool fastloss_runs(fastloss_isa isa);
+
+/// The kernels of `isa`, or NULL if it does not run.
 const fastloss_kernels *_Nullable fastloss_kernels_for(fastloss_isa isa);
 
 #ifdef __cplusplus

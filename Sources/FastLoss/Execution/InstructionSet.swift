@@ -18,9 +18,12 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     case avx2
     /// AVX-512.
     case avx512
+    /// AVX-512, and large matrix products by the tiles of AMX, in the accuracy of float32. On request alone: see
+    /// <doc:Tuning>.
+    case amx
 
     /// The instruction set of this process: ``best``, unless the environment variable `FASTLOSS_ISA` names
-    /// another (`baseline`, `avx2` or `avx512`).
+    /// another (`baseline`, `avx2`, `avx512` or `amx`).
     ///
     /// A set that the processor lacks, or an unknown name, has no effect. ``RuntimeDescription`` has both the
     /// request and the set in use.
@@ -35,12 +38,14 @@ public enum InstructionSet: String, Sendable, CaseIterable {
         return asked
     }
 
-    /// The most capable instruction set of this processor.
+    /// The most capable instruction set of this processor that needs no request.
     public static var best: InstructionSet { InstructionSet(fastloss_best_isa()) }
 
     /// ``active``, for code that ``ProcessState`` itself runs.
     static let chosen: InstructionSet = {
-        guard let forced = asked.flatMap(InstructionSet.init(rawValue:)), forced <= best else { return best }
+        guard let forced = asked.flatMap(InstructionSet.init(rawValue:)), fastloss_runs(forced.isa) else {
+            return best
+        }
         return forced
     }()
 
@@ -49,6 +54,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     private init(_ isa: fastloss_isa) {
         self =
             switch isa {
+            case FASTLOSS_ISA_AMX: .amx
             case FASTLOSS_ISA_AVX512: .avx512
             case FASTLOSS_ISA_AVX2: .avx2
             default: .baseline
@@ -60,14 +66,21 @@ public enum InstructionSet: String, Sendable, CaseIterable {
         case .baseline: FASTLOSS_ISA_BASELINE
         case .avx2: FASTLOSS_ISA_AVX2
         case .avx512: FASTLOSS_ISA_AVX512
+        case .amx: FASTLOSS_ISA_AMX
         }
     }
 
     /// The kernels of this instruction set; nil if the processor cannot run them.
     fileprivate var kernels: UnsafePointer<fastloss_kernels>? { fastloss_kernels_for(isa) }
 
-    /// The tile product of this instruction set, if it has one.
-    var tileProduct: fastloss_tile_product? { fastloss_tile_product_for(isa) }
+    /// The products of this instruction set.
+    var tileProducts: fastloss_tile_products {
+        guard
+            let products = fastloss_tile_products_for(isa)
+                ?? fastloss_tile_products_for(FASTLOSS_ISA_BASELINE)
+        else { preconditionFailure("the products of the baseline are part of every build by clang") }
+        return products.pointee
+    }
 }
 
 extension InstructionSet: Comparable {

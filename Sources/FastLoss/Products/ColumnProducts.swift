@@ -8,8 +8,6 @@ import CFastLossKernels
 /// other of such a column. So each task first copies its columns of a few rows side by side, into memory of
 /// its worker. Measured: the article Tuning.
 package struct ColumnProducts {
-    /// The most columns of one task. The copy of two steps of the tile product then fits the first-level cache.
-    private static let mostColumns = 64
     /// The rows that are copied at a time: whole blocks of the tile product's depth, and so few that the copy
     /// leaves most of the second-level cache to B and C.
     private static let rowsPerCopy = 256
@@ -17,17 +15,22 @@ package struct ColumnProducts {
     /// The elements of C that one worker writes in a nanosecond. Of a product of few rows it is most of the time.
     private static let elementsPerNanosecond = 8.0
 
+    private let scale: ProductScale
+    /// The most columns of one task. The copy of two steps of a tile product fits the first-level cache. A task
+    /// of blocks has enough columns to pay for splitting B.
+    private let mostColumns: Int
     private let copies: ScratchArray<Float>
 
     /// Lays out the copies for every worker.
-    package init(in layout: inout ScratchLayout) throws(LossError) {
+    package init(scale: ProductScale = .tiles, in layout: inout ScratchLayout) throws(LossError) {
+        self.scale = scale
+        mostColumns = scale == .blocks ? 256 : 64
         copies = try layout.add(
-            TileProducts.packs ? layout.workers : 0, by: Self.rowsPerCopy * Self.mostColumns,
-            of: Float.self)
+            TileProducts.packs ? layout.workers : 0, by: Self.rowsPerCopy * mostColumns, of: Float.self)
     }
 
     /// A's columns, shared among the tasks.
-    package static func shares(columns: Int) -> EvenShares { EvenShares(of: columns, most: mostColumns) }
+    package func shares(columns: Int) -> EvenShares { EvenShares(of: columns, most: mostColumns) }
 
     /// One task: the product of some columns of A, one of ``shares(columns:)``.
     ///
@@ -43,14 +46,14 @@ package struct ColumnProducts {
             return TileProducts.multiplyTransposedLeft(
                 a, b, into: c, stride: stride, accumulates: accumulates)
         }
-        let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * Self.mostColumns
+        let copy = execution.pointer(copies) + worker * Self.rowsPerCopy * mostColumns
         for start in Swift.stride(from: 0, to: a.rows, by: Self.rowsPerCopy) {
             let rows = min(Self.rowsPerCopy, a.rows - start)
             kernels.copy_rows(a.base + start * a.stride, rows, a.columns, a.stride, copy)
             TileProducts.multiplyTransposedLeft(
                 MatrixPointer(copy, rows: rows, columns: a.columns),
                 MatrixPointer(b.base + start * b.stride, rows: rows, columns: b.columns, stride: b.stride),
-                into: c, stride: stride, accumulates: accumulates || start > 0)
+                into: c, stride: stride, accumulates: accumulates || start > 0, scale: scale)
         }
     }
 
@@ -59,7 +62,7 @@ package struct ColumnProducts {
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
         accumulates: Bool, on execution: Execution
     ) {
-        let shares = Self.shares(columns: a.columns)
+        let shares = shares(columns: a.columns)
         execution.forEachTask(
             shares.tasks,
             estimatedNanoseconds: Double(a.columns) * Double(b.columns) / Self.elementsPerNanosecond

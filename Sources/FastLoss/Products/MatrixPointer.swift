@@ -15,8 +15,13 @@ package struct MatrixPointer {
         self.stride = stride ?? columns
     }
 
+    /// Some of the rows.
+    package func rows(_ range: Range<Int>) -> MatrixPointer {
+        MatrixPointer(base + range.lowerBound * stride, rows: range.count, columns: columns, stride: stride)
+    }
+
     /// Some of the columns.
-    func columns(_ range: Range<Int>) -> MatrixPointer {
+    package func columns(_ range: Range<Int>) -> MatrixPointer {
         MatrixPointer(base + range.lowerBound, rows: rows, columns: range.count, stride: stride)
     }
 }

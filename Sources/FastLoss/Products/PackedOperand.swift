@@ -1,10 +1,10 @@
 // The right operand of products, such as a layer's weight: packed once, then used by every block of rows.
 
-/// The right operand B of products A·B, in panels of ``TileProducts/panelRows`` columns.
+/// The right operand B of products A·B, in panels of ``TileProducts/panelColumns`` columns.
 ///
-/// A panel holds its columns row by row without gaps. So a product reads it as one stream, whatever the
-/// stride of the original: the rows of a 512 × 512 weight are 2 KiB apart and would share two sets of a
-/// first-level cache. With sgemm, which packs its operands in every call, nothing is packed here.
+/// A product reads a panel as one stream, whatever the stride of the original: the rows of a 512 × 512 weight
+/// are 2 KiB apart and would share two sets of a first-level cache. With sgemm, which packs its operands in
+/// every call, nothing is packed here.
 package struct PackedOperand {
     /// Where the original is.
     private enum Source {
@@ -16,12 +16,13 @@ package struct PackedOperand {
 
     private var source: Source
     private let isTransposed: Bool
+    private let format: Panels
     private let panelMemory: ScratchArray<Float>
     /// The elements of one copy.
     private let panelCount: Int
     private let copies: WorkerCopies
     /// The rows of B.
-    package let depth: Int
+    package var depth: Int { format.depth }
     /// The columns of B.
     package let columns: Int
 
@@ -30,19 +31,22 @@ package struct PackedOperand {
     /// - Parameters:
     ///   - source: B; or Bᵀ if `transposed`, such as the weight of a layer in the forward pass.
     package init(
-        _ source: MatrixPointer, transposed: Bool, in layout: inout ScratchLayout
+        _ source: MatrixPointer, transposed: Bool, scale: ProductScale = .tiles,
+        in layout: inout ScratchLayout
     ) throws(LossError) {
         try self.init(
-            .memory(source), rows: source.rows, columns: source.columns, transposed: transposed, in: &layout)
+            .memory(source), rows: source.rows, columns: source.columns, transposed: transposed, scale: scale,
+            in: &layout)
     }
 
     /// The first rows of a scratch matrix, or their transpose.
     package init(
-        _ source: ScratchMatrix, rows: Int, transposed: Bool, in layout: inout ScratchLayout
+        _ source: ScratchMatrix, rows: Int, transposed: Bool, scale: ProductScale = .tiles,
+        in layout: inout ScratchLayout
     ) throws(LossError) {
         try self.init(
             .scratch(source, rows: rows), rows: rows, columns: source.columns, transposed: transposed,
-            in: &layout)
+            scale: scale, in: &layout)
     }
 
     /// The transpose of a matrix of `rows` × `columns` selections, as zeros and ones. For ``pack(on:)`` and
@@ -57,16 +61,16 @@ package struct PackedOperand {
 
     /// - Parameter copiesSmall: whether each worker has a copy of a small operand.
     private init(
-        _ source: Source, rows: Int, columns: Int, transposed: Bool, copiesSmall: Bool = false,
-        in layout: inout ScratchLayout
+        _ source: Source, rows: Int, columns: Int, transposed: Bool, scale: ProductScale = .tiles,
+        copiesSmall: Bool = false, in layout: inout ScratchLayout
     ) throws(LossError) {
         self.source = source
         isTransposed = transposed
-        depth = transposed ? columns : rows
         self.columns = transposed ? rows : columns
+        format = Panels(depth: transposed ? columns : rows, scale: scale)
         var count = 0
         if TileProducts.packs {
-            count = try TileProducts.packedCount(rows: self.columns, columns: depth)
+            count = try format.checkedCount(columns: self.columns)
         } else if case .masks = source {
             // sgemm multiplies floats: the masks become numbers, but not panels.
             count = try MatrixShape(rows: rows, columns: columns).checkedCount()
@@ -116,7 +120,7 @@ extension PackedOperand {
     }
 
     /// The number of panels.
-    private var panels: Int { (columns + TileProducts.panelRows - 1) / TileProducts.panelRows }
+    private var panels: Int { (columns + TileProducts.panelColumns - 1) / TileProducts.panelColumns }
 
     /// The panels of a copy.
     private func panels(ofCopy copy: Int, on execution: Execution) -> UnsafeMutablePointer<Float> {
@@ -127,28 +131,16 @@ extension PackedOperand {
     private var packingNanoseconds: Double { Double(depth) * Double(columns) / 4 }
 
     private func pack(panel: Int, of original: MatrixPointer, into copy: Int, on execution: Execution) {
-        let first = panel * TileProducts.panelRows
-        let count = min(TileProducts.panelRows, columns - first)
-        let target = panels(ofCopy: copy, on: execution) + first * depth
+        let first = panel * TileProducts.panelColumns
+        let count = min(TileProducts.panelColumns, columns - first)
+        let target = panels(ofCopy: copy, on: execution) + format.offset(ofColumn: first)
         if case .masks(let masks, _, _) = source {
-            return kernels.transposed_mask_indicators(
-                masks + first * depth, count, depth, target, TileProducts.panelRows)
-        }
-        guard !isTransposed else {
-            let rows = MatrixPointer(
-                original.base + first * original.stride, rows: count, columns: depth,
-                stride: original.stride)
-            return TileProducts.pack(rows, into: target)
-        }
-        let columns = original.base + first
-        guard count < TileProducts.panelRows else {
-            return kernels.copy_rows(columns, depth, count, original.stride, target)
-        }
-        for row in 0..<depth {
-            let place = target + row * TileProducts.panelRows
-            place.update(from: columns + row * original.stride, count: count)
-            // Zero the padding: the kernel loads it and discards the result.
-            (place + count).update(repeating: 0, count: TileProducts.panelRows - count)
+            kernels.transposed_mask_indicators(
+                masks + first * depth, count, depth, target, TileProducts.panelColumns)
+        } else if isTransposed {
+            format.pack(rows: original.rows(first..<first + count), into: target)
+        } else {
+            format.pack(columns: original.columns(first..<first + count), into: target)
         }
     }
 }
@@ -175,12 +167,9 @@ extension PackedOperand {
             let original = original(on: execution)
             for panel in 0..<panels { pack(panel: panel, of: original, into: copy, on: execution) }
         }
-        let packed = panels(ofCopy: copy, on: execution)
-        for first in Swift.stride(from: 0, to: columns, by: TileProducts.panelRows) {
-            TileProducts.multiply(
-                a, panel: packed + first * depth, count: min(TileProducts.panelRows, columns - first),
-                into: c + first, stride: stride, accumulates: accumulates)
-        }
+        format.multiply(
+            a, panels(ofCopy: copy, on: execution), columns: columns, into: c, stride: stride,
+            accumulates: accumulates)
     }
 }
 
@@ -201,17 +190,17 @@ extension PackedOperand {
             estimatedNanoseconds: packingNanoseconds
                 + TileProducts.nanoseconds(rows: a.rows, columns: columns, depth: depth)
         ) { panel, _ in
-            let first = panel * TileProducts.panelRows
-            let count = min(TileProducts.panelRows, columns - first)
+            let first = panel * TileProducts.panelColumns
+            let count = min(TileProducts.panelColumns, columns - first)
             guard TileProducts.packs else {
                 return multiplyPlainly(
                     a, original, columns: first..<first + count, into: c, stride: stride,
                     accumulates: accumulates)
             }
             pack(panel: panel, of: original, into: 0, on: execution)
-            TileProducts.multiply(
-                a, panel: panels(ofCopy: 0, on: execution) + first * depth, count: count, into: c + first,
-                stride: stride, accumulates: accumulates)
+            format.multiply(
+                a, panels(ofCopy: 0, on: execution) + format.offset(ofColumn: first), columns: count,
+                into: c + first, stride: stride, accumulates: accumulates)
         }
     }
 
@@ -221,16 +210,12 @@ extension PackedOperand {
         into c: UnsafeMutablePointer<Float>, stride: Int, accumulates: Bool
     ) {
         guard isTransposed else {
-            let part = MatrixPointer(
-                original.base + columns.lowerBound, rows: original.rows, columns: columns.count,
-                stride: original.stride)
             return TileProducts.multiply(
-                a, part, into: c + columns.lowerBound, stride: stride, accumulates: accumulates)
+                a, original.columns(columns), into: c + columns.lowerBound, stride: stride,
+                accumulates: accumulates)
         }
-        let part = MatrixPointer(
-            original.base + columns.lowerBound * original.stride, rows: columns.count,
-            columns: original.columns, stride: original.stride)
         BLAS.multiplyTransposedRight(
-            a, part, beta: accumulates ? 1 : 0, into: c + columns.lowerBound, stride: stride)
+            a, original.rows(columns), beta: accumulates ? 1 : 0, into: c + columns.lowerBound, stride: stride
+        )
     }
 }

@@ -1,37 +1,59 @@
-// The products of the tiles of a similarity matrix, by FastLoss's own kernel or by sgemm.
+// The products of the tiles of a similarity matrix and of the layers of a task head, by FastLoss's own kernels
+// or by sgemm.
 //
-// AVX2 and AVX-512 use a tile product of their own for every size: it packs the right operand of
-// similarities alone, once, and does not depend on the kernels of the BLAS build. The baseline uses
+// AVX2 and AVX-512 use products of their own for every size. They pack what they read more than once, and do
+// not depend on the kernels of the BLAS build. AMX has its own for products of hundreds of rows. The baseline uses
 // `cblas_sgemm`, except for similarities that must round alike in every block.
 
 import CFastLossKernels
 
+/// How large the products of a computation are. All that must round alike use the same one.
+package enum ProductScale: Sendable {
+    /// Some tens of rows at a time, or fewer than a thousand in all.
+    case tiles
+    /// Hundreds of rows at a time. On a processor with AMX they pay for splitting the operands; on others they
+    /// are the same products as ``tiles``. Measured: the article Tuning.
+    case blocks
+
+    /// The scale of the products of a matrix of `rows` rows, all blocks together, by one of `depth` rows.
+    package static func of(rows: Int, depth: Int) -> ProductScale {
+        InstructionSet.chosen == .amx && rows >= 1024 && depth >= 128 ? .blocks : .tiles
+    }
+}
+
 /// The products of tiles.
 package enum TileProducts {
-    /// The rows of one packed panel of the right operand of similarities.
-    package static let panelRows = Int(FASTLOSS_TILE_COLUMNS)
+    /// The columns of one packed panel of the right operand.
+    package static let panelColumns = Int(FASTLOSS_TILE_COLUMNS)
 
     /// Multiplications per nanosecond on one worker, which decide whether a second one pays: those of a fast
     /// core. On a slower one, a second worker gains more.
     private static let productsPerNanosecond = 130.0
 
-    /// The product of the instruction set in use; nil if products use BLAS.
-    private static let tileProduct: fastloss_tile_product? =
-        InstructionSet.chosen == .baseline ? nil : InstructionSet.chosen.tileProduct
+    /// The products of the instruction set in use; nil if products use BLAS.
+    private static let products: fastloss_tile_products? =
+        InstructionSet.chosen == .baseline ? nil : panelProducts
 
-    /// The product of a matrix and a panel. The baseline's takes more time than sgemm, but rounds an element alike
+    /// The products with packed panels. The baseline's take more time than sgemm, but round an element alike
     /// wherever its row and its column stand.
-    private static let panelProduct: fastloss_tile_product? = InstructionSet.chosen.tileProduct
+    fileprivate static let panelProducts = min(InstructionSet.chosen, .avx512).tileProducts
+
+    /// The products of ``ProductScale/blocks``.
+    fileprivate static let blockProducts = InstructionSet.chosen.tileProducts
 
     /// Whether right operands are packed into panels. sgemm packs its operands itself.
-    static var packs: Bool { tileProduct != nil }
+    static var packs: Bool { products != nil }
 
     /// Initialises the choices; see ``ProcessState``.
-    static func choose() { (_, _) = (tileProduct, panelProduct) }
+    static func choose() { (_, _, _) = (products, panelProducts, blockProducts) }
+
+    private static func products(_ scale: ProductScale) -> fastloss_tile_products? {
+        scale == .blocks ? blockProducts : products
+    }
 
     /// A plan with products calls this before it shares work.
     package static func prepare(in layout: inout ScratchLayout) {
-        if tileProduct == nil { BLAS.prepare(in: &layout) }
+        if products == nil { BLAS.prepare(in: &layout) }
     }
 
     /// The estimated nanoseconds of a product on one worker.
@@ -46,17 +68,17 @@ package enum TileProducts {
     /// cache lines is odd, so that the rows of a tile spread over all sets of a cache. sgemm packs its
     /// operands, and needs neither.
     package static func stride(forColumns columns: Int) -> Int {
-        guard tileProduct != nil, columns > 0 else { return columns }
-        return (columns + panelRows - 1) / panelRows * panelRows + ScratchLayout.alignment
+        guard products != nil, columns > 0 else { return columns }
+        return (columns + panelColumns - 1) / panelColumns * panelColumns + ScratchLayout.alignment
             / MemoryLayout<Float>.stride
     }
 
-    /// C = A·B or C += A·B. Rows of B are readable up to a multiple of ``panelRows`` columns.
+    /// C = A·B or C += A·B. Rows of B are readable up to a multiple of ``panelColumns`` columns.
     package static func multiply(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
-        accumulates: Bool = false
+        accumulates: Bool = false, scale: ProductScale = .tiles
     ) {
-        guard let tileProduct else {
+        guard let products = products(scale) else {
             for k in Swift.stride(from: 0, to: max(1, a.columns), by: depth) {
                 let steps = min(depth, a.columns - k)
                 BLAS.multiply(
@@ -66,17 +88,17 @@ package enum TileProducts {
             }
             return
         }
-        tileProduct(
-            a.base, a.stride, 1, a.rows, a.columns, b.base, b.stride, b.columns, c, stride,
-            accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
+        products.multiply(
+            a.base, a.stride, 1, a.rows, a.columns, b.base, b.stride, 1, b.columns, c, stride,
+            mode(accumulates))
     }
 
-    /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a multiple of ``panelRows`` columns.
+    /// C = Aᵀ·B or C += Aᵀ·B. Rows of B are readable up to a multiple of ``panelColumns`` columns.
     package static func multiplyTransposedLeft(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
-        accumulates: Bool = false
+        accumulates: Bool = false, scale: ProductScale = .tiles
     ) {
-        guard let tileProduct else {
+        guard let products = products(scale) else {
             for k in Swift.stride(from: 0, to: max(1, a.rows), by: depth) {
                 let steps = min(depth, a.rows - k)
                 BLAS.multiplyTransposedLeft(
@@ -86,77 +108,75 @@ package enum TileProducts {
             }
             return
         }
-        tileProduct(
-            a.base, 1, a.stride, a.columns, a.rows, b.base, b.stride, b.columns, c, stride,
-            accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
+        products.multiply(
+            a.base, 1, a.stride, a.columns, a.rows, b.base, b.stride, 1, b.columns, c, stride,
+            mode(accumulates))
+    }
+
+    /// C = A·Bᵀ.
+    package static func multiplyTransposedRight(
+        _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
+        scale: ProductScale = .tiles
+    ) {
+        guard let products = products(scale) else {
+            return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride)
+        }
+        products.multiply(
+            a.base, a.stride, 1, a.rows, a.columns, b.base, 1, b.stride, b.rows, c, stride,
+            FASTLOSS_OVERWRITE)
+    }
+
+    private static func mode(_ accumulates: Bool) -> fastloss_write_mode {
+        accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE
     }
 }
 
-// MARK: - Similarities
+// MARK: - Packed panels
 
-extension TileProducts {
-    /// The elements of packed rows, in whole panels.
-    static func packedCount(rows: Int, columns: Int) throws(LossError) -> Int {
-        try MatrixShape(rows: (rows + panelRows - 1) / panelRows * panelRows, columns: columns).checkedCount()
+/// The format of a right operand B that is packed in panels of ``TileProducts/panelColumns`` columns, which
+/// follow each other. Those of ``ProductScale/tiles`` hold floats row by row; AMX has a format of its own.
+package struct Panels {
+    private let products: fastloss_tile_products
+    /// The rows of B.
+    package let depth: Int
+
+    package init(depth: Int, scale: ProductScale = .tiles) {
+        products = scale == .blocks ? TileProducts.blockProducts : TileProducts.panelProducts
+        self.depth = depth
     }
 
-    /// Packs up to ``panelRows`` rows, which begin at row `row` of a matrix, into the panels of that matrix.
-    static func pack(_ rows: MatrixPointer, from row: Int, into panels: UnsafeMutablePointer<Float>) {
-        pack(rows, into: panels + row * rows.columns)
+    /// The floats of the panels of `columns` columns, whatever the format keeps in them.
+    package func checkedCount(columns: Int) throws(LossError) -> Int {
+        let panels = (columns + TileProducts.panelColumns - 1) / TileProducts.panelColumns
+        return try MatrixShape(rows: panels, columns: products.panel_floats(depth)).checkedCount()
     }
 
-    /// C = A·Bᵀ. With `packed`, each element rounds alike in every block.
-    ///
-    /// - Parameters:
-    ///   - packed: the panels of B, if they are kept; then `b` starts with a panel.
-    ///   - scratch: memory for one panel, if none are kept.
-    static func multiplyTransposedRight(
-        _ a: MatrixPointer, _ b: MatrixPointer, packed: UnsafePointer<Float>?,
-        scratch: UnsafeMutablePointer<Float>?, into c: UnsafeMutablePointer<Float>, stride: Int
-    ) {
-        guard packed != nil || tileProduct != nil else {
-            return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride)
-        }
-        for row in Swift.stride(from: 0, to: b.rows, by: panelRows) {
-            let count = min(panelRows, b.rows - row)
-            let panel: UnsafePointer<Float>
-            if let packed {
-                panel = packed + row * b.columns
-            } else if let scratch {
-                pack(
-                    MatrixPointer(b.base + row * b.stride, rows: count, columns: b.columns, stride: b.stride),
-                    into: scratch)
-                panel = UnsafePointer(scratch)
-            } else {
-                preconditionFailure(
-                    "similarities with rows that are not packed need scratch memory for a panel")
-            }
-            multiply(a, panel: panel, count: count, into: c + row, stride: stride)
-        }
+    /// Where the panel that begins with a column starts.
+    package func offset(ofColumn column: Int) -> Int {
+        assert(
+            column % TileProducts.panelColumns == 0,
+            "a panel begins every \(TileProducts.panelColumns) columns")
+        return column / TileProducts.panelColumns * products.panel_floats(depth)
     }
 
-    /// Packs up to ``panelRows`` rows into one panel, for the right operand of similarities.
-    package static func pack(_ rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
-        kernels.transpose(rows.base, rows.rows, rows.columns, rows.stride, panel, panelRows)
-        // Zero the padding: the kernel loads it and discards the result.
-        let missing = panelRows - rows.rows
-        for k in 0..<rows.columns where missing > 0 {
-            (panel + k * panelRows + rows.rows).update(repeating: 0, count: missing)
-        }
+    /// Packs up to ``TileProducts/panelColumns`` columns of B into a panel.
+    package func pack(columns: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
+        products.pack(columns.base, columns.stride, 1, depth, columns.columns, panel)
     }
 
-    /// C = A·Bᵀ or C += A·Bᵀ, with B as a packed panel of `count` rows.
-    package static func multiply(
-        _ a: MatrixPointer, panel: UnsafePointer<Float>, count: Int, into c: UnsafeMutablePointer<Float>,
+    /// Packs up to ``TileProducts/panelColumns`` rows of Bᵀ, the columns of B, into a panel.
+    package func pack(rows: MatrixPointer, into panel: UnsafeMutablePointer<Float>) {
+        products.pack(rows.base, 1, rows.stride, depth, rows.rows, panel)
+    }
+
+    /// C = A·B or C += A·B, with `columns` columns of B from a panel on. Each element rounds alike wherever its
+    /// row and its column stand.
+    package func multiply(
+        _ a: MatrixPointer, _ panels: UnsafePointer<Float>, columns: Int, into c: UnsafeMutablePointer<Float>,
         stride: Int, accumulates: Bool = false
     ) {
-        guard let panelProduct else {
-            return multiply(
-                a, MatrixPointer(panel, rows: a.columns, columns: count, stride: panelRows), into: c,
-                stride: stride, accumulates: accumulates)
-        }
-        panelProduct(
-            a.base, a.stride, 1, a.rows, a.columns, panel, panelRows, count, c, stride,
+        products.multiply_panels(
+            a.base, a.stride, 1, a.rows, depth, panels, columns, c, stride,
             accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE)
     }
 }

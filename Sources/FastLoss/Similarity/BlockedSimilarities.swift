@@ -39,8 +39,6 @@ package struct BlockedSimilarities {
     private let rightGradient: UnitGradient.Scratch?
     /// The slab, or a strip or tile for each worker.
     private let factors: ScratchArray<Float>
-    /// A panel for each worker. Empty if the right operand keeps its panels.
-    private let panels: ScratchArray<Float>
 
     /// Plans a pass over two sides of D columns each, D > 0.
     ///
@@ -55,7 +53,6 @@ package struct BlockedSimilarities {
         TileProducts.prepare(in: &layout)
         shape = left.shape
         diagonal = left.firstRow - (right ?? left).firstRow
-        let columns = shape.columns
         switch schedule {
         case .strips(var strips):
             let formsGradients = left.gradient != nil || right?.gradient != nil
@@ -71,7 +68,6 @@ package struct BlockedSimilarities {
             factors = try layout.add(
                 formsGradients ? strips.slab(0).count : slabWorkers * strips.stripRows,
                 by: TileProducts.stride(forColumns: strips.columns), of: Float.self)
-            panels = try layout.add(0, of: Float.self)
             leftGradient = try UnitGradient.Scratch(
                 left, rowsAtATime: strips.stripRows, workers: slabWorkers, in: &layout)
             rightGradient = try right.flatMap { side throws(LossError) in
@@ -85,10 +81,6 @@ package struct BlockedSimilarities {
                 left, keepsPanels: false, eachWorkerAsks: false, in: &layout)
             self.right = nil
             factors = try layout.add(workers, by: pairs.blockRows * pairs.tileStride, of: Float.self)
-            panels = try layout.add(
-                TileProducts.packs ? workers : 0,
-                by: TileProducts.packedCount(rows: TileProducts.panelRows, columns: columns),
-                of: Float.self)
             leftGradient = try UnitGradient.Scratch(left, rowsAtATime: nil, workers: workers, in: &layout)
             rightGradient = nil
         }
@@ -184,7 +176,7 @@ extension BlockedSimilarities {
                     diagonal: rows.lowerBound + diagonal - columns.lowerBound, mirroredColumns: mirrored,
                     memory: strip + columns.lowerBound, stride: stride)
                 leftOperands[worker].similarities(
-                    rows, rightOperands[worker], columns, into: block.memory, stride: stride, scratch: nil)
+                    rows, rightOperands[worker], columns, into: block.memory, stride: stride, scale: .tiles)
                 epilogue.visit(block)
                 if !isSymmetric {
                     formLeftGradient(rows, worker: worker)
@@ -234,10 +226,9 @@ extension BlockedSimilarities {
         let operands = WorkerOperands(left, on: execution)
         let operand = operands[0]
         let gradient = UnitGradient(leftGradient, on: execution)
-        let (tiles, panels) = (execution.pointer(factors), execution.pointer(panels))
+        let tiles = execution.pointer(factors)
         let stride = pairs.tileStride
         let tileCount = pairs.blockRows * stride
-        let panelCount = TileProducts.panelRows * shape.columns
 
         func visit(_ rows: Range<Int>, _ columns: Range<Int>, number: Int, isFirst: Bool, worker: Int) {
             let isDiagonal = rows == columns
@@ -247,19 +238,18 @@ extension BlockedSimilarities {
                 mirroredColumns: isDiagonal ? 0 : columns.count, memory: tiles + worker * tileCount,
                 stride: stride)
             operand.similarities(
-                rows, operand, columns, into: tile.memory, stride: stride,
-                scratch: panels + worker * panelCount)
+                rows, operand, columns, into: tile.memory, stride: stride, scale: pairs.scale)
             epilogue.visit(tile)
             guard let gradient else { return }
             TileProducts.multiply(
                 tile.matrix, operand.rows.block(columns),
                 into: gradient.place(rows.lowerBound, worker: worker), stride: gradient.stride,
-                accumulates: !isFirst)
+                accumulates: !isFirst, scale: pairs.scale)
             guard !isDiagonal else { return }
             TileProducts.multiplyTransposedLeft(
                 tile.matrix, operand.rows.block(rows),
                 into: gradient.place(columns.lowerBound, worker: worker), stride: gradient.stride,
-                accumulates: !isFirst)
+                accumulates: !isFirst, scale: pairs.scale)
         }
 
         let replaced = replacing(operand.rows, gradient)

@@ -68,7 +68,7 @@ package struct RowStrips {
 
     /// The rows of the diagonal block that the strip starts with. The block starts with a whole panel.
     private func diagonalBlock(_ strip: Range<Int>) -> Range<Int> {
-        let side = max(stripRows, TileProducts.panelRows)
+        let side = max(stripRows, TileProducts.panelColumns)
         let start = strip.lowerBound / side * side
         return start..<min(columns, start + side)
     }

@@ -23,21 +23,25 @@ struct SimilarityOperand {
 
     fileprivate func normalize(_ range: Range<Int>, of embeddings: ModelElements) {
         rows.normalize(range, of: embeddings)
-        if let panels { TileProducts.pack(rows.block(range), from: range.lowerBound, into: panels) }
+        guard let panels else { return }
+        let format = Panels(depth: rows.shape.columns)
+        format.pack(rows: rows.block(range), into: panels + format.offset(ofColumn: range.lowerBound))
     }
 
     /// Writes S = N_left·N_rightᵀ, where N_right are rows of `other`. If `other` keeps panels, `right` starts
-    /// with one.
-    ///
-    /// - Parameter scratch: memory for one panel, needed if `other` keeps none.
+    /// with one, and each similarity rounds alike in every block. They are of the scale of tiles.
     func similarities(
         _ left: Range<Int>, _ other: SimilarityOperand, _ right: Range<Int>,
-        into block: UnsafeMutablePointer<Float>, stride: Int, scratch: UnsafeMutablePointer<Float>?
+        into block: UnsafeMutablePointer<Float>, stride: Int, scale: ProductScale
     ) {
-        TileProducts.multiplyTransposedRight(
-            rows.block(left), other.rows.block(right),
-            packed: other.panels.map { $0 + right.lowerBound * rows.shape.columns },
-            scratch: scratch, into: block, stride: stride)
+        guard let panels = other.panels else {
+            return TileProducts.multiplyTransposedRight(
+                rows.block(left), other.rows.block(right), into: block, stride: stride, scale: scale)
+        }
+        let format = Panels(depth: rows.shape.columns)
+        format.multiply(
+            rows.block(left), panels + format.offset(ofColumn: right.lowerBound), columns: right.count,
+            into: block, stride: stride)
     }
 }
 
@@ -45,7 +49,7 @@ struct SimilarityOperand {
 /// makes a copy when it first asks.
 struct WorkerOperands {
     /// Rows of one task: one panel, and some microseconds of work at D = 512.
-    private static let rowsPerTask = TileProducts.panelRows
+    private static let rowsPerTask = TileProducts.panelColumns
 
     /// The scratch memory of the operands.
     struct Scratch {
@@ -76,7 +80,7 @@ struct WorkerOperands {
             unitCount = try MatrixShape(rows: shape.rows, columns: stride).checkedCount()
             panelCount =
                 keepsPanels && (TileProducts.packs || side.roundsAlike)
-                ? try TileProducts.packedCount(rows: shape.rows, columns: shape.columns) : nil
+                ? try Panels(depth: shape.columns).checkedCount(columns: shape.rows) : nil
             unit = try layout.add(copies.count, by: unitCount, of: Float.self)
             norms = try layout.add(copies.count, by: shape.rows, of: Double.self)
             panels = try layout.add(copies.count, by: panelCount ?? 0, of: Float.self)

@@ -24,6 +24,9 @@ package struct TilePairs {
     /// How many blocks there are.
     package var blocks: Int { blockRows == 0 ? 0 : (rows + blockRows - 1) / blockRows }
 
+    /// The scale of a tile's products: of 256 rows, if there are many.
+    var scale: ProductScale { .of(rows: rows / 2, depth: blockRows) }
+
     /// Players of the tournament. An odd number of blocks gets one more, whose opponent takes its diagonal
     /// tile.
     private var players: Int { blocks + blocks % 2 }

@@ -43,15 +43,18 @@ package struct ExpressionDecoderBuffers {
 
 /// The expression decoder over the masked tokens of one batch.
 ///
-/// Tokens run in groups of 1,536, and a group in blocks of 48. A task takes one block forward, computes its
-/// losses, and carries the gradients back to its states. Then the group's share is added to the gradients of
-/// the weights, one task for each 48 rows of a weight. Every sum runs in the order of the tokens.
+/// Tokens run in groups of 1,536, and a group in blocks of 48, or of 192 with AMX. A task takes one block
+/// forward, computes its losses, and carries the gradients back to its states. Then the group's share is added
+/// to the gradients of the weights, one task for some rows of a weight. Every sum runs in the order of the
+/// tokens.
 package struct ExpressionDecoderPlan: Plan {
+    /// The tokens of a group: enough for many workers, and few enough that their activations stay in a
+    /// last-level cache.
+    private static let tokensPerGroup = 1536
     /// The tokens of a block: whole tiles with every instruction set.
-    private static let tokensPerBlock = 48
-    /// The blocks of a group: enough for many workers, and few enough that the activations of a group stay in
-    /// a last-level cache.
-    private static let blocksPerGroup = 32
+    private let tokensPerBlock: Int
+    /// The blocks of a group.
+    private var blocksPerGroup: Int { Self.tokensPerGroup / tokensPerBlock }
 
     package var name: String { "ExpressionDecoder" }
 
@@ -127,23 +130,25 @@ package struct ExpressionDecoderPlan: Plan {
             loss, into: outputs, form: decoder.nonzeroForm, scale: gradientScale, selected: rows.count,
             wantsGradients: gradients != nil)
 
+        let scale = ProductScale.of(rows: rows.count, depth: width)
+        tokensPerBlock = scale == .blocks ? 192 : 48
         perceptrons = try Perceptrons(
-            parameters, width: width, embeddings: batches?.embeddings, in: &layout)
-        let blocks = gradients == nil ? layout.workers : Self.blocksPerGroup
-        let tokens = blocks * Self.tokensPerBlock
+            parameters, width: width, embeddings: batches?.embeddings, scale: scale, in: &layout)
+        let groupBlocks = Self.tokensPerGroup / tokensPerBlock
+        let blocks = gradients == nil ? layout.workers : groupBlocks
+        let tokens = blocks * tokensPerBlock
         let hidden = perceptrons.hiddenWidth
         self.inputs = try ScratchMatrix(rows: tokens, columns: width, in: &layout)
         first = try ScratchMatrix(rows: tokens, columns: hidden, in: &layout)
         second = try ScratchMatrix(rows: tokens, columns: hidden, in: &layout)
-        let groupBlocks = Self.blocksPerGroup
         blockOutputs = try layout.add(
-            groupBlocks * Perceptrons.most, by: Self.tokensPerBlock, of: Float.self)
+            groupBlocks * Perceptrons.most, by: tokensPerBlock, of: Float.self)
         blockSums = try layout.add(groupBlocks, of: BlockSums.self)
         let backwardTokens = gradients == nil ? 0 : tokens
         firstGradient = try ScratchMatrix(rows: backwardTokens, columns: hidden, in: &layout)
         thirdGradients = try layout.add(gradients == nil ? 0 : groupBlocks, by: hidden, of: Float.self)
         statesGradient = try ScratchMatrix(
-            rows: gradients?.states == nil ? 0 : layout.workers * Self.tokensPerBlock, columns: width,
+            rows: gradients?.states == nil ? 0 : layout.workers * tokensPerBlock, columns: width,
             in: &layout)
         guard let gradients else {
             backward = nil
@@ -168,10 +173,10 @@ extension ExpressionDecoderPlan {
         rows.list(on: execution)
         perceptrons.prepare(on: execution)
         backward?.prepare(on: execution)
-        let blocks = (rows.count + Self.tokensPerBlock - 1) / Self.tokensPerBlock
+        let blocks = (rows.count + tokensPerBlock - 1) / tokensPerBlock
         var sums = BlockSums()
-        for start in stride(from: 0, to: blocks, by: Self.blocksPerGroup) {
-            let group = start..<min(blocks, start + Self.blocksPerGroup)
+        for start in stride(from: 0, to: blocks, by: blocksPerGroup) {
+            let group = start..<min(blocks, start + blocksPerGroup)
             runBlocks(group, on: execution)
             for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
             addWeights(group, on: execution)
@@ -183,7 +188,7 @@ extension ExpressionDecoderPlan {
 
     /// The selected tokens of a block, as positions in the list of rows.
     private func tokens(of block: Int) -> Range<Int> {
-        block * Self.tokensPerBlock..<min(rows.count, (block + 1) * Self.tokensPerBlock)
+        block * tokensPerBlock..<min(rows.count, (block + 1) * tokensPerBlock)
     }
 
     /// The batch of a row.
@@ -196,18 +201,18 @@ extension ExpressionDecoderPlan {
             group.count,
             estimatedNanoseconds: products
                 * TileProducts.nanoseconds(
-                    rows: group.count * Self.tokensPerBlock, columns: perceptrons.hiddenWidth, depth: width)
+                    rows: group.count * tokensPerBlock, columns: perceptrons.hiddenWidth, depth: width)
         ) { task, worker in
             let tokens = tokens(of: group.lowerBound + task)
             let indices = rows.indices(on: execution) + tokens.lowerBound
             // A block keeps its activations for the weights, or uses its worker's memory.
-            let place = (backward == nil ? worker : task) * Self.tokensPerBlock
+            let place = (backward == nil ? worker : task) * tokensPerBlock
             let input = inputs.row(place, on: execution)
             for token in 0..<tokens.count {
                 (input + token * inputs.stride).update(
                     from: states + indices[token] * width, count: width)
             }
-            let outputs = execution.pointer(blockOutputs) + task * Perceptrons.most * Self.tokensPerBlock
+            let outputs = execution.pointer(blockOutputs) + task * Perceptrons.most * tokensPerBlock
             perceptrons.forward(
                 inputs.matrix(rows: place..<place + tokens.count, on: execution),
                 batch: { batch(of: indices[$0]) }, first: first.row(place, on: execution),
@@ -219,7 +224,7 @@ extension ExpressionDecoderPlan {
             guard let backward else { return }
             let states =
                 gradients?.states == nil
-                ? nil : statesGradient.row(worker * Self.tokensPerBlock, on: execution)
+                ? nil : statesGradient.row(worker * tokensPerBlock, on: execution)
             backward.block(
                 rows: tokens.count, outputGradients: outputs, first: first.row(place, on: execution),
                 second: second.row(place, on: execution),
@@ -256,7 +261,7 @@ extension ExpressionDecoderPlan {
             backward.addBlock(
                 rows: tokens(of: block).count,
                 outputGradients: execution.pointer(blockOutputs)
-                    + task * Perceptrons.most * Self.tokensPerBlock,
+                    + task * Perceptrons.most * tokensPerBlock,
                 thirdGradient: execution.pointer(thirdGradients) + task * perceptrons.hiddenWidth,
                 on: execution)
         }

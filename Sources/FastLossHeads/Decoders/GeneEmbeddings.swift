@@ -87,9 +87,8 @@ struct CheckedGenes {
 
 /// The masked tokens, gene by gene.
 struct TokensByGene {
-    /// The most genes of a block, the work of one task: whole tiles with every instruction set.
-    static let mostGenesPerBlock = 48
-
+    /// The scale of the products of a decoder's genes.
+    let scale: ProductScale
     private let rows: SelectedRows
     private let genes: CheckedGenes
     private let sorted: ScratchArray<Int>
@@ -99,6 +98,7 @@ struct TokensByGene {
     init(_ rows: SelectedRows, _ genes: CheckedGenes, in layout: inout ScratchLayout) throws(LossError) {
         self.rows = rows
         self.genes = genes
+        scale = .of(rows: genes.embeddings.rows, depth: genes.embeddings.columns)
         sorted = try layout.add(rows.count, of: Int.self)
         starts = try layout.add(genes.embeddings.rows + 2, of: Int.self)
     }
@@ -118,8 +118,11 @@ struct TokensByGene {
         }
     }
 
+    /// The most genes of a block, the work of one task: whole tiles with every instruction set.
+    var mostGenesPerBlock: Int { scale == .blocks ? 160 : 48 }
+
     /// The genes in blocks.
-    var blocks: EvenShares { EvenShares(of: genes.embeddings.rows, most: Self.mostGenesPerBlock) }
+    var blocks: EvenShares { EvenShares(of: genes.embeddings.rows, most: mostGenesPerBlock) }
 
     /// The masked tokens of some genes, in the order of the genes.
     func rows(ofGenes range: Range<Int>, on execution: Execution) -> UnsafeBufferPointer<Int> {

@@ -27,7 +27,7 @@ struct InnerProductBackward {
     init(
         _ arguments: MaskedValueArguments, _ gradients: MaskedValueBuffers,
         query parameters: LinearParameters, answers: CellAnswers, genesPerGroup: Int,
-        in layout: inout ScratchLayout
+        scale: ProductScale, in layout: inout ScratchLayout
     ) throws(LossError) {
         width = arguments.options.width
         answerRows = answers.outputs * answers.cells
@@ -36,16 +36,17 @@ struct InnerProductBackward {
         self.answers = try CellAnswersBackward(
             answers, gradients: gradients.parameters.answers, cells: gradients.cellEmbeddings?.baseAddress,
             batches: gradients.batchEmbeddings?.baseAddress, writer: writer, in: &layout)
-        answerVectors = try PackedOperand(answers.vectors, rows: answerRows, transposed: false, in: &layout)
+        answerVectors = try PackedOperand(
+            answers.vectors, rows: answerRows, transposed: false, scale: scale, in: &layout)
         genes = gradients.genes
         writesZeroGenes = arguments.options.style == .innerProductDetached
         queryWeight =
             genes == nil || writesZeroGenes
-            ? nil : try PackedOperand(parameters.weight, transposed: false, in: &layout)
+            ? nil : try PackedOperand(parameters.weight, transposed: false, scale: scale, in: &layout)
         products = try ScratchMatrix(rows: genesPerGroup, columns: answerRows, in: &layout)
         queryGradients = try ScratchMatrix(rows: genesPerGroup, columns: width, in: &layout)
         querySums = try layout.add(width, of: Double.self)
-        columnProducts = try ColumnProducts(in: &layout)
+        columnProducts = try ColumnProducts(scale: scale, in: &layout)
     }
 
     /// Packs the right operands and clears the sums, after the cells' answers are computed.

@@ -5,14 +5,15 @@ import FastLoss
 
 /// The inner product decoder over the masked tokens of one batch.
 ///
-/// Genes run in groups of up to 1,536, and a group in blocks of up to 48. A task computes the queries of one block and
+/// Genes run in groups of up to 1,536, and a group in blocks of up to 48, or of 160 with AMX. A task computes the queries of one block and
 /// their products with all cells, visits the masked tokens of its genes, and carries the gradients back to
 /// queries and genes. Then the group's share is added to the gradients of `gene2query` and of the cells.
 /// Every sum runs in the order of the genes.
 package struct InnerProductPlan: Plan {
-    private static let mostGenesPerBlock = TokensByGene.mostGenesPerBlock
+    private static let mostGenesPerGroup = 1536
+    private var mostGenesPerBlock: Int { tokens.byGene.mostGenesPerBlock }
     /// The blocks of a group.
-    private static let blocksPerGroup = 32
+    private var blocksPerGroup: Int { Self.mostGenesPerGroup / mostGenesPerBlock }
 
     package var name: String { "MaskedValueDecoder" }
 
@@ -43,23 +44,27 @@ package struct InnerProductPlan: Plan {
         answers = try CellAnswers(
             arguments.parameters.answers, embeddings: arguments.cellEmbeddings, batches: arguments.batches,
             in: &layout)
-        queryWeight = try PackedOperand(query.weight, transposed: true, in: &layout)
+        let scale = tokens.byGene.scale
+        let mostGenesPerBlock = tokens.byGene.mostGenesPerBlock
+        let blocksPerGroup = Self.mostGenesPerGroup / mostGenesPerBlock
+        queryWeight = try PackedOperand(query.weight, transposed: true, scale: scale, in: &layout)
         let answerRows = answers.outputs * answers.cells
-        answerColumns = try PackedOperand(answers.vectors, rows: answerRows, transposed: true, in: &layout)
+        answerColumns = try PackedOperand(
+            answers.vectors, rows: answerRows, transposed: true, scale: scale, in: &layout)
 
-        let blocks = arguments.gradients == nil ? layout.workers : Self.blocksPerGroup
-        embeddings = try ScratchMatrix(rows: blocks * Self.mostGenesPerBlock, columns: width, in: &layout)
-        queries = try ScratchMatrix(rows: blocks * Self.mostGenesPerBlock, columns: width, in: &layout)
+        let blocks = arguments.gradients == nil ? layout.workers : blocksPerGroup
+        embeddings = try ScratchMatrix(rows: blocks * mostGenesPerBlock, columns: width, in: &layout)
+        queries = try ScratchMatrix(rows: blocks * mostGenesPerBlock, columns: width, in: &layout)
         products = try ScratchMatrix(
-            rows: layout.workers * Self.mostGenesPerBlock, columns: answerRows, in: &layout)
-        blockSums = try layout.add(Self.blocksPerGroup, of: BlockSums.self)
+            rows: layout.workers * mostGenesPerBlock, columns: answerRows, in: &layout)
+        blockSums = try layout.add(blocksPerGroup, of: BlockSums.self)
         guard let gradients = arguments.gradients else {
             backward = nil
             return
         }
         backward = try InnerProductBackward(
             arguments, gradients, query: query, answers: answers,
-            genesPerGroup: Self.blocksPerGroup * Self.mostGenesPerBlock, in: &layout)
+            genesPerGroup: Self.mostGenesPerGroup, scale: scale, in: &layout)
     }
 
     package func run(on execution: Execution) throws(LossError) -> DecoderLosses {
@@ -75,8 +80,8 @@ package struct InnerProductPlan: Plan {
         backward?.prepare(on: execution)
         let blocks = tokens.byGene.blocks
         var sums = BlockSums()
-        for start in stride(from: 0, to: blocks.tasks, by: Self.blocksPerGroup) {
-            let group = start..<min(blocks.tasks, start + Self.blocksPerGroup)
+        for start in stride(from: 0, to: blocks.tasks, by: blocksPerGroup) {
+            let group = start..<min(blocks.tasks, start + blocksPerGroup)
             runBlocks(group, of: blocks, on: execution)
             for block in 0..<group.count { sums += execution.pointer(blockSums)[block] }
             let count = blocks[group.upperBound - 1].upperBound - blocks[group.lowerBound].lowerBound
@@ -96,12 +101,12 @@ package struct InnerProductPlan: Plan {
             group.count,
             estimatedNanoseconds: (backward == nil ? 1 : 2)
                 * TileProducts.nanoseconds(
-                    rows: group.count * Self.mostGenesPerBlock, columns: width + answerRows, depth: width)
+                    rows: group.count * mostGenesPerBlock, columns: width + answerRows, depth: width)
         ) { task, worker in
             let range = blocks[group.lowerBound + task]
             // A block keeps its queries for the weights, or uses its worker's memory.
             let place =
-                backward == nil ? worker * Self.mostGenesPerBlock : range.lowerBound - firstGene
+                backward == nil ? worker * mostGenesPerBlock : range.lowerBound - firstGene
             let embedding = embeddings.row(place, on: execution)
             let query = queries.row(place, on: execution)
             for (row, gene) in range.enumerated() {
@@ -114,7 +119,7 @@ package struct InnerProductPlan: Plan {
             for row in 0..<range.count {
                 kernels.activate(query + row * queries.stride, self.query.bias, width, FASTLOSS_SIGMOID)
             }
-            let product = products.row(worker * Self.mostGenesPerBlock, on: execution)
+            let product = products.row(worker * mostGenesPerBlock, on: execution)
             answerColumns.multiply(
                 queries.matrix(rows: block, on: execution), into: product, stride: products.stride,
                 on: execution)

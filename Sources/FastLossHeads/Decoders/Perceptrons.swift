@@ -57,6 +57,8 @@ struct Perceptrons {
     /// K, the number of different biases of the first layer.
     let batches: Int
     private let parameters: InlineArray<2, PerceptronParameters?>
+    /// The scale of the products with blocks of rows.
+    let scale: ProductScale
     private let embeddings: MatrixPointer?
     private let biases: ScratchMatrix
     private var firstWeights = InlineArray<2, PackedOperand?>(repeating: nil)
@@ -69,10 +71,11 @@ struct Perceptrons {
     /// Lays out the packed weights of the forward pass.
     init(
         _ parameters: InlineArray<2, PerceptronParameters?>, width: Int, embeddings: MatrixPointer?,
-        in layout: inout ScratchLayout
+        scale: ProductScale, in layout: inout ScratchLayout
     ) throws(LossError) {
         self.parameters = parameters
         self.width = width
+        self.scale = scale
         self.embeddings = embeddings
         count = parameters[1] == nil ? 1 : 2
         batches = embeddings?.rows ?? 1
@@ -80,8 +83,9 @@ struct Perceptrons {
         for index in 0..<count {
             guard let perceptron = parameters[index] else { continue }
             firstWeights[index] = try PackedOperand(
-                Self.statesWeight(perceptron, width), transposed: true, in: &layout)
-            secondWeights[index] = try PackedOperand(perceptron.second.weight, transposed: true, in: &layout)
+                Self.statesWeight(perceptron, width), transposed: true, scale: scale, in: &layout)
+            secondWeights[index] = try PackedOperand(
+                perceptron.second.weight, transposed: true, scale: scale, in: &layout)
             if embeddings != nil {
                 embeddingWeights[index] = try PackedOperand(
                     Self.embeddingsWeight(perceptron, width), transposed: true, in: &layout)

@@ -36,10 +36,11 @@ struct PerceptronsBackward {
         let width = perceptrons.width
         for index in 0..<perceptrons.count {
             secondWeights[index] = try PackedOperand(
-                perceptrons[index].second.weight, transposed: false, in: &layout)
+                perceptrons[index].second.weight, transposed: false, scale: perceptrons.scale, in: &layout)
             if wantsStates {
                 firstWeights[index] = try PackedOperand(
-                    Perceptrons.statesWeight(perceptrons[index], width), transposed: false, in: &layout)
+                    Perceptrons.statesWeight(perceptrons[index], width), transposed: false,
+                    scale: perceptrons.scale, in: &layout)
             }
             if embeddingsGradient != nil {
                 embeddingWeights[index] = try PackedOperand(
@@ -53,7 +54,7 @@ struct PerceptronsBackward {
         let embeddingRows = embeddings?.rows ?? 0
         batchSums = try ScratchMatrix(rows: embeddingRows, columns: perceptrons.hiddenWidth, in: &layout)
         embeddingsCopy = try ScratchMatrix(rows: embeddingRows, columns: width, in: &layout)
-        columnProducts = try ColumnProducts(in: &layout)
+        columnProducts = try ColumnProducts(scale: perceptrons.scale, in: &layout)
     }
 
     /// Packs the weights and clears the sums. To run once before the first block.
@@ -132,7 +133,7 @@ extension PerceptronsBackward {
         let width = perceptrons.width
         let rows = states.rows
         let accumulates = writer.accumulates || !isFirst
-        let shares = ColumnProducts.shares(columns: width)
+        let shares = columnProducts.shares(columns: width)
         execution.forEachTask(
             2 * perceptrons.count * shares.tasks,
             estimatedNanoseconds: 2 * Double(perceptrons.count)

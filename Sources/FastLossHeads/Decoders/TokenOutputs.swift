@@ -79,9 +79,9 @@ package struct DecoderOutputs {
 /// What happens to the outputs of a block of masked tokens.
 struct TokenOutputs {
     /// The most tokens of a block.
-    static let mostTokens = 64
+    static let mostTokens = 192
     /// A number for each token of a block: ``mostTokens`` of them.
-    typealias Places = InlineArray<64, Int>
+    typealias Places = InlineArray<192, Int>
 
     /// How the gradients of the outputs are formed.
     private enum Gradients {
@@ -206,7 +206,7 @@ struct TokenOutputs {
     }
 }
 
-/// Calls `body` with memory for `count` floats, at most 256, on the stack.
+/// Calls `body` with memory for `count` floats, at most 384, on the stack.
 func withFloats<Result>(_ count: Int, _ body: (UnsafeMutablePointer<Float>) -> Result) -> Result {
     withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { memory in
         guard let floats = memory.baseAddress else { preconditionFailure("\(count) floats have no address") }

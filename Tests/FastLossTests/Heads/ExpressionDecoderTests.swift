@@ -63,6 +63,44 @@ import Testing
         }
     }
 
+    /// Enough tokens for the scale of blocks: predictions and gradients as those of parts of the batch, which are
+    /// of the scale of tiles, and bitwise the same for any number of workers.
+    @Test func manyTokensAreTheSumOfTheirParts() throws {
+        var batch = try DecoderBatch(DecoderShape(cells: 8, tokens: 400, width: 128, batches: 2))
+        let all = batch.mask.count { $0 }
+        #expect(all >= 1024)
+        let predictions = try batch.predictions(workers: 2)
+        let gradients = try batch.gradients(
+            predictions: batch.targets, nonzero: batch.targets, workers: 2)
+        for workers in [1, 3] {
+            let others = try batch.gradients(
+                predictions: batch.targets, nonzero: batch.targets, workers: workers)
+            expectSameBits(others.all, gradients.all, "\(workers) workers")
+        }
+        var sums: [String: [Float]] = [:]
+        let mask = batch.mask
+        for part in 0..<4 {
+            batch.mask = mask.indices.map { mask[$0] && $0 % 4 == part }
+            #expect(batch.mask.count { $0 } < 1024)
+            for (name, values) in try batch.predictions(workers: 2) {
+                let whole = try #require(predictions[name])
+                for row in batch.mask.indices where batch.mask[row] {
+                    #expect(abs(values[row] - whole[row]) <= 1e-5 * max(1, abs(whole[row])))
+                }
+            }
+            let gradients = try batch.gradients(
+                predictions: batch.targets, nonzero: batch.targets, workers: 2)
+            for (name, values) in gradients.results(batch.decoder) {
+                let sum = sums[name] ?? [Float](repeating: 0, count: values.count)
+                sums[name] = zip(sum, values).map { $0 + $1 }
+            }
+        }
+        for (name, values) in gradients.results(batch.decoder) {
+            expectNormwise(
+                actual: values, oracle: try #require(sums[name]).map(Double.init), tolerance: 1e-5, name)
+        }
+    }
+
     /// Arrays give bitwise what spans give.
     @Test func arraysAreTheSameAsSpans() throws {
         for batches in [0, 2] {
@@ -327,14 +365,15 @@ struct DecoderBatch: Sendable {
     }
 
     func gradients(
-        predictions: [Float], nonzero: [Float]?
+        predictions: [Float], nonzero: [Float]?, workers: Int = 2
     ) throws(LossError) -> ExpressionDecoderGradientArrays {
         var arrays = ExpressionDecoderGradientArrays(self, value: .nan)
         try arrays.withSpans { (gradients) throws(LossError) in
             try withInputs { (inputs) throws(LossError) in
                 try decoder.gradient(
                     inputs, predictionsGradient: predictions.span, nonzeroGradient: nonzero?.span,
-                    parameters: parameters.span, gradients: &gradients, workspace: Workspace(workers: 2))
+                    parameters: parameters.span, gradients: &gradients, workspace: Workspace(workers: workers)
+                )
             }
         }
         return arrays

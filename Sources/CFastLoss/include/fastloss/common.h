@@ -35,13 +35,14 @@ FASTLOSS_API const char *fastloss_version(void);
 ///
 ///     version                  string   as fastloss_version()
 ///     abiVersion               number   as fastloss_abi_version()
-///     instructionSet           string   of FastLoss's kernels: "baseline", "avx2" or "avx512"
+///     instructionSet           string   "baseline", "avx2", "avx512" or "amx"
 ///     requestedInstructionSet  string   the value of FASTLOSS_ISA, or null
 ///     workers                  number   the default number of workers
-///     threads                  string   those that work beside a caller: "helpers" of the library, or a
-///     "pool" blasConfiguration        string   OpenBLAS's description of its build blasCore string   the
-///     processor that OpenBLAS selected kernels for blasThreads              number   OpenBLAS's threads per
-///     call blasLibrary              string   the file that BLAS was loaded from
+///     threads                  string   who works beside a caller: "helpers" or a "pool"
+///     blasConfiguration        string   OpenBLAS's description of its build
+///     blasCore                 string   whose kernels OpenBLAS selected
+///     blasThreads              number   OpenBLAS's threads per call
+///     blasLibrary              string   the file that BLAS was loaded from
 ///
 /// Later versions may add keys. Writes at most `capacity` bytes, including the terminating 0, and returns the
 /// length of the complete text without the 0, as snprintf does. A result of `capacity` or more means that the
