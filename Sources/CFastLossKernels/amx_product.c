@@ -86,7 +86,8 @@ AMX_BODY floats load(const bool FULL, uint32_t mask, const float *x) {
 
 // MARK: - Splitting
 
-/// Three vectors of floats whose lower halves are zero: bfloat16 in the upper ones.
+/// Three vectors of floats whose upper halves are bfloat16. The lower ones are zero, but for the third part
+/// of numbers so small that its last bits are below every bfloat16.
 typedef struct { floats parts[PARTS]; } split;
 
 /// x₁ + x₂ + x₃ = x. The first part is truncated, so that it does not overflow. The second one is rounded, so
@@ -188,7 +189,7 @@ AMX_BODY void pack_columns(
             largest[half] = larger(larger(largest[half], even), odd);
             const split e = split_floats(even), o = split_floats(odd);
             for (int p = 0; p < PARTS; ++p)
-                *place(packed, pair, p, half) = (words)e.parts[p] >> 16 | (words)o.parts[p];
+                *place(packed, pair, p, half) = (words)e.parts[p] >> 16 | ((words)o.parts[p] & 0xFFFF0000u);
         }
     }
     packed->irregular = irregular_columns(largest[0]) | irregular_columns(largest[1]) << LANES;
@@ -205,7 +206,8 @@ AMX_BODY void pack_columns(
         }
 }
 
-/// The floats of packed columns: CHUNK or fewer rows of GROUP.
+/// The floats of packed columns: CHUNK or fewer rows of GROUP. Those of regular columns are exact from 2⁻¹¹⁰
+/// on, and within 2⁻¹³³ below, the least bfloat16.
 AMX_BODY void unpack_columns(const chunk *packed, size_t depth, float *b) {
     for (size_t k = 0; k < depth; ++k)
         for (size_t j = 0; j < GROUP; ++j) {

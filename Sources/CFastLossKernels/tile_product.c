@@ -295,7 +295,7 @@ static size_t panel_floats(size_t depth) { return depth * FASTLOSS_TILE_COLUMNS;
         const float *b, size_t b_row_stride, size_t b_column_stride, size_t columns, float *c,              \
         size_t c_stride, fastloss_write_mode mode) {                                                        \
         const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                                \
-        if (b_column_stride == 1)                                                                           \
+        if (b_column_stride == 1 && b_row_stride != 1)                                                      \
             return product_##isa(                                                                           \
                 a, a_row_stride, a_column_stride, rows, depth, b, b_row_stride, columns, c, c_stride,       \
                 accumulate);                                                                                \

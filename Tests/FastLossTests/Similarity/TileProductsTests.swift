@@ -216,13 +216,16 @@ import Testing
         }
     }
 
-    /// No less accurate than float32 multiply-adds: norm-wise, of operands with all 24 bits and many magnitudes.
+    /// No less accurate than float32 multiply-adds: norm-wise, of operands with all 24 bits and many magnitudes,
+    /// subnormal ones included.
     @Test(arguments: [33, 128, 512, 3000])
     func blocksAreAccurate(depth: Int) {
         var random = RandomInputs(seed: 7)
         let (rows, columns) = (40, 33)
         func operand(_ count: Int) -> [Float] {
-            random.normals(count).enumerated().map { $0.offset % 5 == 0 ? $0.element * 0x1p-20 : $0.element }
+            random.normals(count).enumerated().map { index, x in
+                index % 5 == 0 ? x * 0x1p-20 : index % 7 == 0 ? x * 0x1p-140 : x
+            }
         }
         let (left, right) = (operand(rows * depth), operand(columns * depth))
         func error(_ scale: ProductScale) -> Double {
