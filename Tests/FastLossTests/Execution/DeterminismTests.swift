@@ -42,12 +42,12 @@ import Testing
     }
 
     /// Eight callers at the same time, more than the team can help, get the same bits. None waits for ever.
-    @Test(.timeLimit(.minutes(5)), arguments: PublicCall.all)
+    @Test(.timeLimit(.minutes(TestLength.mostMinutes)), arguments: PublicCall.all)
     func `concurrent callers`(_ call: PublicCall) throws {
         try expectSameBits(call, callers: 8, repetitions: TestLength.repetitions)
     }
 
-    @Test(.timeLimit(.minutes(5)), arguments: 0..<50)
+    @Test(.timeLimit(.minutes(TestLength.mostMinutes)), arguments: 0..<50)
     func `concurrent callers, small shapes`(_ number: Int) throws {
         for call in try Self.calls(number) {
             try expectSameBits(call, callers: 8, repetitions: TestLength.smallRepetitions)
