@@ -10,7 +10,8 @@ private let targets: [(name: String, run: @Sendable (inout FuzzInput) throws -> 
     ("maskedLosses", MaskedLossTarget.run), ("crossEntropy", CrossEntropyTarget.run),
     ("similarity", SimilarityTarget.run), ("reductions", ReductionTarget.run),
     ("objective", ObjectiveTarget.run), ("decoders", DecoderTarget.run),
-    ("classifiers", ClassifierTarget.run), ("ranks", RankTarget.run),
+    ("classifiers", ClassifierTarget.run), ("elementTypes", ElementTypeTarget.run),
+    ("ranks", RankTarget.run),
 ]
 
 /// Writes a failure and ends the process.
@@ -38,20 +39,23 @@ private func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
     }
 }
 
-/// Ends the process if one execution takes longer than its limit. An execution takes some microseconds.
+/// Ends the process if one execution takes longer than its limit. An execution takes some microseconds. Time in
+/// which the whole process is stopped counts as one second.
 private enum Watchdog {
-    private static let limit: UInt32 = 20
+    private static let limit = 20
     static let seed = Atomic<UInt64>(0)
 
     static func start(_ family: String) {
         Thread.detachNewThread {
             var last = seed.load(ordering: .relaxed)
-            while true {
-                sleep(limit)
+            var seconds = 0
+            while seconds < limit {
+                sleep(1)
                 let current = seed.load(ordering: .relaxed)
-                if current == last { fail("\(family), seed \(current): not done after \(limit) s") }
+                seconds = current == last ? seconds + 1 : 0
                 last = current
             }
+            fail("\(family), seed \(last): not done after \(limit) s")
         }
     }
 }

@@ -16,11 +16,19 @@ def masked_mean(elements: Tensor, mask: Tensor) -> Tensor:
     return elements[mask].sum() / mask.sum()
 
 
+def clamped(probabilities: Tensor) -> Tensor:
+    """scGPT's clamp, which is part of the loss: float32's in float64, too.
+
+    Its gradient is 1 at the ends, as that of `Tensor.clamp` was before PyTorch 2.15, where it is 0.
+    """
+    low, high = probabilities < CLAMP, probabilities > 1 - CLAMP
+    return probabilities.masked_fill(low, CLAMP).masked_fill(high, 1 - CLAMP)
+
+
 def squares_and_likelihood(predictions: Tensor, probabilities: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     """The squared error of the predictions plus the Bernoulli loss of the probabilities."""
     targets, mask = inputs["targets"], inputs["mask"]
-    # The clamp is part of the loss, so it is float32's in float64, too.
-    probabilities = probabilities.clamp(CLAMP, 1 - CLAMP)
+    probabilities = clamped(probabilities)
     logarithms = torch.where(targets > 0, probabilities.log(), torch.log1p(-probabilities))
     return masked_mean((predictions - targets) ** 2, mask) - masked_mean(logarithms, mask)
 

@@ -5,10 +5,9 @@ As scGPT and scFormer define them; a mask selects, and the clamp is float32's, b
 """
 
 import torch
+from peers.oracle import clamped
 from torch import Tensor
 from torch.nn import functional as F
-
-CLAMP = 2.0**-23
 
 
 def masked_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -16,7 +15,7 @@ def masked_mse(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def bernoulli(input: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    p, z = input[mask].clamp(CLAMP, 1 - CLAMP), target[mask] > 0
+    p, z = clamped(input[mask]), target[mask] > 0
     return -torch.where(z, p.log(), torch.log1p(-p)).sum() / mask.sum()
 
 

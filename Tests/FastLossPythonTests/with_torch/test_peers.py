@@ -242,7 +242,7 @@ def test_what_a_row_is_relative_to(program: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(command, "available", lambda: peers)
         known = command.measure(replace(row, swift="known"), swift, seconds=0)
         unknown = command.measure(row, swift, seconds=0)
-    assert known["base"] == report.OWN and known["providers"][report.OWN]["ratio"] == 1
+    assert known["base"] == report.SWIFT and known["providers"][report.SWIFT]["ratio"] == 1
     assert known["providers"][report.SWIFT]["median"] == 0.25
     written = known["providers"]["PyTorch as written"]
     assert written["rounds"] == 3 and written["error"] < 2e-6
@@ -267,7 +267,7 @@ def test_wrong_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def worse(problem: Problem, inputs: dict[str, Any]) -> providers.Call:
         call = providers.best(problem, inputs)
-        factor = 1.0 if problem == row.checked else 1.01
+        factor = 1.0 if problem == row.checked else 1.015
 
         def read(result: Any) -> providers.Result:
             loss, metric, gradients = call.read(result)
@@ -276,7 +276,7 @@ def test_wrong_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         return providers.Call(call.run, read)
 
     peers = [Provider("as written", providers.written), Provider("worse", worse)]
-    with pytest.raises(SystemExit, match=r"too far from as written: \{'worse': 0\.01"):
+    with pytest.raises(SystemExit, match=r"too far from as written: \{'worse': 0\.01[45]"):
         command.checked_calls(row, peers)
 
 

@@ -2,6 +2,7 @@
 // read-only, and the rest of an operand's pages holds NaN, which must not get into a result.
 
 import FastLoss
+import FastLossDiagnostics
 import Foundation
 import Testing
 
@@ -24,6 +25,22 @@ import Testing
     @Test(arguments: PublicCall.all, GuardedMemory.End.allCases)
     func `no worker leaves its operands`(_ call: PublicCall, end: GuardedMemory.End) throws {
         try check(call, end, Workspace(workers: 2))
+    }
+
+    /// LAPACK works on a copy.
+    @Test(arguments: [1, 2, 7, 33], GuardedMemory.End.allCases)
+    func `the spectrum stays within its embeddings`(rows: Int, end: GuardedMemory.End) throws {
+        let shape = MatrixShape(rows: rows, columns: 13)
+        var random = RandomInputs(seed: 9)
+        let embeddings = random.normals(rows * 13)
+        let memory = GuardedMemory(byteCount: embeddings.count * MemoryLayout<Float>.stride, end: end)
+        let elements: UnsafeMutableBufferPointer<Float> = memory.elements()
+        _ = elements.initialize(from: embeddings)
+        memory.makeReadOnly()
+        let spectrum = try EmbeddingSpectrum(
+            embeddings: Span(_unsafeElements: UnsafeBufferPointer(elements)), shape: shape,
+            workspace: Workspace(workers: 1))
+        #expect(try spectrum == EmbeddingSpectrum(embeddings: embeddings, shape: shape))
     }
 
     private func check(_ call: PublicCall, _ end: GuardedMemory.End, _ workspace: Workspace) throws {

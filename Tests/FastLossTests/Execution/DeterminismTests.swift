@@ -15,15 +15,23 @@ import Testing
 
     @Test(arguments: 0..<50)
     func `small shapes`(_ number: Int) throws {
-        let calls = try PublicCall.calls(
+        for call in try Self.calls(number) {
+            try expectSameBits(call, repetitions: TestLength.smallRepetitions)
+        }
+    }
+
+    /// Every call at a small shape.
+    private static func calls(_ number: Int) throws -> [PublicCall] {
+        try PublicCall.calls(
             cells: 1 + number % 7, tokens: 1 + number * 11 % 83, width: 1 + number * 7 % 37,
             classes: 1 + number * 5 % 19)
-        for call in calls { try expectSameBits(call, repetitions: TestLength.smallRepetitions) }
     }
+
+    private static let workerCounts = [1, 2, 3, 4, 8]
 
     private func expectSameBits(_ call: PublicCall, repetitions: Int) throws {
         let expected = try call.bits(Workspace(workers: 1))
-        for workers in [1, 2, 3, 4, 8] {
+        for workers in Self.workerCounts {
             let workspace = Workspace(workers: workers)
             // In the same workspace: what the last call left in the scratch memory must not matter.
             for run in 1...repetitions {
@@ -34,14 +42,25 @@ import Testing
     }
 
     /// Eight callers at the same time, more than the team can help, get the same bits. None waits for ever.
-    @Test(.timeLimit(.minutes(5)), arguments: PublicCall.all)
+    @Test(.timeLimit(.minutes(TestLength.mostMinutes)), arguments: PublicCall.all)
     func `concurrent callers`(_ call: PublicCall) throws {
+        try expectSameBits(call, callers: 8, repetitions: TestLength.repetitions)
+    }
+
+    @Test(.timeLimit(.minutes(TestLength.mostMinutes)), arguments: 0..<50)
+    func `concurrent callers, small shapes`(_ number: Int) throws {
+        for call in try Self.calls(number) {
+            try expectSameBits(call, callers: 8, repetitions: TestLength.smallRepetitions)
+        }
+    }
+
+    private func expectSameBits(_ call: PublicCall, callers: Int, repetitions: Int) throws {
         let expected = try call.bits(Workspace(workers: 1))
         let differing = Atomic(0)
         let failed = Atomic(0)
-        DispatchQueue.concurrentPerform(iterations: 8) { caller in
-            let workspace = Workspace(workers: 1 + caller % 4)
-            for _ in 1...(TestLength.repetitions + 7) / 8 {
+        DispatchQueue.concurrentPerform(iterations: callers) { caller in
+            let workspace = Workspace(workers: Self.workerCounts[caller % Self.workerCounts.count])
+            for _ in 1...(repetitions + callers - 1) / callers {
                 do {
                     if try call.bits(workspace) != expected { differing.add(1, ordering: .relaxed) }
                 } catch {
@@ -49,7 +68,7 @@ import Testing
                 }
             }
         }
-        #expect(differing.load(ordering: .relaxed) == 0)
-        #expect(failed.load(ordering: .relaxed) == 0)
+        #expect(differing.load(ordering: .relaxed) == 0, "\(call.name)")
+        #expect(failed.load(ordering: .relaxed) == 0, "\(call.name)")
     }
 }

@@ -56,6 +56,18 @@ extension PublicCall {
             }
         }
         return gradients + [
+            PublicCall("ExpressionDecoder, gradient of outputs, \(shape)", outputs: outputs) {
+                (memory, workspace) -> Double in
+                let inputs = batch.inputs(memory)
+                var gradients = ExpressionDecoderGradients(
+                    parameters: memory.output(0), states: memory.output(1))
+                if shape.batches > 0 { gradients.batchEmbeddings = memory.output(2) }
+                try batch.decoder.gradient(
+                    inputs, predictionsGradient: memory.input(batch.targets),
+                    nonzeroGradient: memory.input(batch.targets), parameters: memory.input(batch.parameters),
+                    gradients: &gradients, update: .accumulate, workspace: workspace)
+                return 0
+            },
             PublicCall("ExpressionDecoder, value, \(shape)") { (memory, workspace) -> Double in
                 let inputs = batch.inputs(memory)
                 return try batch.decoder.value(
@@ -88,7 +100,7 @@ extension PublicCall {
             batch.decoder.layout.count, batch.cellEmbeddings.count, batch.geneTable.count,
             batch.embeddings.count,
         ]
-        return updates.map { update in
+        let gradients = updates.map { update in
             PublicCall("MaskedValueDecoder, gradient, \(update), \(shape)", outputs: outputs) {
                 (memory, workspace) -> Double in
                 let inputs = batch.inputs(memory)
@@ -103,6 +115,43 @@ extension PublicCall {
                 ).squaredError
             }
         }
+        let count = cells * tokens
+        let nonzero = batch.decoder.hasExplicitZeros ? count : 0
+        return gradients + [
+            PublicCall("MaskedValueDecoder, gradient of outputs, \(shape)", outputs: outputs) {
+                (memory, workspace) -> Double in
+                let inputs = batch.inputs(memory)
+                var gradients = MaskedValueGradients(
+                    parameters: memory.output(0), cellEmbeddings: memory.output(1),
+                    genes: memory.output(2))
+                if shape.batches > 0 { gradients.batchEmbeddings = memory.output(3) }
+                var nonzeroGradient: Span<Float>?
+                if nonzero > 0 { nonzeroGradient = memory.input(batch.targets) }
+                try batch.decoder.gradient(
+                    inputs, predictionsGradient: memory.input(batch.targets),
+                    nonzeroGradient: nonzeroGradient, parameters: memory.input(batch.parameters),
+                    gradients: &gradients, update: .accumulate, workspace: workspace)
+                return 0
+            },
+            PublicCall("MaskedValueDecoder, value, \(shape)") { (memory, workspace) -> Double in
+                let inputs = batch.inputs(memory)
+                return try batch.decoder.value(
+                    inputs, targets: memory.input(batch.targets),
+                    parameters: memory.input(batch.parameters), workspace: workspace
+                ).squaredError
+            },
+            PublicCall("MaskedValueDecoder, outputs, \(shape)", outputs: [count, nonzero]) {
+                (memory, workspace) -> Double in
+                let inputs = batch.inputs(memory)
+                var predictions = memory.output(0)
+                var probabilities: MutableSpan<Float>?
+                if nonzero > 0 { probabilities = memory.output(1) }
+                try batch.decoder.predict(
+                    inputs, parameters: memory.input(batch.parameters), predictions: &predictions,
+                    nonzero: &probabilities, workspace: workspace)
+                return 0
+            },
+        ]
     }
 
     private static func classifiers(cells: Int, width: Int, classes: Int) throws -> [PublicCall] {
@@ -111,11 +160,11 @@ extension PublicCall {
                 ClassifierShape(cells: cells, width: width, classes: classes, isReversed: isReversed))
             let (decoder, discriminator) = (try batch.cellTypeDecoder, try batch.discriminator)
             let name = isReversed ? "AdversarialDiscriminator" : "CellTypeDecoder"
-            return updates.map { update in
-                PublicCall(
-                    "\(name), gradient, \(update), \(cells)×\(width)×\(classes)",
-                    outputs: [batch.layout.count, batch.cellEmbeddings.count]
-                ) { (memory, workspace) -> Double in
+            let shape = "\(cells)×\(width)×\(classes)"
+            let outputs = [batch.layout.count, batch.cellEmbeddings.count]
+            let updating = updates.map { update in
+                PublicCall("\(name), gradient, \(update), \(shape)", outputs: outputs) {
+                    (memory, workspace) -> Double in
                     var gradients = ClassifierGradients(
                         parameters: memory.output(0), cellEmbeddings: memory.output(1))
                     guard isReversed else {
@@ -134,6 +183,57 @@ extension PublicCall {
                     ).value
                 }
             }
+            var random = RandomInputs(seed: 7)
+            let upstream = random.normals(cells * classes)
+            return updating + [
+                PublicCall("\(name), gradient of logits, \(shape)", outputs: outputs) {
+                    (memory, workspace) -> Double in
+                    var gradients = ClassifierGradients(
+                        parameters: memory.output(0), cellEmbeddings: memory.output(1))
+                    let embeddings = memory.input(batch.cellEmbeddings)
+                    let parameters = memory.input(batch.parameters)
+                    if isReversed {
+                        try discriminator.gradient(
+                            cellEmbeddings: embeddings, cells: cells, logitsGradient: memory.input(upstream),
+                            parameters: parameters, gradients: &gradients, workspace: workspace)
+                    } else {
+                        try decoder.gradient(
+                            cellEmbeddings: embeddings, cells: cells, logitsGradient: memory.input(upstream),
+                            parameters: parameters, gradients: &gradients, workspace: workspace)
+                    }
+                    return 0
+                },
+                PublicCall("\(name), value, \(shape)") { (memory, workspace) -> Double in
+                    let embeddings = memory.input(batch.cellEmbeddings)
+                    let parameters = memory.input(batch.parameters)
+                    let labels = memory.input(batch.labels)
+                    return isReversed
+                        ? try discriminator.value(
+                            cellEmbeddings: embeddings, labels: labels, parameters: parameters,
+                            workspace: workspace
+                        ).value
+                        : try decoder.value(
+                            cellEmbeddings: embeddings, labels: labels, parameters: parameters,
+                            workspace: workspace
+                        ).value
+                },
+                PublicCall("\(name), logits, \(shape)", outputs: [cells * classes]) {
+                    (memory, workspace) -> Double in
+                    let embeddings = memory.input(batch.cellEmbeddings)
+                    let parameters = memory.input(batch.parameters)
+                    var logits = memory.output(0)
+                    if isReversed {
+                        try discriminator.predict(
+                            cellEmbeddings: embeddings, cells: cells, parameters: parameters, logits: &logits,
+                            workspace: workspace)
+                    } else {
+                        try decoder.predict(
+                            cellEmbeddings: embeddings, cells: cells, parameters: parameters, logits: &logits,
+                            workspace: workspace)
+                    }
+                    return 0
+                },
+            ]
         }
     }
 

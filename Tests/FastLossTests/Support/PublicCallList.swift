@@ -5,7 +5,9 @@
 import FastLoss
 
 extension PublicCall {
-    static let all: [PublicCall] = [
+    static let all: [PublicCall] = families.flatMap(\.self)
+
+    private static let families: [[PublicCall]] = [
         [(3, 7), (203, 1_201)].flatMap(maskedLosses),
         [(5, 3), (2_501, 11), (301, 131)].flatMap(classification),
         [(5, 7), (129, 513), (515, 65), (1_025, 3)].flatMap(similarities),
@@ -14,8 +16,9 @@ extension PublicCall {
         tokens.flatMap(pooling),
         tokens.flatMap { shape in [1, 3].flatMap { weightedPooling(shape, weightings: $0) } },
         [(3, 7, 5), (203, 401, 65)].flatMap(objectives),
+        sixteenBits,
         heads,
-    ].flatMap(\.self)
+    ]
 
     private static let tokens = [
         TokenShape(cells: 2, tokens: 3, width: 5), TokenShape(cells: 9, tokens: 301, width: 67),
@@ -25,12 +28,13 @@ extension PublicCall {
     /// classes, masks, weightings and batches.
     static func calls(cells: Int, tokens: Int, width: Int, classes: Int) throws -> [PublicCall] {
         let shape = TokenShape(cells: cells, tokens: tokens, width: width)
-        return [
+        let families: [[PublicCall]] = [
             maskedLosses(cells, tokens), classification(cells, classes), similarities(cells, width),
             reductions(cells, tokens, classes), pooling(shape), weightedPooling(shape, weightings: classes),
-            objectives(cells, tokens, width),
+            objectives(cells, tokens, width), ofSixteenBits(rows: cells, columns: tokens),
             try heads(cells: cells, tokens: tokens, width: width, classes: classes),
-        ].flatMap(\.self)
+        ]
+        return families.flatMap(\.self)
     }
 
     private static let updates = [GradientUpdate.overwrite, .accumulate]
@@ -114,6 +118,12 @@ extension PublicCall {
         labels[0] = 0
         let shape = "\(rows)×\(classes)"
         let plain = [
+            PublicCall("GradientReversal, \(shape)", outputs: [logits.count]) { (memory, _) -> Double in
+                var reversed = memory.output(0)
+                try GradientReversal(lambda: 0.5).backward(
+                    gradient: memory.input(logits), reversed: &reversed, update: .accumulate)
+                return 0
+            },
             PublicCall("CrossEntropy, value, \(shape)") { [labels] (memory, workspace) -> Double in
                 try CrossEntropy().value(
                     logits: memory.input(logits), labels: memory.input(labels), classes: classes,
@@ -296,6 +306,8 @@ extension PublicCall {
         let weights = random.normals(shape.cells * weightings * shape.tokens)
         let sums = shape.cells * weightings
         let upstream = random.normals(sums * shape.width)
+        let unitSums = normalizedRows(random.normals(sums * shape.width), width: shape.width)
+        let norms = random.normals(sums).map { 1 + abs(Double($0)) }
         let name = "WeightedTokenPooling K = \(weightings), \(shape.cells) cells"
         return [
             PublicCall("\(name), value", outputs: [sums * shape.width]) { (memory, workspace) -> Double in
@@ -316,6 +328,24 @@ extension PublicCall {
                     embeddings: &embeddings, norms: &norms, workspace: workspace)
                 return 0
             },
+            PublicCall("Normalized\(name), states' gradient", outputs: [states.count]) {
+                (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                try NormalizedWeightedTokenPooling().statesGradient(
+                    embeddingGradient: memory.input(upstream), embeddings: memory.input(unitSums),
+                    norms: memory.input(norms), weights: memory.input(weights), shape: shape,
+                    weightings: weightings, gradient: &gradient, workspace: workspace)
+                return 0
+            },
+            PublicCall("Normalized\(name), weights' gradient", outputs: [weights.count]) {
+                (memory, workspace) -> Double in
+                var gradient = memory.output(0)
+                try NormalizedWeightedTokenPooling().weightsGradient(
+                    embeddingGradient: memory.input(upstream), embeddings: memory.input(unitSums),
+                    norms: memory.input(norms), states: memory.input(states), shape: shape,
+                    weightings: weightings, gradient: &gradient, workspace: workspace)
+                return 0
+            },
             PublicCall("\(name), states' gradient", outputs: [states.count]) {
                 (memory, workspace) -> Double in
                 var gradient = memory.output(0)
@@ -333,6 +363,14 @@ extension PublicCall {
                 return 0
             },
         ]
+    }
+
+    /// Rows divided by their norms, as a normalised sum is.
+    private static func normalizedRows(_ rows: [Float], width: Int) -> [Float] {
+        rows.indices.map { index in
+            let row = rows[index / width * width..<(index / width + 1) * width]
+            return rows[index] / max(1e-6, row.reduce(0) { $0 + $1 * $1 }.squareRoot())
+        }
     }
 
     // MARK: - The objective

@@ -1,5 +1,5 @@
-// Every function of the library that takes a workspace, with inputs, for the tests of allocations,
-// determinism and bounds.
+// Every function of the library that computes, with inputs, for the tests of allocations, determinism, bounds
+// and leaks.
 
 import FastLoss
 import Foundation
@@ -13,15 +13,18 @@ struct PublicCall: Sendable, CustomTestStringConvertible {
     let outputs: [Int]
     /// Norms of the one verb that returns them in double.
     let norms: Int
+    /// Elements of each output of a 16-bit type.
+    let sixteenBitOutputs: [Int]
     private let body: @Sendable (CallMemory, Workspace) throws -> Double
 
     init(
-        _ name: String, outputs: [Int] = [], norms: Int = 0,
+        _ name: String, outputs: [Int] = [], norms: Int = 0, sixteenBitOutputs: [Int] = [],
         body: @escaping @Sendable (CallMemory, Workspace) throws -> Double
     ) {
         self.name = name
         self.outputs = outputs
         self.norms = norms
+        self.sixteenBitOutputs = sixteenBitOutputs
         self.body = body
     }
 
@@ -53,6 +56,7 @@ final class CallMemory {
     private let placement: OperandPlacement
     private let floats: [UnsafeMutableBufferPointer<Float>]
     private let doubles: UnsafeMutableBufferPointer<Double>
+    private let sixteenBits: [UnsafeMutableBufferPointer<UInt16>]
     /// The pages of guarded operands.
     private var pages: [GuardedMemory] = []
     /// The gradients of a call that writes into arrays. Its first run makes them.
@@ -75,6 +79,8 @@ final class CallMemory {
         // A number that gradients are added to: not 0, which would hide the order of the additions.
         floats = call.outputs.map { buffer($0, repeating: 0.7) }
         doubles = buffer(call.norms, repeating: 1)
+        // A normal number in either 16-bit type.
+        sixteenBits = call.sixteenBitOutputs.map { buffer($0, repeating: 0x3f33) }
         self.pages = pages
     }
 
@@ -82,6 +88,7 @@ final class CallMemory {
         guard case .heap = placement else { return }
         floats.forEach { $0.deallocate() }
         doubles.deallocate()
+        sixteenBits.forEach { $0.deallocate() }
     }
 
     /// An input with the elements of `array`, which the call keeps.
@@ -105,6 +112,13 @@ final class CallMemory {
         _overrideLifetime(MutableSpan(_unsafeElements: floats[index]), borrowing: self)
     }
 
+    /// Output number `index` of a 16-bit type.
+    @_lifetime(borrow self)
+    borrowing func output<Element: SixteenBits>(_ index: Int, of _: Element.Type) -> MutableSpan<Element> {
+        let elements = UnsafeMutableRawBufferPointer(sixteenBits[index]).bindMemory(to: Element.self)
+        return _overrideLifetime(MutableSpan(_unsafeElements: elements), borrowing: self)
+    }
+
     @_lifetime(borrow self)
     borrowing func norms() -> MutableSpan<Double> {
         _overrideLifetime(MutableSpan(_unsafeElements: doubles), borrowing: self)
@@ -118,6 +132,7 @@ final class CallMemory {
         withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
         for buffer in floats { data.append(contentsOf: UnsafeRawBufferPointer(buffer)) }
         data.append(contentsOf: UnsafeRawBufferPointer(doubles))
+        for buffer in sixteenBits { data.append(contentsOf: UnsafeRawBufferPointer(buffer)) }
         for slot in ObjectiveSlot.allCases {
             gradients?[slot]?.withUnsafeBytes { data.append(contentsOf: $0) }
         }

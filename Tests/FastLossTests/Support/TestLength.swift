@@ -12,6 +12,9 @@ enum TestLength {
     /// How often the small shapes are.
     static let smallRepetitions = isLong ? 1_000 : 1
 
+    /// How many minutes concurrent callers may take. All of them run at the same time, and a hang takes for ever.
+    static let mostMinutes = isLong ? 120 : 5
+
     /// How often each call is made in the search for leaks.
     static let callsOfEach = 100_000
 
