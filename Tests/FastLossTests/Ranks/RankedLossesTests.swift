@@ -265,9 +265,12 @@ import Testing
     }
 
     /// The formulas of the article Across ranks, for b even rows of D floats on each rank.
-    @Test(arguments: 2...5)
-    func `scratch memory is at most what the formulas say`(ranks: Int) throws {
-        let (own, columns) = (1_024, 64)
+    @Test(arguments: 2...3)
+    func `scratch memory is what the formulas say`(ranks: Int) throws {
+        // So many that a rank's own pairs come in tiles.
+        let (own, columns) = (1_280, 256)
+        // Rows in scratch memory have 16 floats more.
+        let padding = 1.05
         let batch = RankBatch(counts: Array(repeating: own, count: ranks), columns: columns)
         var random = RandomInputs(seed: 26)
         let rows = random.normals(own * columns)
@@ -285,8 +288,11 @@ import Testing
             return (elastic.byteCount, contrastive.byteCount)
         }.map { try $0.get() }
         for (elastic, contrastive) in found {
-            #expect(elastic <= 4 * (8 * own * columns + 256 * own))
-            #expect(contrastive <= 4 * ((ranks > 2 ? 13 : 10) * own * columns + 512 * own))
+            let (ofElastic, ofContrastive) = (
+                8 * own * columns + 256 * own, (ranks > 2 ? 13 : 10) * own * columns + 512 * own
+            )
+            #expect(Double(elastic) <= padding * Double(4 * ofElastic))
+            #expect(Double(contrastive) <= padding * Double(4 * ofContrastive))
         }
     }
 
