@@ -18,7 +18,14 @@ typedef struct {
 /// A message that is on its way, in at most two parts: MPI counts in int.
 typedef struct { MPI_Request parts[2]; } fastloss_mpi_message;
 
-enum { FASTLOSS_MPI_EXCHANGE_TAG = 1, FASTLOSS_MPI_GATHER_TAG = 2, FASTLOSS_MPI_BLOCK = 1 << 20 };
+enum {
+    FASTLOSS_MPI_EXCHANGE_TAG = 1,
+    FASTLOSS_MPI_GATHER_TAG = 2,
+    /// Empty messages: the sender starts no further exchange; it sends nothing more at all.
+    FASTLOSS_MPI_STOP_TAG = 3,
+    FASTLOSS_MPI_LEAVE_TAG = 4,
+    FASTLOSS_MPI_BLOCK = 1 << 20,
+};
 
 /// Initialises MPI for calls of one thread, unless the program has.
 static inline bool fastloss_mpi_initialize(void) {
@@ -71,6 +78,24 @@ static inline bool fastloss_mpi_start(
     return (sends ? MPI_Isend(last, (int)rest, MPI_BYTE, peer, tag, group->communicator, &message->parts[1])
                   : MPI_Irecv(last, (int)rest, MPI_BYTE, peer, tag, group->communicator, &message->parts[1]))
         == MPI_SUCCESS;
+}
+
+/// Tells all other processes what a tag says.
+static inline void fastloss_mpi_notify(const fastloss_mpi_group *group, int tag) {
+    int done = 0;
+    if (MPI_Finalized(&done) != MPI_SUCCESS || done) return;
+    for (int other = 0; other < group->size; ++other) {
+        MPI_Request request;
+        if (other == group->rank) continue;
+        if (MPI_Isend(NULL, 0, MPI_BYTE, other, tag, group->communicator, &request) == MPI_SUCCESS)
+            MPI_Request_free(&request);
+    }
+}
+
+/// Whether a process has told this one what a tag says. Nobody receives the message, so that it stays true.
+static inline bool fastloss_mpi_is_notified(const fastloss_mpi_group *group, int peer, int tag) {
+    int found = 0;
+    return MPI_Iprobe(peer, tag, group->communicator, &found, MPI_STATUS_IGNORE) == MPI_SUCCESS && found;
 }
 
 /// Whether a message is complete: 1, 0, or −1 after an error.

@@ -11,13 +11,25 @@ struct ElasticOptions {
     let loss: ElasticCellSimilarity
     /// The type of embeddings and gradient.
     let embeddings: ElementType
+    /// Receives the number of certified pairs; nil if it is not wanted.
+    private let certifiedPairs: UnsafeMutablePointer<Int64>?
 
     init(_ pointer: UnsafePointer<fastloss_elastic_options>?) throws(CallError) {
         let options = try fastloss_elastic_options.read(pointer)
         loss = ElasticCellSimilarity(
-            threshold: options.threshold, whenEmpty: try EmptySelectionRule(options.when_empty))
+            threshold: options.threshold, whenEmpty: try EmptySelectionRule(options.when_empty),
+            certificate: try ElasticCellSimilarity.Certificate(options.certificate, "options.certificate"))
         embeddings = try ElementType(options.embeddings, "options.embeddings")
         try checkReserved(options.reserved, "options.reserved")
+        try checkReserved(options.reserved_last, "options.reserved_last")
+        certifiedPairs = options.certified_pairs
+        if let certifiedPairs { try checkAlignment(UnsafePointer(certifiedPairs), "options.certified_pairs") }
+    }
+
+    /// Writes a result to the caller's memory.
+    func write(_ value: LossValue, to loss: UnsafeMutablePointer<fastloss_loss_value>) {
+        loss.pointee = fastloss_loss_value(value)
+        certifiedPairs?.pointee = Int64(value.certifiedPairs)
     }
 }
 
@@ -52,12 +64,12 @@ public func fastloss_elastic_cell_similarity(
             options.embeddings)
         let gradient = try call.gradient(gradient, rows: rows, columns: columns, type: options.embeddings)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
-        loss.pointee = fastloss_loss_value(
+        options.write(
             try call.run { (layout) throws(LossError) in
                 try ElasticCellSimilarity.Plan(
                     options.loss, embeddings: call.elements(embeddings), shape: shape,
                     into: call.output(gradient), in: &layout)
-            })
+            }, to: loss)
     }
 }
 

@@ -90,11 +90,13 @@ extension fastloss_objective: SizedStruct {
         batch_when_empty = objective.domainAdversarial.crossEntropy.whenEmpty.inC
         batch_ignored_label = objective.domainAdversarial.crossEntropy.ignoredLabel
         batch_lambda = objective.domainAdversarial.reversal.lambda
+        elastic_certificate = objective.elasticCellSimilarity.certificate.inC
     }
 
     /// The objective in Swift.
     func objective() throws(CallError) -> TotalObjective {
         guard terms >> UInt32(FASTLOSS_TERM_COUNT) == 0 else { throw .unknownTerms(bits: terms) }
+        try checkReserved(reserved, "reserved")
         var weights = weights
         let values = withTerms(of: &weights, as: Float.self) { places in
             var values = TermValues<Float>()
@@ -112,7 +114,9 @@ extension fastloss_objective: SizedStruct {
             weights: values,
             elasticCellSimilarity: ElasticCellSimilarity(
                 threshold: elastic_threshold,
-                whenEmpty: try EmptySelectionRule(elastic_when_empty, "elastic_when_empty")),
+                whenEmpty: try EmptySelectionRule(elastic_when_empty, "elastic_when_empty"),
+                certificate: try ElasticCellSimilarity.Certificate(
+                    elastic_certificate, "elastic_certificate")),
             contrastiveCellEmbedding: ContrastiveCellEmbedding(
                 temperature: contrastive_temperature,
                 whenEmpty: try EmptySelectionRule(contrastive_when_empty, "contrastive_when_empty")),

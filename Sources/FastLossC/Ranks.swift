@@ -100,13 +100,13 @@ public func fastloss_ranks_elastic_cell_similarity(
         let gradient = try call.gradient(gradient, rows: rows, columns: columns)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         do throws(LossError) {
-            loss.pointee = fastloss_loss_value(
+            options.write(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedElastic(
                         options.loss, embeddings: call.span(embeddings), shape: shape,
                         into: call.output(gradient), communicator: ranks
                     ).run(workspace)
-                })
+                }, to: loss)
         } catch {
             throw .loss(error)
         }

@@ -162,6 +162,23 @@ extension EmptySelectionRule {
     }
 }
 
+extension ElasticCellSimilarity.Certificate {
+    init(_ value: fastloss_certificate, _ name: String) throws(CallError) {
+        switch Int(value) {
+        case FASTLOSS_CERTIFICATE_AUTOMATIC: self = .automatic
+        case FASTLOSS_CERTIFICATE_NEVER: self = .never
+        default: throw .invalidEnumeration(name: name, value: value)
+        }
+    }
+
+    var inC: fastloss_certificate {
+        switch self {
+        case .automatic: fastloss_certificate(FASTLOSS_CERTIFICATE_AUTOMATIC)
+        case .never: fastloss_certificate(FASTLOSS_CERTIFICATE_NEVER)
+        }
+    }
+}
+
 extension ElementType {
     init(_ value: fastloss_element_type, _ name: String) throws(CallError) {
         switch Int(value) {

@@ -281,6 +281,7 @@ extension fastloss_objective_value: SizedStruct {
         withTerms(of: &values, as: Double.self) { value.values.write(to: $0) }
         withTerms(of: &weighted, as: Double.self) { value.weighted.write(to: $0) }
         withTerms(of: &logged, as: Double.self) { value.logged.write(to: $0) }
+        certified_pairs = Int64(value.certifiedPairs)
     }
 
 }

@@ -48,6 +48,7 @@ public final class MPICommunicator: Communicator {
     private let timeout: Double
     private var started: [Exchange] = []
     private var failure: CommunicationError?
+    private var hasLeft = false
 
     /// The bytes that this rank has sent in exchanges. What it gathers is not counted.
     public private(set) var bytesSent = 0
@@ -75,10 +76,23 @@ public final class MPICommunicator: Communicator {
         self.timeout = timeout
     }
 
+    /// Tells the other ranks that this one makes no more calls. Those that wait for it fail at once, and not only
+    /// after the time-out.
+    ///
+    /// A rank calls it when it fails outside a call, for example while it reads its cells, but lives on. Messages
+    /// that it has sent still arrive. Afterwards no rank can use this communicator.
+    public func leave() {
+        guard !hasLeft else { return }
+        hasLeft = true
+        failure = failure ?? CommunicationError(rank: rank)
+        fastloss_mpi_notify(&group, Int32(FASTLOSS_MPI_LEAVE_TAG))
+    }
+
     /// Ends MPI, after the last call and before the program ends.
     public static func finalize() { fastloss_mpi_finalize() }
 
     deinit {
+        // After a failure, messages that nobody receives may be on their way: a new communicator must not meet them.
         if failure == nil { fastloss_mpi_close(&group) }
     }
 
@@ -109,12 +123,15 @@ public final class MPICommunicator: Communicator {
         if let failure { throw failure }
         let deadline = now + timeout / 3
         if started[0].receiving != nil {
-            guard wait(&started[0].receiving!, until: deadline) else { throw fail(started[0].sender) }
+            guard wait(&started[0].receiving!, with: started[0].sender, as: .exchange, until: deadline) else {
+                throw fail(started[0].sender)
+            }
             started[0].receiving = nil
         }
         if started[0].sending != nil {
-            guard wait(&started[0].sending!.message, until: deadline) else {
-                throw fail(started[0].sending!.receiver)
+            let receiver = started[0].sending!.receiver
+            guard wait(&started[0].sending!.message, with: receiver, as: .exchange, until: deadline) else {
+                throw fail(receiver)
             }
             started[0].sending!.memory.deallocate()
         }
@@ -124,6 +141,7 @@ public final class MPICommunicator: Communicator {
     public func gather(
         _ bytes: UnsafeRawBufferPointer, into all: UnsafeMutableRawBufferPointer
     ) throws(CommunicationError) {
+        if hasLeft { throw CommunicationError(rank: rank) }
         let deadline = now + timeout * 2 / 3
         let tag = Int32(FASTLOSS_MPI_GATHER_TAG)
         var receiving: [(rank: Int, message: fastloss_mpi_message, memory: UnsafeMutableRawBufferPointer)] =
@@ -154,7 +172,7 @@ public final class MPICommunicator: Communicator {
         }
         for index in receiving.indices {
             let (other, _, memory) = receiving[index]
-            if wait(&receiving[index].message, until: deadline) {
+            if wait(&receiving[index].message, with: other, as: .gather, until: deadline) {
                 all.baseAddress.map {
                     ($0 + other * bytes.count).copyMemory(from: memory.baseAddress!, byteCount: bytes.count)
                 }
@@ -164,8 +182,11 @@ public final class MPICommunicator: Communicator {
             }
             memory.deallocate()
         }
-        for index in sending.indices where wait(&sending[index].message, until: deadline) {
-            sending[index].memory.deallocate()
+        for index in sending.indices {
+            let receiver = sending[index].receiver
+            if wait(&sending[index].message, with: receiver, as: .gather, until: deadline) {
+                sending[index].memory.deallocate()
+            }
         }
         if let missing { throw CommunicationError(rank: missing) }
     }
@@ -196,12 +217,32 @@ extension MPICommunicator {
         started = []
         let error = CommunicationError(rank: rank)
         failure = error
+        // Whoever waits for an exchange with this rank need not wait for the time-out.
+        fastloss_mpi_notify(&group, Int32(FASTLOSS_MPI_STOP_TAG))
         return error
     }
 
-    /// Whether a message is complete before the deadline. MPI has no wait with a time limit.
-    private func wait(_ message: inout fastloss_mpi_message, until deadline: Double) -> Bool {
+    private enum Kind {
+        case exchange
+        case gather
+    }
+
+    /// Whether a rank sends and receives no more messages of a kind.
+    private func hasStopped(_ peer: Int, _ kind: Kind) -> Bool {
+        if fastloss_mpi_is_notified(&group, Int32(peer), Int32(FASTLOSS_MPI_LEAVE_TAG)) { return true }
+        return kind == .exchange
+            && fastloss_mpi_is_notified(&group, Int32(peer), Int32(FASTLOSS_MPI_STOP_TAG))
+    }
+
+    /// Tests after which a message that a rank sent before it stopped has arrived: some hundredths of a second.
+    private static let lastTests = 500
+
+    /// Whether a message from or to a rank is complete before the deadline. MPI has no wait with a time limit.
+    private func wait(
+        _ message: inout fastloss_mpi_message, with peer: Int, as kind: Kind, until deadline: Double
+    ) -> Bool {
         var tests = 0
+        var testsLeft: Int?
         while true {
             let state = fastloss_mpi_test(&message)
             if state != 0 { return state > 0 }
@@ -210,6 +251,12 @@ extension MPICommunicator {
             // Leave the processor to a rank that computes on it.
             usleep(50)
             if now > deadline { return false }
+            if let left = testsLeft {
+                guard left > 0 else { return false }
+                testsLeft = left - 1
+            } else if hasStopped(peer, kind) {
+                testsLeft = Self.lastTests
+            }
         }
     }
 

@@ -72,6 +72,95 @@ static void test_elastic_cell_similarity(void) {
     json_free(file.file);
 }
 
+/// 1,100 rows within 15 degrees of an axis, which certify all pairs.
+enum { CONE_ROWS = 1100, CONE_COLUMNS = 4 };
+
+static const float *cone(void) {
+    float *rows = (float *)remember(CONE_ROWS * CONE_COLUMNS * sizeof(float));
+    for (int64_t i = 0; i < CONE_ROWS * CONE_COLUMNS; i++) {
+        rows[i] = i % CONE_COLUMNS ? 0.01f * (float)(i * 7 % 31 - 15) : 1;
+    }
+    return rows;
+}
+
+static void test_certificate(void) {
+    now_testing("the certificate of ECS");
+    const float *embeddings = cone();
+    int64_t pairs = -1;
+    fastloss_elastic_options options = FASTLOSS_ELASTIC_OPTIONS;
+    options.certified_pairs = &pairs;
+    fastloss_loss_value certified, computed;
+    float *gradients[2];
+    for (int never = 0; never < 2; never++) {
+        gradients[never] = blank(CONE_ROWS, CONE_COLUMNS, 0, 7);
+        const fastloss_gradient gradient = FASTLOSS_GRADIENT(gradients[never], CONE_COLUMNS);
+        options.certificate = never ? FASTLOSS_CERTIFICATE_NEVER : FASTLOSS_CERTIFICATE_AUTOMATIC;
+        CHECK_OK(fastloss_elastic_cell_similarity(
+            CONE_ROWS, CONE_COLUMNS, embeddings, CONE_COLUMNS, &options, &gradient, NULL,
+            never ? &computed : &certified));
+        CHECK(pairs == (never ? 0 : CONE_ROWS * CONE_ROWS));
+    }
+    CHECK(fabs(certified.value - computed.value) <= 1e-6 * fabs(computed.value));
+    double largest = 0, difference = 0;
+    for (int64_t i = 0; i < CONE_ROWS * CONE_COLUMNS; i++) {
+        largest = fmax(largest, fabs((double)gradients[1][i]));
+        difference = fmax(difference, fabs((double)gradients[0][i] - (double)gradients[1][i]));
+    }
+    CHECK(largest > 0 && difference <= 1e-5 * largest);
+
+    // Options of the header before the certificate, and a failure, leave the number alone.
+    pairs = -1;
+    options.size = 24;
+    fastloss_loss_value value;
+    CHECK_OK(fastloss_elastic_cell_similarity(
+        CONE_ROWS, CONE_COLUMNS, embeddings, CONE_COLUMNS, &options, NULL, NULL, &value));
+    CHECK(pairs == -1 && memcmp(&value.value, &certified.value, sizeof value.value) == 0);
+    options.size = sizeof options;
+    options.reserved_last = 1;
+    CHECK_FAILS(
+        fastloss_elastic_cell_similarity(
+            CONE_ROWS, CONE_COLUMNS, embeddings, CONE_COLUMNS, &options, NULL, NULL, &value),
+        FASTLOSS_ERROR_INVALID_STRUCT, "options.reserved_last is 1, but it must be 0");
+    options.reserved_last = 0;
+    options.threshold = 2;
+    CHECK_FAILS(
+        fastloss_elastic_cell_similarity(
+            CONE_ROWS, CONE_COLUMNS, embeddings, CONE_COLUMNS, &options, NULL, NULL, &value),
+        FASTLOSS_ERROR_INVALID_PARAMETER, "threshold is 2, but it must be between -1 and 1");
+    CHECK(pairs == -1);
+    forget();
+}
+
+static void test_certificate_of_the_objective(void) {
+    now_testing("the certificate of the objective");
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10));
+    fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
+    inputs.cells = CONE_ROWS, inputs.width = CONE_COLUMNS;
+    inputs.cell_embedding.data = cone(), inputs.cell_embedding.stride = CONE_COLUMNS;
+    fastloss_objective_value certified = FASTLOSS_OBJECTIVE_VALUE, computed = FASTLOSS_OBJECTIVE_VALUE;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, NULL, NULL, &certified));
+    CHECK(certified.certified_pairs == CONE_ROWS * CONE_ROWS);
+    objective.elastic_certificate = FASTLOSS_CERTIFICATE_NEVER;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, NULL, NULL, &computed));
+    CHECK(computed.certified_pairs == 0);
+    CHECK(fabs(certified.total - computed.total) <= 1e-6 * fabs(computed.total));
+
+    // Structs of the header before the certificate.
+    objective.size = 128;
+    fastloss_objective_value old = FASTLOSS_OBJECTIVE_VALUE;
+    old.size = 424;
+    old.certified_pairs = -1;
+    CHECK_OK(fastloss_total_objective(&objective, &inputs, NULL, NULL, &old));
+    CHECK(old.certified_pairs == -1 && memcmp(&old.total, &certified.total, sizeof old.total) == 0);
+
+    // A preset sets the default.
+    objective.size = sizeof objective;
+    CHECK_OK(fastloss_objective_integration(&objective, true, true, 0.8f, 1));
+    CHECK(objective.elastic_certificate == FASTLOSS_CERTIFICATE_AUTOMATIC);
+    forget();
+}
+
 static void test_contrastive_cell_embedding(void) {
     goldens file = read_goldens("ContrastiveCellEmbedding");
     for (size_t i = 0; i < file.cases->count; i++) {
@@ -124,5 +213,7 @@ static void test_contrastive_cell_embedding(void) {
 
 void test_cell_embeddings(void) {
     test_elastic_cell_similarity();
+    test_certificate();
+    test_certificate_of_the_objective();
     test_contrastive_cell_embedding();
 }

@@ -387,6 +387,9 @@ static void misuse_pairs(void) {
     MISUSE(
         "fastloss_elastic_cell_similarity", "options.embeddings is 3",
         (elastic.embeddings = (fastloss_element_type)3, elastic_of(B, L, x)));
+    MISUSE(
+        "fastloss_elastic_cell_similarity", "options.certificate is 2",
+        (elastic.certificate = (fastloss_certificate)2, elastic_of(B, L, x)));
     MISUSE("fastloss_contrastive_cell_embedding", "second is NULL", contrastive_of(NULL));
     MISUSE(
         "fastloss_contrastive_cell_embedding", "a temperature of 0",

@@ -38,10 +38,15 @@ import FastLossMPI
     }
 
     static func main() throws {
-        let ranks = try MPICommunicator(timeout: timeout)
-        switch CommandLine.arguments.dropFirst().first {
+        let mode = CommandLine.arguments.dropFirst().first
+        // A measurement may be larger than a check.
+        let isCheck = mode.map { !$0.hasPrefix("memory") && $0 != "time" } ?? true
+        let ranks = try MPICommunicator(timeout: isCheck ? timeout : 600)
+        switch mode {
         case "disagree": try disagree(ranks)
         case "away": try stayAway(ranks)
+        case "leave": try leave(ranks)
+        case "time": try measureTime(ranks, rows: rowsArgument)
         case "memory-elastic": try measureMemory(ranks, contrastive: false, rows: rowsArgument)
         case "memory-contrastive": try measureMemory(ranks, contrastive: true, rows: rowsArgument)
         default: try compare(ranks)
@@ -153,6 +158,43 @@ import FastLossMPI
         expect(grown < formula + 3 * 4 * own * columns + (48 << 20), "memory")
     }
 
+    /// Prints the median time of value and gradient of `rows` rows of 512 columns on all ranks, with one worker each.
+    static func measureTime(_ ranks: MPICommunicator, rows: Int) throws {
+        let columns = 512
+        let shape = MatrixShape(rows: rows / ranks.size, columns: columns)
+        let first = numbers(shape.rows * columns, seed: UInt64(ranks.rank))
+        let second = numbers(shape.rows * columns, seed: UInt64(ranks.rank + 100))
+        var (firstGradient, secondGradient) = (first, second)
+        let workspace = Workspace(workers: 1)
+        var times: [String: [Duration]] = [:]
+        for run in 0..<6 {
+            for loss in ["ECS", "CCE"] {
+                var firstSpan = firstGradient.mutableSpan
+                var secondSpan = secondGradient.mutableSpan
+                // All ranks start together.
+                var nothing: [Float] = [0]
+                try ranks.sum(&nothing)
+                let begin = ContinuousClock.now
+                if loss == "ECS" {
+                    _ = try ElasticCellSimilarity(threshold: 0.1).valueAndGradient(
+                        embeddings: first.span, shape: shape, gradient: &firstSpan, across: ranks,
+                        workspace: workspace)
+                } else {
+                    _ = try ContrastiveCellEmbedding(temperature: 0.2).valueAndGradient(
+                        first: first.span, second: second.span, shape: shape, firstGradient: &firstSpan,
+                        secondGradient: &secondSpan, across: ranks, workspace: workspace)
+                }
+                // The first run reserves memory.
+                if run > 0 { times[loss, default: []].append(begin.duration(to: .now)) }
+            }
+        }
+        guard ranks.rank == 0 else { return }
+        for (loss, times) in times.sorted(by: { $0.key > $1.key }) {
+            let median = times.sorted()[times.count / 2]
+            print("\(loss) \(rows)×\(columns), \(ranks.size) ranks: \(Int(median / .milliseconds(1))) ms")
+        }
+    }
+
     static func elastic(_ ranks: MPICommunicator, threshold: Float = 0.5) -> LossError? {
         let embeddings = numbers(400 * 64, seed: UInt64(ranks.rank))
         var gradient = embeddings
@@ -175,6 +217,21 @@ import FastLossMPI
                     argument: "threshold", value: 0.25, rank: 1, otherValue: 0.5, otherRank: 0),
             "\(String(describing: error))")
         expect(elastic(ranks) == nil, "the group is usable after ranks have disagreed")
+    }
+
+    /// Rank 1 fails outside a call and says so: the others fail long before the time-out, and MPI ends in order.
+    static func leave(_ ranks: MPICommunicator) throws {
+        expect(elastic(ranks) == nil, "the first call")
+        if ranks.rank == 1 {
+            ranks.leave()
+            expect(elastic(ranks) == .rankFailed(rank: 1), "a call after leaving")
+            return
+        }
+        let begin = ContinuousClock.now
+        let error = elastic(ranks)
+        expect(error == .rankFailed(rank: 1), "\(String(describing: error))")
+        expect(
+            begin.duration(to: .now) < .seconds(timeout / 4), "\(begin.duration(to: .now)) after rank 1 left")
     }
 
     static func stayAway(_ ranks: MPICommunicator) throws {

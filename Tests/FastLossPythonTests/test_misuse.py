@@ -145,6 +145,7 @@ MISUSES = [
         {
             "a threshold of 2": lambda: fastloss.elastic_cell_similarity(ROWS, threshold=2),
             "a threshold that is None": lambda: fastloss.elastic_cell_similarity(ROWS, threshold=None),  # type: ignore[arg-type]
+            "`certifies` is 1": lambda: fastloss.elastic_cell_similarity(ROWS, certifies=1),  # type: ignore[arg-type]
             "no rows": lambda: fastloss.elastic_cell_similarity(ROWS[:0], when_empty="error"),
             "2³¹ rows of no columns": lambda: fastloss.elastic_cell_similarity(
                 np.empty((2**31, 0), np.float32)

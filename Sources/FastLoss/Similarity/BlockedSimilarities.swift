@@ -99,23 +99,32 @@ package struct BlockedSimilarities {
 
     /// Visits every block once, and writes the gradients.
     package func run(_ epilogue: some SimilarityEpilogue, on execution: Execution) {
-        run(epilogue, on: execution) { _, _ in nil }
-    }
-
-    /// Visits every block once, except the tiles that another computation replaces, and writes the gradients.
-    ///
-    /// - Parameter replacing: says which tiles it replaces, nil if none. It receives the normalised rows and
-    ///   the gradient, in which it forms its part of dN, for every row. The epilogue's factors are added. Rows
-    ///   whose tiles are all replaced may be carried back already.
-    func run(
-        _ epilogue: some SimilarityEpilogue, on execution: Execution,
-        replacing: (_ rows: NormalizedRows, _ gradient: UnitGradient?) -> ReplacedTiles?
-    ) {
         switch schedule {
         case .strips(let strips): run(strips, epilogue, on: execution)
         case .tiles(let pairs, let inRounds):
-            run(pairs, inRounds: inRounds, epilogue, on: execution, replacing: replacing)
+            let operands = WorkerOperands(left, on: execution)
+            run(pairs, inRounds: inRounds, epilogue, of: operands[0], on: execution) { _, _ in nil }
         }
+    }
+
+    /// Visits every tile once, except those that another computation replaces, and writes the gradients. For
+    /// tiles only.
+    ///
+    /// - Parameters:
+    ///   - normalized: is called with each block of rows when it is normalised, by the worker that did it.
+    ///   - replacing: says which tiles it replaces, nil if none. It receives the normalised rows and
+    ///     the gradient, in which it forms its part of dN, for every row. The epilogue's factors are added. Rows
+    ///     whose tiles are all replaced may be carried back already.
+    func runTiles(
+        _ epilogue: some SimilarityEpilogue, on execution: Execution,
+        normalized: (_ block: Int, _ rows: NormalizedRows) -> Void,
+        replacing: (_ rows: NormalizedRows, _ gradient: UnitGradient?) -> ReplacedTiles?
+    ) {
+        guard case .tiles(let pairs, let inRounds) = schedule else {
+            preconditionFailure("strips are not replaced")
+        }
+        let operands = WorkerOperands(left, inBlocksOf: pairs, on: execution, normalized)
+        run(pairs, inRounds: inRounds, epilogue, of: operands[0], on: execution, replacing: replacing)
     }
 }
 
@@ -220,11 +229,10 @@ extension BlockedSimilarities {
 
 extension BlockedSimilarities {
     private func run(
-        _ pairs: TilePairs, inRounds: Bool, _ epilogue: some SimilarityEpilogue, on execution: Execution,
+        _ pairs: TilePairs, inRounds: Bool, _ epilogue: some SimilarityEpilogue,
+        of operand: SimilarityOperand, on execution: Execution,
         replacing: (_ rows: NormalizedRows, _ gradient: UnitGradient?) -> ReplacedTiles?
     ) {
-        let operands = WorkerOperands(left, on: execution)
-        let operand = operands[0]
         let gradient = UnitGradient(leftGradient, on: execution)
         let tiles = execution.pointer(factors)
         let stride = pairs.tileStride

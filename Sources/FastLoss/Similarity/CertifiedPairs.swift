@@ -31,6 +31,15 @@ struct CertifiedPairs {
     /// several workers.
     private static func tileSide(columns: Int) -> Int { columns <= 256 ? 64 : 128 }
 
+    /// The rows of the gradient that are formed at a time. With H, 1 MiB for 512 columns, they and their
+    /// embeddings stay in a second-level cache until they are carried back.
+    private static let gradientRows = 64
+
+    /// The most tiles of G of one task, neighbours in a row of tiles. The task subtracts the mean from a block of
+    /// rows once for all of them. With their sums, 512 KiB, and the differences they stay in a second-level
+    /// cache.
+    private static let mostTiles = 4
+
     /// The group of a block that has none.
     private static let loose = Int32(-1)
 
@@ -76,11 +85,17 @@ struct CertifiedPairs {
             differencesCount =
                 try MatrixShape(rows: pairs.blockRows, columns: TileProducts.stride(forColumns: side))
                 .checkedCount()
-            differences = try layout.add(2 * layout.workers, by: differencesCount, of: Float.self)
-            tileSumsCount = max(side * side, columns)
+            differences = try layout.add(
+                layout.workers, by: (mostTiles + 1) * differencesCount, of: Float.self)
+            tileSumsCount = max(mostTiles * side * side, columns)
             tileSums = try layout.add(layout.workers, by: tileSumsCount, of: Double.self)
             isReplaced = try layout.add(pairs.blocks, by: pairs.blocks, of: Bool.self)
             isFinished = try layout.add(pairs.blocks, of: Bool.self)
+        }
+
+        /// Sums the rows of a block. Precedes ``CertifiedPairs/init(_:of:threshold:on:)``, for every block.
+        func sum(_ block: Int, of rows: NormalizedRows, on execution: Execution) {
+            certificate.sum(block, of: rows, on: execution)
         }
     }
 
@@ -108,7 +123,7 @@ struct CertifiedPairs {
     /// Of each group, the groups that it is positive with, itself included, as bits.
     private var partners = InlineArray<8, UInt8>(repeating: 0)
 
-    /// Proves signs, and chooses the pairs of blocks to replace.
+    /// Proves signs, and chooses the pairs of blocks to replace. The blocks' sums are there.
     init(_ scratch: Scratch, of rows: NormalizedRows, threshold: Float, on execution: Execution) {
         self.scratch = scratch
         self.execution = execution
@@ -302,54 +317,87 @@ extension CertifiedPairs {
     }
 
     /// G of every group: its upper triangle in tiles, mirrored. Each element is summed in float over a block
-    /// of rows and in double over the blocks. Tiles on the diagonal, which take less time, come last.
+    /// of rows and in double over the blocks.
     private func formMatrices() {
         let (columns, side) = (scratch.columns, Self.tileSide(columns: scratch.columns))
         let across = (columns + side - 1) / side
-        let aside = TilePairs(rows: across - 1, largestBlock: 1)
+        let longest = tilesPerTask
+        // Runs of each row of tiles: a task that has none returns.
+        let runs = (across + longest - 1) / longest
         let cost =
             TileProducts.nanoseconds(rows: columns, columns: columns, depth: scratch.pairs.rows) / 2
-        execution.forEachTask(groups * (aside.count + across), estimatedNanoseconds: cost) { task, worker in
+        execution.forEachTask(groups * across * runs, estimatedNanoseconds: cost) { task, worker in
             let (place, group) = task.quotientAndRemainder(dividingBy: groups)
-            guard rowCounts[group] > 0 else { return }
-            var tile = (first: place - aside.count, second: place - aside.count)
-            if place < aside.count {
-                let pair = aside.pair(place)
-                tile = (pair.first, pair.second + 1)
-            }
-            let first = tile.first * side..<min(columns, (tile.first + 1) * side)
-            let second = tile.second * side..<min(columns, (tile.second + 1) * side)
-            formTile(first, second, group: group, worker: worker)
+            let (row, run) = place.quotientAndRemainder(dividingBy: runs)
+            let first = row + run * longest
+            guard rowCounts[group] > 0, first < across else { return }
+            formTiles(row: row, first..<min(across, first + longest), group: group, worker: worker)
         }
     }
 
-    private func formTile(_ first: Range<Int>, _ second: Range<Int>, group: Int, worker: Int) {
+    /// Fewer for many workers, so that each has some tasks. How tiles are put together changes no sum.
+    private var tilesPerTask: Int {
+        let formed = (0..<groups).count { rowCounts[$0] > 0 }
+        return min(Self.mostTiles, max(1, 2 * Self.mostTiles * formed / execution.workers))
+    }
+
+    /// The columns of a row or a column of tiles.
+    private func tileColumns(_ index: Int) -> Range<Int> {
+        let side = Self.tileSide(columns: scratch.columns)
+        return index * side..<min(scratch.columns, (index + 1) * side)
+    }
+
+    /// Some neighbouring tiles in a row of tiles of G.
+    private func formTiles(row: Int, _ tiles: Range<Int>, group: Int, worker: Int) {
+        let side = Self.tileSide(columns: scratch.columns)
+        let sums = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
+        sums.update(repeating: 0, count: tiles.count * side * side)
+        for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
+            let block = rows.block(scratch.pairs.range(block))
+            let left = differences(block, tileColumns(row), group: group, worker: worker, place: 0)
+            for (place, column) in tiles.enumerated() {
+                let right =
+                    column == row
+                    ? left
+                    : differences(block, tileColumns(column), group: group, worker: worker, place: place + 1)
+                addTile(
+                    left, right, isDiagonal: column == row, to: sums + place * side * side, worker: worker)
+            }
+        }
+        for (place, column) in tiles.enumerated() {
+            writeTile(
+                tileColumns(row), tileColumns(column), of: group, from: sums + place * side * side)
+        }
+    }
+
+    /// Adds the products of a block's columns to a tile's sums.
+    private func addTile(
+        _ left: MatrixPointer, _ right: MatrixPointer, isDiagonal: Bool,
+        to sums: UnsafeMutablePointer<Double>, worker: Int
+    ) {
         let side = Self.tileSide(columns: scratch.columns)
         let tileStride = TileProducts.stride(forColumns: side)
         let tile = execution.pointer(scratch.tiles) + worker * side * tileStride
-        let sums = execution.pointer(scratch.tileSums) + worker * scratch.tileSumsCount
-        sums.update(repeating: 0, count: side * side)
         // On the diagonal, the lower half of the rows has only the columns of its own square.
-        let isDiagonal = first == second
-        let partRows = isDiagonal ? side / 2 : side
-        for block in 0..<scratch.pairs.blocks where groupOfBlock[block] == Int32(group) {
-            let block = rows.block(scratch.pairs.range(block))
-            let left = differences(block, first, group: group, buffer: 2 * worker)
-            let right =
-                isDiagonal ? left : differences(block, second, group: group, buffer: 2 * worker + 1)
-            for part in Swift.stride(from: 0, to: first.count, by: partRows) {
-                let rows = part..<min(first.count, part + partRows)
-                let start = isDiagonal ? part : 0
-                TileProducts.multiplyTransposedLeft(
-                    left.columns(rows), right.columns(start..<second.count),
-                    into: tile + part * tileStride + start, stride: tileStride)
-                for row in rows {
-                    kernels.add_rows(
-                        tile + row * tileStride + start, 1, second.count - start, tileStride,
-                        sums + row * side + start)
-                }
+        for part in Swift.stride(from: 0, to: left.columns, by: isDiagonal ? side / 2 : side) {
+            let rows = part..<min(left.columns, part + (isDiagonal ? side / 2 : side))
+            let start = isDiagonal ? part : 0
+            TileProducts.multiplyTransposedLeft(
+                left.columns(rows), right.columns(start..<right.columns),
+                into: tile + part * tileStride + start, stride: tileStride)
+            for row in rows {
+                kernels.add_rows(
+                    tile + row * tileStride + start, 1, right.columns - start, tileStride,
+                    sums + row * side + start)
             }
         }
+    }
+
+    /// Rounds a tile's sums to G, and mirrors them.
+    private func writeTile(
+        _ first: Range<Int>, _ second: Range<Int>, of group: Int, from sums: UnsafePointer<Double>
+    ) {
+        let side = Self.tileSide(columns: scratch.columns)
         let (matrix, stride) = (matrix(group), scratch.stride)
         for row in 0..<first.count {
             let target = matrix + (first.lowerBound + row) * stride
@@ -361,7 +409,7 @@ extension CertifiedPairs {
                 (target + scratch.columns).update(repeating: 0, count: stride - scratch.columns)
             }
         }
-        guard !isDiagonal else {
+        guard first != second else {
             for row in first {
                 for column in first.lowerBound..<row {
                     matrix[row * stride + column] = matrix[column * stride + row]
@@ -376,10 +424,12 @@ extension CertifiedPairs {
 
     /// Some columns of a block of rows, minus those of the group's mean.
     private func differences(
-        _ block: MatrixPointer, _ columns: Range<Int>, group: Int, buffer: Int
+        _ block: MatrixPointer, _ columns: Range<Int>, group: Int, worker: Int, place: Int
     ) -> MatrixPointer {
         let stride = TileProducts.stride(forColumns: Self.tileSide(columns: scratch.columns))
-        let base = execution.pointer(scratch.differences) + buffer * scratch.differencesCount
+        let base =
+            execution.pointer(scratch.differences)
+            + (worker * (Self.mostTiles + 1) + place) * scratch.differencesCount
         kernels.subtract_row(
             block.base + columns.lowerBound, block.rows, columns.count, block.stride,
             mean(group) + columns.lowerBound, base, stride)
@@ -453,19 +503,28 @@ extension CertifiedPairs {
         execution.forEachTask(scratch.pairs.blocks, estimatedNanoseconds: cost) { block, worker in
             guard groupOfBlock[block] == Int32(group) else { return }
             let range = scratch.pairs.range(block)
-            let (source, target) = (rows.block(range), gradient.place(range.lowerBound, worker: worker))
-            for row in 0..<range.count {
-                var mode = FASTLOSS_OVERWRITE
-                for partner in 0..<groups where isPartner(partner, of: group) {
-                    let excess = excess(source.base + row * source.stride, over: partner)
-                    kernels.scale(
-                        mean(partner), columns, Double(rowCounts[partner]) * excess,
-                        target + row * gradient.stride, mode)
-                    mode = FASTLOSS_ACCUMULATE
-                }
+            for first in Swift.stride(from: range.lowerBound, to: range.upperBound, by: Self.gradientRows) {
+                let part = first..<min(range.upperBound, first + Self.gradientRows)
+                formGradient(part, group, factor, gradient, worker: worker)
+                if isFinished[block] { gradient.carryBack(part, through: rows, worker: worker) }
             }
-            TileProducts.multiply(source, factor, into: target, stride: gradient.stride, accumulates: true)
-            if isFinished[block] { gradient.carryBack(range, through: rows, worker: worker) }
         }
+    }
+
+    private func formGradient(
+        _ part: Range<Int>, _ group: Int, _ factor: MatrixPointer, _ gradient: UnitGradient, worker: Int
+    ) {
+        let (source, target) = (rows.block(part), gradient.place(part.lowerBound, worker: worker))
+        for row in 0..<part.count {
+            var mode = FASTLOSS_OVERWRITE
+            for partner in 0..<groups where isPartner(partner, of: group) {
+                let excess = excess(source.base + row * source.stride, over: partner)
+                kernels.scale(
+                    mean(partner), scratch.columns, Double(rowCounts[partner]) * excess,
+                    target + row * gradient.stride, mode)
+                mode = FASTLOSS_ACCUMULATE
+            }
+        }
+        TileProducts.multiply(source, factor, into: target, stride: gradient.stride, accumulates: true)
     }
 }

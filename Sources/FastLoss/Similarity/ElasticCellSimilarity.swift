@@ -202,14 +202,19 @@ extension ElasticCellSimilarity {
                     threshold: threshold, sums: execution.pointer(sums),
                     needsFactors: similarities.formsGradients)
                 sum = 0
-                similarities.run(epilogue, on: execution) { rows, gradient in
-                    guard let certified else { return nil }
-                    let pairs = CertifiedPairs(certified, of: rows, threshold: threshold, on: execution)
-                    guard let contribution = pairs.contribution(gradient: gradient) else { return nil }
-                    sum = contribution.sum
-                    certifiedPairs = contribution.pairs
-                    epilogue.sums.update(repeating: 0, count: similarities.blocks)
-                    return pairs.replaced
+                if let certified {
+                    similarities.runTiles(epilogue, on: execution) { block, rows in
+                        certified.sum(block, of: rows, on: execution)
+                    } replacing: { rows, gradient in
+                        let pairs = CertifiedPairs(certified, of: rows, threshold: threshold, on: execution)
+                        guard let contribution = pairs.contribution(gradient: gradient) else { return nil }
+                        sum = contribution.sum
+                        certifiedPairs = contribution.pairs
+                        epilogue.sums.update(repeating: 0, count: similarities.blocks)
+                        return pairs.replaced
+                    }
+                } else {
+                    similarities.run(epilogue, on: execution)
                 }
                 sum += (0..<similarities.blocks).reduce(0) { $0 + epilogue.sums[$1] }
             }

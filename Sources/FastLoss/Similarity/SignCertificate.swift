@@ -39,6 +39,14 @@ package struct SignCertificate {
             cones = try layout.add(pairs.blocks, of: Cone.self)
             signs = try layout.add(pairs.blocks, by: pairs.blocks, of: UInt8.self)
         }
+
+        /// Sums the rows of a block. Precedes ``SignCertificate/init(_:of:on:)``, for every block.
+        func sum(_ block: Int, of rows: NormalizedRows, on execution: Execution) {
+            let sum = execution.pointer(sums) + block * columns
+            let block = rows.block(pairs.range(block))
+            sum.update(repeating: 0, count: columns)
+            kernels.add_rows(block.base, block.rows, columns, block.stride, sum)
+        }
     }
 
     /// The rows of a block: no angle with the direction has a cosine below `cosine`.
@@ -57,7 +65,7 @@ package struct SignCertificate {
     private let cones: UnsafeMutablePointer<Cone>
     private let signs: UnsafeMutablePointer<UInt8>
 
-    /// Proves what it can.
+    /// Proves what it can, from the sums of the blocks.
     package init(_ scratch: Scratch, of rows: NormalizedRows, on execution: Execution) {
         self.scratch = scratch
         sums = execution.pointer(scratch.sums)
@@ -65,11 +73,8 @@ package struct SignCertificate {
         cones = execution.pointer(scratch.cones)
         signs = execution.pointer(scratch.signs)
         let (pairs, blocks) = (scratch.pairs, scratch.pairs.blocks)
-        // Two passes over the rows, of about a tenth of a nanosecond an element each.
+        // A pass over the rows, of about a tenth of a nanosecond an element.
         let cost = Double(pairs.rows) * Double(scratch.columns) / 8
-        execution.forEachTask(blocks, estimatedNanoseconds: cost) { [self] block, _ in
-            sum(pairs.range(block), of: rows, into: sum(ofBlock: block))
-        }
         sumBlocks()
         let batchLength = makeDirection(blocks)
         let isBatchNarrow = isNarrow(blocks, rows: pairs.rows)
@@ -96,14 +101,6 @@ package struct SignCertificate {
 // MARK: - Directions
 
 extension SignCertificate {
-    private func sum(
-        _ range: Range<Int>, of rows: NormalizedRows, into sum: UnsafeMutablePointer<Double>
-    ) {
-        let block = rows.block(range)
-        sum.update(repeating: 0, count: scratch.columns)
-        kernels.add_rows(block.base, block.rows, scratch.columns, block.stride, sum)
-    }
-
     private func sumBlocks() {
         let (blocks, columns) = (scratch.pairs.blocks, scratch.columns)
         let total = sum(ofBlock: blocks)

@@ -95,15 +95,35 @@ struct WorkerOperands {
 
     /// Makes the operand now if all workers share it.
     init(_ scratch: Scratch, on execution: Execution) {
+        self.init(memoryOf: scratch, on: execution)
+        guard scratch.copies.areShared else { return }
+        let (operand, embeddings) = (copy(0), scratch.embeddings)
+        forEachTask(on: execution) { rows, _ in operand.normalize(rows, of: embeddings) }
+    }
+
+    /// Makes the operand of tiles, which all workers share, block by block.
+    ///
+    /// - Parameter body: is called with each block while its rows are in the worker's cache.
+    init(
+        _ scratch: Scratch, inBlocksOf pairs: TilePairs, on execution: Execution,
+        _ body: (_ block: Int, _ rows: NormalizedRows) -> Void
+    ) {
+        assert(scratch.copies.areShared && scratch.panelCount == nil, "tiles share an operand without panels")
+        self.init(memoryOf: scratch, on: execution)
+        let (rows, embeddings) = (copy(0).rows, scratch.embeddings)
+        execution.forEachTask(pairs.blocks, estimatedNanoseconds: nanoseconds) { block, _ in
+            rows.normalize(pairs.range(block), of: embeddings)
+            body(block, rows)
+        }
+    }
+
+    private init(memoryOf scratch: Scratch, on execution: Execution) {
         self.scratch = scratch
         self.execution = execution
         unit = execution.pointer(scratch.unit)
         norms = execution.pointer(scratch.norms)
         panels = execution.pointer(scratch.panels)
         scratch.copies.forget(on: execution)
-        guard scratch.copies.areShared else { return }
-        let (operand, embeddings) = (copy(0), scratch.embeddings)
-        forEachTask(on: execution) { rows, _ in operand.normalize(rows, of: embeddings) }
     }
 
     private func copy(_ index: Int) -> SimilarityOperand {
@@ -132,11 +152,11 @@ struct WorkerOperands {
 
     /// Shares the rows among the workers, a panel of them in each task.
     private func forEachTask(on execution: Execution, _ body: (_ rows: Range<Int>, _ worker: Int) -> Void) {
-        let shape = scratch.shape
-        // About a quarter of a nanosecond an element.
-        let cost = Double(shape.rows) * Double(shape.columns) / 4
-        execution.forEachTask(tasks, estimatedNanoseconds: cost) { task, worker in
+        execution.forEachTask(tasks, estimatedNanoseconds: nanoseconds) { task, worker in
             body(rows(ofTask: task), worker)
         }
     }
+
+    /// The estimated time on one worker: about a quarter of a nanosecond an element.
+    private var nanoseconds: Double { Double(scratch.shape.rows) * Double(scratch.shape.columns) / 4 }
 }

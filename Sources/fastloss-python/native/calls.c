@@ -56,6 +56,12 @@ static bool read_update(PyObject *object, fastloss_update *update) {
     return object == Py_True || object == Py_False;
 }
 
+/// True for a certificate where it saves time, False for none.
+static bool read_certificate(PyObject *object, fastloss_certificate *certificate) {
+    *certificate = object == Py_True ? FASTLOSS_CERTIFICATE_AUTOMATIC : FASTLOSS_CERTIFICATE_NEVER;
+    return object == Py_True || object == Py_False;
+}
+
 /// The index of a word in a list that ends with NULL.
 static bool read_word(PyObject *object, const char *const *words, int32_t *index) {
     if (!PyUnicode_CheckExact(object)) return false;
@@ -349,17 +355,20 @@ FUNCTION(gradient_reversal, 6) {
 // Cell embeddings
 // -----------------------------------------------------------------------------------------------------------
 
-/// Workspace, embeddings, threshold, rule, gradient or None, scale, accumulate.
-FUNCTION(elastic_cell_similarity, 7) {
+/// Workspace, embeddings, threshold, rule, whether signs are certified, gradient or None, scale, accumulate.
+/// Returns the value, the number of rows, and the number of pairs that were summed in closed form.
+FUNCTION(elastic_cell_similarity, 8) {
     fastloss_workspace *workspace;
     operand embeddings;
     gradient gradient;
-    fastloss_elastic_options options = {.size = sizeof options};
+    int64_t pairs = 0;
+    fastloss_elastic_options options = {.size = sizeof options, .certified_pairs = &pairs};
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
     if (!read_output(read, as_matrix, given[1], &options.embeddings, &embeddings)) Py_RETURN_NONE;
     if (!read_float(given[2], &options.threshold)) Py_RETURN_NONE;
     if (!read_empty_rule(given[3], &options.when_empty)) Py_RETURN_NONE;
-    if (!read_gradient(read, as_matrix, given[4], given + 5, &embeddings, &gradient)) Py_RETURN_NONE;
+    if (!read_certificate(given[4], &options.certificate)) Py_RETURN_NONE;
+    if (!read_gradient(read, as_matrix, given[5], given + 6, &embeddings, &gradient)) Py_RETURN_NONE;
     fastloss_loss_value loss;
     fastloss_status status;
     CALL(
@@ -367,7 +376,13 @@ FUNCTION(elastic_cell_similarity, 7) {
         elastic_cell_similarity(
             SHAPE(embeddings.matrix), MATRIX(embeddings.matrix), &options, gradient.address, workspace,
             &loss));
-    return loss_result(status, &loss);
+    if (status) return PyLong_FromLong(status);
+    PyObject *result = PyTuple_New(3);
+    if (!result) return NULL;
+    PyTuple_SetItem(result, 0, PyFloat_FromDouble(loss.value));
+    PyTuple_SetItem(result, 1, PyLong_FromLongLong(loss.selected_count));
+    PyTuple_SetItem(result, 2, PyLong_FromLongLong(pairs));
+    return result;
 }
 
 /// Workspace, first, second, temperature, rule, the first's gradient or None, the second's or None, scale,
@@ -566,15 +581,15 @@ static PyObject *numbers(const double *values) {
     return tuple;
 }
 
-/// The arguments of `read_step`. Returns total, relative error, number of selected elements, and for every
-/// term its value, its weighted value and its logged value.
+/// The arguments of `read_step`. Returns total, relative error, number of selected elements, for every term
+/// its value, its weighted value and its logged value, and the pairs that ECS summed in closed form.
 FUNCTION(total_objective, 6) {
     step step;
     fastloss_objective_value value;
     if (!read_step(read, given, &step)) Py_RETURN_NONE;
     const fastloss_status status = run_step(&step, &value);
     if (status) return PyLong_FromLong(status);
-    PyObject *result = PyTuple_New(6);
+    PyObject *result = PyTuple_New(7);
     if (!result) return NULL;
     PyTuple_SetItem(result, 0, PyFloat_FromDouble(value.total));
     PyTuple_SetItem(result, 1, PyFloat_FromDouble(value.relative_error));
@@ -582,6 +597,7 @@ FUNCTION(total_objective, 6) {
     PyTuple_SetItem(result, 3, numbers(value.values));
     PyTuple_SetItem(result, 4, numbers(value.weighted));
     PyTuple_SetItem(result, 5, numbers(value.logged));
+    PyTuple_SetItem(result, 6, PyLong_FromLongLong(value.certified_pairs));
     return result;
 }
 
@@ -676,8 +692,9 @@ static PyMethodDef functions[] = {
         "Writes -lambd times the arriving gradient."),
     METHOD(
         elastic_cell_similarity,
-        "($module, workspace, embeddings, threshold, when_empty, gradient, scale, accumulate, /)",
-        "The elastic cell similarity."),
+        "($module, workspace, embeddings, threshold, when_empty, certifies, gradient, scale, accumulate, /)",
+        "The elastic cell similarity. Returns value, number of rows, and number of pairs that were summed in "
+        "closed form."),
     METHOD(
         contrastive_cell_embedding,
         "($module, workspace, first, second, temperature, when_empty, first_gradient, second_gradient, "
@@ -688,8 +705,8 @@ static PyMethodDef functions[] = {
         "Writes the cosine similarities of the rows."),
     METHOD(
         total_objective, "($module, workspace, objective, inputs, gradients, scale, accumulate, /)",
-        "All enabled terms. Returns total, relative error, number of selected elements, and for every term "
-        "its value, its\nweighted value and its logged value."),
+        "All enabled terms. Returns total, relative error, number of selected elements, for every term its "
+        "value, its\nweighted value and its logged value, and the pairs that ECS summed in closed form."),
     METHOD(
         logged_objective, "($module, workspace, objective, inputs, gradients, scale, accumulate, log, /)",
         "All enabled terms, of which log receives the logged values, followed by the relative error. Returns "

@@ -73,7 +73,7 @@ DIFFERENTIABLE = [
         "elastic_cell_similarity",
         fastloss.torch.elastic_cell_similarity,
         reference.elastic,
-        lambda: [*embeddings(1), 0.3],
+        lambda: [*embeddings(1), 0.3, True],
         OPERATORS.elastic_cell_similarity,
     ),
     Loss(

@@ -110,7 +110,7 @@ def test_is_one() -> None:
 
 def test_numpy_arrays_are_no_tensors_and_the_reverse() -> None:
     embeddings = torch.eye(3, 4)
-    arguments = ("nan", None, 1.0, False)
+    arguments = ("nan", True, None, 1.0, False)
     assert native.elastic_cell_similarity(None, embeddings, 0.5, *arguments) is not None
     assert native.elastic_cell_similarity(None, embeddings.numpy(), 0.5, *arguments) is None
     with pytest.raises(fastloss.ArrayError, match=r"embeddings is a torch\.Tensor; expected a numpy"):

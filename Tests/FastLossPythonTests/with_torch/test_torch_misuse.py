@@ -81,6 +81,7 @@ MISUSES = [
         "elastic_cell_similarity",
         {
             "a threshold of 2": lambda: fl.elastic_cell_similarity(ROWS, 2.0),
+            "`certifies` is 1": lambda: fl.elastic_cell_similarity(ROWS, 0.3, certifies=1),  # type: ignore[arg-type]
             "three dimensions": lambda: fl.elastic_cell_similarity(STATES, 0.3),
             "a threshold in a tensor of two": lambda: fl.elastic_cell_similarity(ROWS, torch.ones(2)),  # type: ignore[arg-type]
         },

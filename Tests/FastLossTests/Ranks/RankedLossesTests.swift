@@ -193,6 +193,109 @@ import Testing
         #expect(contrastive == Array(repeating: bytesOfContrastive, count: ranks))
     }
 
+    /// A communicator that notes where messages arrive.
+    private final class Watching: Communicator {
+        let base: ThreadCommunicator
+        private var places: [Range<UInt>] = []
+        var rank: Int { base.rank }
+        var size: Int { base.size }
+
+        init(_ base: ThreadCommunicator) { self.base = base }
+
+        /// The bytes of memory that messages have arrived in, each counted once.
+        var bytesReceivedInto: Int {
+            var (bytes, end) = (0, UInt(0))
+            for place in places.sorted(by: { $0.lowerBound < $1.lowerBound }) where place.upperBound > end {
+                bytes += Int(place.upperBound - max(end, place.lowerBound))
+                end = place.upperBound
+            }
+            return bytes
+        }
+
+        func startExchange(
+            sending bytes: UnsafeRawBufferPointer, to receiver: Int,
+            receiving buffer: UnsafeMutableRawBufferPointer, from sender: Int
+        ) throws(CommunicationError) {
+            if let start = buffer.baseAddress {
+                let address = UInt(bitPattern: start)
+                places.append(address..<address + UInt(buffer.count))
+            }
+            try base.startExchange(sending: bytes, to: receiver, receiving: buffer, from: sender)
+        }
+
+        func finishExchange() throws(CommunicationError) { try base.finishExchange() }
+
+        func gather(
+            _ bytes: UnsafeRawBufferPointer, into all: UnsafeMutableRawBufferPointer
+        ) throws(CommunicationError) {
+            try base.gather(bytes, into: all)
+        }
+    }
+
+    /// Rows of two others, or of three for CCE, and the part of its own gradient that another rank has formed.
+    @Test(arguments: 1...8)
+    func `a rank holds the rows of at most three others`(ranks: Int) throws {
+        let batch = RankBatch(counts: Array(repeating: 24, count: ranks), columns: 16)
+        var random = RandomInputs(seed: 25)
+        let first = random.normals(batch.rows * batch.columns)
+        let second = random.normals(batch.rows * batch.columns)
+        let block = 24 * 16 * MemoryLayout<Float>.size
+        let found = try onRanks(ranks) { rank in
+            let own = (batch.part(rank.rank, of: first), batch.part(rank.rank, of: second))
+            var (firstGradient, secondGradient) = own
+            var firstSpan = firstGradient.mutableSpan
+            let elastic = Watching(rank)
+            _ = try ElasticCellSimilarity().valueAndGradient(
+                embeddings: own.0.span, shape: batch.shape(of: rank.rank), gradient: &firstSpan,
+                across: elastic, workspace: Workspace(workers: 1))
+            var secondSpan = secondGradient.mutableSpan
+            let contrastive = Watching(rank)
+            _ = try ContrastiveCellEmbedding().valueAndGradient(
+                first: own.0.span, second: own.1.span, shape: batch.shape(of: rank.rank),
+                firstGradient: &firstSpan, secondGradient: &secondSpan, across: contrastive,
+                workspace: Workspace(workers: 1))
+            return (elastic.bytesReceivedInto, contrastive.bytesReceivedInto)
+        }.map { try $0.get() }
+        for (elastic, contrastive) in found {
+            #expect(elastic <= (2 + 1) * block)
+            // log Z of one block's rows, in double.
+            #expect(contrastive <= (3 + 1) * block + 24 * 8)
+            if ranks >= 5 { #expect(elastic == 3 * block && contrastive == 4 * block + 24 * 8) }
+        }
+    }
+
+    /// The formulas of the article Across ranks, for b even rows of D floats on each rank.
+    @Test(arguments: 2...3)
+    func `scratch memory is what the formulas say`(ranks: Int) throws {
+        // So many that a rank's own pairs come in tiles.
+        let (own, columns) = (1_280, 256)
+        // Rows in scratch memory have 16 floats more.
+        let padding = 1.05
+        let batch = RankBatch(counts: Array(repeating: own, count: ranks), columns: columns)
+        var random = RandomInputs(seed: 26)
+        let rows = random.normals(own * columns)
+        let found = try onRanks(ranks) { rank in
+            var (first, second) = (rows, rows)
+            var firstSpan = first.mutableSpan
+            var secondSpan = second.mutableSpan
+            let (elastic, contrastive) = (Workspace(workers: 1), Workspace(workers: 1))
+            _ = try ElasticCellSimilarity().valueAndGradient(
+                embeddings: rows.span, shape: batch.shape(of: rank.rank), gradient: &firstSpan, across: rank,
+                workspace: elastic)
+            _ = try ContrastiveCellEmbedding().valueAndGradient(
+                first: rows.span, second: rows.span, shape: batch.shape(of: rank.rank),
+                firstGradient: &firstSpan, secondGradient: &secondSpan, across: rank, workspace: contrastive)
+            return (elastic.byteCount, contrastive.byteCount)
+        }.map { try $0.get() }
+        for (elastic, contrastive) in found {
+            let (ofElastic, ofContrastive) = (
+                8 * own * columns + 256 * own, (ranks > 2 ? 13 : 10) * own * columns + 512 * own
+            )
+            #expect(Double(elastic) <= padding * Double(4 * ofElastic))
+            #expect(Double(contrastive) <= padding * Double(4 * ofContrastive))
+        }
+    }
+
     @Test(arguments: sizes)
     func `sums over ranks are the same bits on all`(ranks: Int) throws {
         var random = RandomInputs(seed: 24)

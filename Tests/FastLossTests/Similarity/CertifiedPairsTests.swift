@@ -257,6 +257,26 @@ import Testing
         #expect(try Self.loss(0.3).value(embeddings: embeddings, shape: shape).certifiedPairs == 0)
     }
 
+    /// A loss near 0 is the small difference of 1 and the mean over the pairs: the closed form would lose digits.
+    @Test(arguments: [Rows.cone, .wideCone])
+    func lossesNearZeroAreComputed(_ rows: Rows) throws {
+        let (embeddings, shape) = (rows.make(), Rows.shape.matrix)
+        // Between thresholds whose losses have different signs.
+        var (below, above) = (Float(-1), Float(0.3))
+        for _ in 0..<40 {
+            let middle = (below + above) / 2
+            let value = try Self.loss(middle, .never).value(embeddings: embeddings, shape: shape).value
+            if value < 0 { below = middle } else { above = middle }
+        }
+        let automatic = try Self.run(Self.loss(above), embeddings)
+        let never = try Self.run(Self.loss(above, .never), embeddings)
+        #expect(abs(never.loss.value) < 1e-6)
+        #expect(automatic.loss == never.loss && automatic.loss.certifiedPairs == 0)
+        expectSameBits(automatic.gradient, never.gradient)
+        let certified = try Self.run(Self.loss(above + 0.1), embeddings)
+        #expect(certified.loss.certifiedPairs == 25 * 220 * 220)
+    }
+
     @Test(arguments: [Float.nan, .infinity, -.infinity], [0, 700, 1_099])
     func strangeRowsPropagate(_ number: Float, row: Int) throws {
         var embeddings = Rows.cone.make()

@@ -207,6 +207,15 @@ enum {
     FASTLOSS_EMPTY_NAN = 2,    ///< as upstream: value NaN; gradient NaN for masked losses, 0 for others
 };
 
+/// Whether elastic cell similarity looks for pairs of row blocks whose similarities are proved to be all
+/// positive, or all negative. Such pairs need no similarities; value and gradient are the same up to
+/// rounding.
+typedef int32_t fastloss_certificate;
+enum {
+    FASTLOSS_CERTIFICATE_AUTOMATIC = 0,  ///< where it saves time: beyond 1,024 rows, with B >= 2 D
+    FASTLOSS_CERTIFICATE_NEVER = 1,      ///< computes every pair
+};
+
 /// What a call does to a gradient's memory.
 typedef int32_t fastloss_update;
 enum {

@@ -58,6 +58,8 @@ typedef struct fastloss_objective {
     fastloss_empty_rule batch_when_empty;        ///< error
     int32_t batch_ignored_label;                 ///< -100
     float batch_lambda;                          ///< 1; the factor of the gradient reversal
+    fastloss_certificate elastic_certificate;    ///< automatic
+    int32_t reserved;                            ///< 0
 } fastloss_objective;
 
 /// No terms; all other members have their defaults.
@@ -69,7 +71,8 @@ typedef struct fastloss_objective {
      FASTLOSS_EMPTY_ERROR,           FASTLOSS_REDUCTION_MEAN, \
      FASTLOSS_EMPTY_ERROR,           FASTLOSS_IGNORED_LABEL,  \
      FASTLOSS_REDUCTION_MEAN,        FASTLOSS_EMPTY_ERROR,    \
-     FASTLOSS_IGNORED_LABEL,         1.0f}
+     FASTLOSS_IGNORED_LABEL,         1.0f,                    \
+     FASTLOSS_CERTIFICATE_AUTOMATIC, 0}
 
 /// Enables a term, or changes its weight. `fastloss_total_objective` checks the weight.
 /// \return NULL_POINTER, INVALID_STRUCT, INVALID_ENUMERATION (unknown term).
@@ -226,10 +229,11 @@ typedef struct fastloss_objective_value {
     double values[FASTLOSS_TERM_CAPACITY];    ///< the terms without their weights
     double weighted[FASTLOSS_TERM_CAPACITY];  ///< the terms with their weights
     double logged[FASTLOSS_TERM_CAPACITY];    ///< as upstream logs them: weighted, except the batch term
+    int64_t certified_pairs;                  ///< of ELASTIC: pairs of cells summed in closed form
 } fastloss_objective_value;
 
 /// An empty result.
-#define FASTLOSS_OBJECTIVE_VALUE {sizeof(fastloss_objective_value), 0.0, 0.0, 0, 0, 0, {0.0}, {0.0}, {0.0}}
+#define FASTLOSS_OBJECTIVE_VALUE {sizeof(fastloss_objective_value), 0.0, 0.0, 0, 0, 0, {0.0}, {0.0}, {0.0}, 0}
 
 /// Computes the total, every term, the relative error, and the gradient of the total with respect to every
 /// input that has a buffer. The value terms run in one fused pass over targets and mask.

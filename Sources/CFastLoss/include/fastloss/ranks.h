@@ -66,7 +66,8 @@ typedef struct fastloss_communicator {
 // message. Then the outputs of the others hold unspecified values. No call waits longer than the communicator
 // does.
 
-/// `fastloss_elastic_cell_similarity` of the rows of all ranks.
+/// `fastloss_elastic_cell_similarity` of the rows of all ranks. Ranks compute every pair: `certificate` has
+/// no effect, and `certified_pairs` receives 0.
 ///
 /// \return as there; RANKS_DISAGREE, RANK_FAILED.
 FASTLOSS_API fastloss_status fastloss_ranks_elastic_cell_similarity(

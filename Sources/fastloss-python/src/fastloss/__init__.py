@@ -20,6 +20,7 @@ from .errors import (
     ShapeError,
 )
 from .losses import (
+    ElasticLossValue,
     LossValue,
     bernoulli_nll,
     bernoulli_nll_per_cell,
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArrayError",
+    "ElasticLossValue",
     "EmptySelectionError",
     "FastLossError",
     "InvalidParameterError",

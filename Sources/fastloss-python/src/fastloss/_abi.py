@@ -52,6 +52,8 @@ ELEMENT_FLOAT16 = 2
 EMPTY_ERROR = 0
 EMPTY_ZERO = 1
 EMPTY_NAN = 2
+CERTIFICATE_AUTOMATIC = 0
+CERTIFICATE_NEVER = 1
 UPDATE_OVERWRITE = 0
 UPDATE_ACCUMULATE = 1
 NONZERO_PROBABILITIES = 0
@@ -97,14 +99,15 @@ class Objective(Structure):
         ("contrastive_when_empty", c_int32), ("cell_type_reduction", c_int32),
         ("cell_type_when_empty", c_int32), ("cell_type_ignored_label", c_int32),
         ("batch_reduction", c_int32), ("batch_when_empty", c_int32), ("batch_ignored_label", c_int32),
-        ("batch_lambda", c_float),
+        ("batch_lambda", c_float), ("elastic_certificate", c_int32), ("reserved", c_int32),
     ]
 
 
 class ElasticOptions(Structure):
     _fields_ = [
         ("size", c_size_t), ("threshold", c_float), ("when_empty", c_int32), ("embeddings", c_int32),
-        ("reserved", c_int32),
+        ("reserved", c_int32), ("certificate", c_int32), ("reserved_last", c_int32),
+        ("certified_pairs", c_void_p),
     ]
 
 
@@ -169,6 +172,7 @@ class ObjectiveValue(Structure):
         ("size", c_size_t), ("total", c_double), ("relative_error", c_double), ("selected_count", c_int64),
         ("terms", c_uint32), ("reserved", c_uint32), ("values", c_double * TERM_CAPACITY),
         ("weighted", c_double * TERM_CAPACITY), ("logged", c_double * TERM_CAPACITY),
+        ("certified_pairs", c_int64),
     ]
 
 

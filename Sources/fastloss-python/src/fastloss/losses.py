@@ -34,6 +34,7 @@ from ._library import call
 from ._parameters import EMPTY_RULES, REDUCTIONS, flag, integer, real, word
 
 __all__ = [
+    "ElasticLossValue",
     "LossValue",
     "bernoulli_nll",
     "bernoulli_nll_per_cell",
@@ -63,6 +64,18 @@ class LossValue(NamedTuple):
 
     value: float
     selected_count: int
+
+
+class ElasticLossValue(LossValue):
+    """The loss of :func:`elastic_cell_similarity`: a :class:`LossValue` that knows its certified pairs."""
+
+    #: How many of the B² pairs were summed in closed form, without their similarities.
+    certified_pairs: int
+
+    def __new__(cls, value: float, selected_count: int, certified_pairs: int = 0) -> "ElasticLossValue":
+        loss = super().__new__(cls, value, selected_count)
+        loss.certified_pairs = certified_pairs
+        return loss
 
 
 def checked_scale(scale: Any, accumulate: Any) -> tuple[float, bool]:
@@ -466,13 +479,19 @@ def gradient_reversal(
 
 
 def checked_elastic(
-    embeddings: ModelArray, threshold: float, when_empty: str, gradient: ModelArray | None, *scale: Any
+    embeddings: ModelArray,
+    threshold: float,
+    when_empty: str,
+    certifies: bool,
+    gradient: ModelArray | None,
+    *scale: Any,
 ) -> tuple[Any, ...]:
     kind = model_type(embeddings)
     return (
         checked_matrix("embeddings", embeddings, kind),
         real("threshold", threshold),
         word("when_empty", when_empty, EMPTY_RULES),
+        flag("certifies", certifies),
         checked_gradient("gradient", gradient, matrix("embeddings", embeddings, kind), kind),
         *checked_scale(*scale),
     )
@@ -483,10 +502,11 @@ def elastic_cell_similarity(
     *,
     threshold: float = 0.8,
     when_empty: EmptyRule = "error",
+    certifies: bool = True,
     gradient: ModelArray | None = None,
     gradient_scale: float = 1.0,
     accumulate: bool = False,
-) -> LossValue:
+) -> ElasticLossValue:
     """Elastic cell similarity (scGPT: ECS; scFormer: ESC).
 
     With N the rows of E divided by max(‖row‖, 10⁻¹²) and C = relu(N Nᵀ) with diagonal 0:
@@ -500,6 +520,10 @@ def elastic_cell_similarity(
     embeddings, gradient: B × D, of one type. The B × B matrix is stored up to 1,024 rows only. Beyond,
     scratch memory is about B · D floats.
 
+    certifies: whether blocks of rows whose similarities are proved to have one sign are summed in closed
+    form, where that saves time: beyond 1,024 rows, with B ≥ 2 · D. The result is the same up to rounding.
+    Its ``certified_pairs`` is the number of these pairs.
+
     Raises ShapeError, ArrayError, InvalidParameterError, EmptySelectionError (B = 0), OverlapError.
     """
     loss = call(
@@ -508,11 +532,12 @@ def elastic_cell_similarity(
         embeddings,
         threshold,
         when_empty,
+        certifies,
         gradient,
         gradient_scale,
         accumulate,
     )
-    return LossValue(*loss)
+    return ElasticLossValue(*loss)
 
 
 def checked_contrastive(

@@ -88,6 +88,8 @@ class ObjectiveValue(NamedTuple):
     relative_error: float | None
     #: The number of selected elements.
     selected_count: int
+    #: How many of the B² pairs of cells "ecs" summed in closed form.
+    certified_pairs: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class TotalObjective:
     ignored_label: int = -100
     #: The factor of the gradient reversal.
     lambd: float = 1.0
+    #: Whether "ecs" sums pairs in closed form; see :func:`fastloss.elastic_cell_similarity`.
+    certifies: bool = True
 
     def __post_init__(self) -> None:
         # An immutable copy, because `struct` is computed from it once.
@@ -226,6 +230,9 @@ class TotalObjective:
             batch_when_empty=rule,
             batch_ignored_label=ignored,
             batch_lambda=real("lambd", self.lambd),
+            elastic_certificate=(
+                _abi.CERTIFICATE_AUTOMATIC if flag("certifies", self.certifies) else _abi.CERTIFICATE_NEVER
+            ),
         )
         return bytes(struct)
 
@@ -298,7 +305,7 @@ class TotalObjective:
         value = call(
             _native.total_objective, checked_step, struct, inputs, places, gradient_scale, accumulate
         )
-        total, relative_error, selected_count, values, weighted, logged = value
+        total, relative_error, selected_count, values, weighted, logged, certified_pairs = value
         terms = self.terms
         return ObjectiveValue(
             total=total,
@@ -307,6 +314,7 @@ class TotalObjective:
             logged={name: logged[index] for index, name in terms},
             relative_error=relative_error if "mse" in self.weights else None,
             selected_count=selected_count,
+            certified_pairs=certified_pairs,
         )
 
     def refuse_missing(self, inputs: tuple[Any, ...]) -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, is_grad_enabled
 
 from .. import _abi, objective
-from .._library import NAMES, TERM_NAMES, workspace
+from .._library import NAMES, TERM_NAMES, fail, workspace
 from .._parameters import flag, real
-from ..errors import EmptySelectionError, ShapeError
+from ..errors import EmptySelectionError, FastLossError, ShapeError
 from ._compatibility import is_compiling
-from ._operators import Operator, attach, gradient_memory, memory_like, scalar
+from ._operators import Operator, attach, gradient_memory, is_eager, memory_like, scalar
 from ._tensors import (
     CPU,
     MODEL,
@@ -21,6 +21,7 @@ from ._tensors import (
     check_kind,
     check_labels,
     check_mask,
+    check_tensor,
     contiguous,
     labels,
     mask_like,
@@ -186,23 +187,39 @@ relative_error = Operator(
 # --- Cell embeddings ----------------------------------------------------------------------------------------
 
 
-def direct_elastic(cell_emb: Tensor, threshold: float) -> Tensor | None:
+def direct_elastic(cell_emb: Tensor, threshold: float, certifies: bool) -> Tensor | None:
     gradient = memory_like(cell_emb)
-    result = native.elastic_cell_similarity(workspace(), cell_emb, threshold, "nan", gradient, *PLAIN)
+    result = native.elastic_cell_similarity(
+        workspace(), cell_emb, threshold, "nan", certifies, gradient, *PLAIN
+    )
     return differentiable(result, cell_emb, gradient)
 
 
-def call_elastic(gradients: Gradients, cell_emb: Tensor, threshold: float) -> Any:
-    return native.elastic_cell_similarity(workspace(), cell_emb, threshold, "nan", *gradients, *PLAIN)
+def call_elastic(gradients: Gradients, cell_emb: Tensor, threshold: float, certifies: bool) -> Any:
+    return native.elastic_cell_similarity(
+        workspace(), cell_emb, threshold, "nan", certifies, *gradients, *PLAIN
+    )
 
 
-def checked_elastic(cell_emb: Tensor, threshold: float) -> tuple[Any, ...]:
-    return model_matrix("cell_emb", cell_emb), real("threshold", threshold)
+def checked_elastic(cell_emb: Tensor, threshold: float, certifies: bool) -> tuple[Any, ...]:
+    return model_matrix("cell_emb", cell_emb), real("threshold", threshold), flag("certifies", certifies)
 
 
-def fake_elastic(cell_emb: Tensor, threshold: float) -> tuple[Tensor, ...]:
+def fake_elastic(cell_emb: Tensor, threshold: float, certifies: bool) -> tuple[Tensor, ...]:
     check_kind("cell_emb", cell_emb, MODEL)
     return fake_loss(cell_emb)
+
+
+def certified_pairs(cell_emb: Tensor, threshold: float) -> int:
+    """The pairs that the loss of these embeddings sums in closed form, by computing its value."""
+    if not is_eager():
+        raise FastLossError("certified_pairs reads the embeddings, so it works in eager mode only")
+    check_tensor("cell_emb", cell_emb)
+    result = call_elastic((None,), *checked_elastic(cell_emb, threshold, True))
+    if type(result) is int:
+        fail(result, EMBEDDING_NAMES)
+    pairs: int = result[2]
+    return pairs
 
 
 def direct_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> Tensor | None:
@@ -246,7 +263,7 @@ def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[
 
 elastic = Operator(
     "elastic_cell_similarity",
-    "Tensor cell_emb, float threshold",
+    "Tensor cell_emb, float threshold, bool certifies",
     (0,),
     direct_elastic,
     call_elastic,
