@@ -259,12 +259,20 @@ extension Call {
     ///
     /// - Parameter lambda: The factor of the gradient reversal before this gradient, if there is one.
     func output(_ gradient: TakenGradient, reversedBy lambda: Float? = nil) -> GradientOutput {
-        let memory = elements(gradient.memory)
-        return GradientOutput(
-            UnsafeMutableRawPointer(mutating: memory.address), count: memory.count, type: memory.type,
-            named: gradient.name,
-            scale: -Double(lambda ?? -1) * Double(gradient.scale),
+        output(
+            gradient.memory, named: gradient.name, scale: -Double(lambda ?? -1) * Double(gradient.scale),
             named: lambda == nil || !gradient.scale.isFinite ? "scale" : "lambda * scale",
             update: gradient.update)
+    }
+
+    /// A gradient for the plans, from its memory.
+    func output(
+        _ memory: TakenOutput, named name: String, scale: Double, named scaleName: String = "scale",
+        update: GradientUpdate
+    ) -> GradientOutput {
+        let memory = elements(memory)
+        return GradientOutput(
+            UnsafeMutableRawPointer(mutating: memory.address), count: memory.count, type: memory.type,
+            named: name, scale: scale, named: scaleName, update: update)
     }
 }

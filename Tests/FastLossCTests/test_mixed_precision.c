@@ -1,4 +1,4 @@
-// Losses of 16-bit outputs: exact numbers, gaps between rows, alignment, and the errors.
+// Losses and heads of 16-bit outputs: exact numbers, gaps between rows, alignment, and the errors.
 
 #include <math.h>
 #include <string.h>
@@ -347,6 +347,233 @@ static void test_objective_of(fastloss_element_type type) {
     CHECK(value.total == expected.total);
 }
 
+// -----------------------------------------------------------------------------------------------------------
+// Task heads: parameters, targets and losses stay float32
+// -----------------------------------------------------------------------------------------------------------
+
+/// As many numbers as a layer of [state; embedding] has, from -1/8 to 1/8.
+enum { WEIGHTS = 2 * COLUMNS * COLUMNS };
+
+typedef struct parameters {
+    float weight[WEIGHTS];
+    float bias[2 * COLUMNS];
+    /// Of the gradients by floats and by 16-bit inputs.
+    float exact[2][WEIGHTS];
+} parameters;
+
+static void make_parameters(parameters *p, int seed) {
+    for (int i = 0; i < WEIGHTS; i++) p->weight[i] = (float)((i * seed) % 17 - 8) / 64;
+    for (int i = 0; i < 2 * COLUMNS; i++) p->bias[i] = (float)(i % 3) / 8;
+    memset(p->exact, 0, sizeof p->exact);
+}
+
+static fastloss_layer layer_of(const parameters *p) {
+    const fastloss_layer layer = {p->weight, p->bias};
+    return layer;
+}
+
+static fastloss_layer_gradient gradient_of(parameters *p, int of_elements) {
+    const fastloss_layer_gradient layer = {p->exact[of_elements], NULL};
+    return layer;
+}
+
+static const float targets_of_rows[ROWS * ROWS] = {1, 0, 2, 0.5f, 3, 0, 1, 1, 2};
+static const int32_t labels_of_rows[ROWS] = {0, 2, 1};
+
+/// The states of the cell that is not selected are NaN.
+static void test_expression_decoder_of(fastloss_element_type type) {
+    output states, batches;
+    make_output(&states, 7, type);
+    make_output(&batches, 5, type);
+    static parameters first, second, third;
+    make_parameters(&first, 3), make_parameters(&second, 5), make_parameters(&third, 7);
+    const bool mask[ROWS] = {true, false, true};
+    for (int i = 0; i < COLUMNS; i++) {
+        states.floats[COLUMNS + i] = NAN;
+        states.elements[STRIDE + i] = 0x7fff;
+    }
+    fastloss_expression_decoder decoder = FASTLOSS_EXPRESSION_DECODER(COLUMNS);
+    decoder.batch_embeddings = true;
+    decoder.fc.first = layer_of(&first), decoder.fc.second = layer_of(&second);
+    decoder.fc.third = layer_of(&third);
+    const fastloss_decoder_targets targets = FASTLOSS_DECODER_TARGETS(targets_of_rows, 1);
+    fastloss_expression_decoder_inputs inputs = FASTLOSS_EXPRESSION_DECODER_INPUTS;
+    inputs.cells = inputs.batch_count = ROWS, inputs.tokens = 1;
+    inputs.mask.data = mask, inputs.mask.stride = 1;
+    inputs.batch_labels = labels_of_rows;
+    fastloss_expression_decoder_gradients gradients = FASTLOSS_EXPRESSION_DECODER_GRADIENTS;
+    gradients.scale = 64;
+    fastloss_decoder_losses losses = FASTLOSS_DECODER_LOSSES, expected = FASTLOSS_DECODER_LOSSES;
+
+    inputs.states = states.floats, inputs.states_token_stride = inputs.states_cell_stride = COLUMNS;
+    inputs.batch_embeddings.data = batches.floats, inputs.batch_embeddings.stride = COLUMNS;
+    gradients.states = states.exact;
+    gradients.states_token_stride = gradients.states_cell_stride = COLUMNS;
+    gradients.batch_embeddings.data = batches.exact, gradients.batch_embeddings.stride = COLUMNS;
+    gradients.fc.first = gradient_of(&first, 0), gradients.fc.second = gradient_of(&second, 0);
+    CHECK_OK(fastloss_expression_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &expected));
+
+    inputs.states = as_floats(states.elements), inputs.states_cell_stride = STRIDE;
+    inputs.batch_embeddings.data = as_floats(batches.elements), inputs.batch_embeddings.stride = STRIDE;
+    inputs.states_type = inputs.batch_embeddings_type = type;
+    gradients.states = (float *)(void *)states.gradient, gradients.states_cell_stride = STRIDE;
+    gradients.batch_embeddings.data = (float *)(void *)batches.gradient;
+    gradients.batch_embeddings.stride = STRIDE;
+    gradients.fc.first = gradient_of(&first, 1), gradients.fc.second = gradient_of(&second, 1);
+    CHECK_OK(fastloss_expression_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &losses));
+    CHECK(losses.squared_error == expected.squared_error && losses.selected_count == 2);
+    check_gradient(&states, type);
+    check_gradient(&batches, type);
+    CHECK_SAME(first.exact[1], first.exact[0], WEIGHTS);
+    CHECK_SAME(second.exact[1], second.exact[0], COLUMNS * COLUMNS);
+
+    // A gradient that shares its first element with the last one of the states.
+    gradients.states = (float *)(void *)(states.elements + (ROWS - 1) * STRIDE + COLUMNS - 1);
+    gradients.batch_embeddings.data = NULL;
+    CHECK_FAILS(
+        fastloss_expression_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &losses),
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS, "output gradients.states shares memory with states");
+    inputs.states = (const float *)(const void *)((const char *)states.elements + 1);
+    CHECK(
+        fastloss_expression_decoder_loss(&decoder, &inputs, &targets, NULL, NULL, &losses)
+        == FASTLOSS_ERROR_MISALIGNED_POINTER);
+    CHECK(strstr(fastloss_last_error(), "a multiple of 2") != NULL);
+    inputs.states_type = 3;
+    CHECK_FAILS(
+        fastloss_expression_decoder_loss(&decoder, &inputs, &targets, NULL, NULL, &losses),
+        FASTLOSS_ERROR_INVALID_ENUMERATION, "states_type is 3, which is not a constant of its enumeration");
+    // The first version of the struct ended before the types.
+    inputs.states = states.floats, inputs.states_cell_stride = COLUMNS;
+    inputs.batch_embeddings.data = batches.floats, inputs.batch_embeddings.stride = COLUMNS;
+    inputs.size = 96;
+    CHECK_OK(fastloss_expression_decoder_loss(&decoder, &inputs, &targets, NULL, NULL, &losses));
+    CHECK(losses.squared_error == expected.squared_error);
+}
+
+/// The embeddings of the genes stay float32.
+static void test_masked_value_decoder_of(fastloss_element_type type, fastloss_query_style style) {
+    const bool is_product = style == FASTLOSS_QUERY_INNER_PRODUCT;
+    output cells, genes, batches;
+    make_output(&cells, 7, type);
+    make_output(&genes, 11, type);
+    make_output(&batches, 5, type);
+    static parameters query, answer, second;
+    make_parameters(&query, 3), make_parameters(&answer, 5), make_parameters(&second, 7);
+    const int32_t genes_of_tokens[ROWS] = {0, 1, 2};
+    const float slope = 0.25f;
+    fastloss_masked_value_decoder decoder = FASTLOSS_MASKED_VALUE_DECODER(COLUMNS);
+    decoder.style = style, decoder.batch_embeddings = is_product, decoder.hidden_width = COLUMNS;
+    decoder.gene2query = layer_of(&query);
+    decoder.w_weight = answer.weight;
+    decoder.fc1 = layer_of(&answer), decoder.fc2 = layer_of(&second), decoder.hidden_activation = &slope;
+    const fastloss_decoder_targets targets = FASTLOSS_DECODER_TARGETS(targets_of_rows, ROWS);
+    fastloss_masked_value_inputs inputs = FASTLOSS_MASKED_VALUE_INPUTS;
+    inputs.cells = inputs.tokens = inputs.gene_count = inputs.batch_count = ROWS;
+    inputs.genes = genes_of_tokens;
+    inputs.gene_embeddings.data = genes.floats, inputs.gene_embeddings.stride = COLUMNS;
+    inputs.batch_labels = labels_of_rows;
+    fastloss_masked_value_gradients gradients = FASTLOSS_MASKED_VALUE_GRADIENTS;
+    gradients.scale = 64;
+    fastloss_decoder_losses losses = FASTLOSS_DECODER_LOSSES, expected = FASTLOSS_DECODER_LOSSES;
+
+    inputs.cell_embeddings.data = cells.floats, inputs.cell_embeddings.stride = COLUMNS;
+    inputs.batch_embeddings.data = batches.floats, inputs.batch_embeddings.stride = COLUMNS;
+    gradients.cell_embeddings.data = cells.exact, gradients.cell_embeddings.stride = COLUMNS;
+    gradients.gene_embeddings.data = genes.exact, gradients.gene_embeddings.stride = COLUMNS;
+    gradients.batch_embeddings.data = is_product ? batches.exact : NULL;
+    gradients.batch_embeddings.stride = COLUMNS;
+    gradients.gene2query = gradient_of(&query, 0);
+    CHECK_OK(fastloss_masked_value_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &expected));
+
+    float of_genes[ROWS * COLUMNS];
+    inputs.cell_embeddings.data = as_floats(cells.elements), inputs.cell_embeddings.stride = STRIDE;
+    inputs.batch_embeddings.data = as_floats(batches.elements), inputs.batch_embeddings.stride = STRIDE;
+    inputs.cell_embeddings_type = inputs.batch_embeddings_type = type;
+    gradients.cell_embeddings.data = (float *)(void *)cells.gradient;
+    gradients.cell_embeddings.stride = STRIDE;
+    gradients.gene_embeddings.data = of_genes;
+    gradients.batch_embeddings.data = is_product ? (float *)(void *)batches.gradient : NULL;
+    gradients.batch_embeddings.stride = STRIDE;
+    gradients.gene2query = gradient_of(&query, 1);
+    CHECK_OK(fastloss_masked_value_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &losses));
+    CHECK(losses.squared_error == expected.squared_error && losses.selected_count == ROWS * ROWS);
+    check_gradient(&cells, type);
+    if (is_product) check_gradient(&batches, type);
+    CHECK_SAME(of_genes, genes.exact, ROWS * COLUMNS);
+    CHECK_SAME(query.exact[1], query.exact[0], COLUMNS * COLUMNS);
+
+    // All of one type.
+    inputs.gene_embeddings.data = as_floats(genes.elements), inputs.gene_embeddings.stride = STRIDE;
+    inputs.gene_embeddings_type = type;
+    gradients.gene_embeddings.data = (float *)(void *)genes.gradient;
+    gradients.gene_embeddings.stride = STRIDE;
+    CHECK_OK(fastloss_masked_value_decoder_loss(&decoder, &inputs, &targets, &gradients, NULL, &losses));
+    CHECK(losses.squared_error == expected.squared_error);
+    check_gradient(&genes, type);
+
+    inputs.reserved = 1;
+    CHECK_FAILS(
+        fastloss_masked_value_decoder_loss(&decoder, &inputs, &targets, NULL, NULL, &losses),
+        FASTLOSS_ERROR_INVALID_STRUCT, "inputs.reserved is 1, but it must be 0");
+    inputs.reserved = 0, inputs.gene_embeddings_type = -1;
+    CHECK_FAILS(
+        fastloss_masked_value_decoder_loss(&decoder, &inputs, &targets, NULL, NULL, &losses),
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "gene_embeddings_type is -1, which is not a constant of its enumeration");
+}
+
+static void test_classifiers_of(fastloss_element_type type) {
+    output cells;
+    make_output(&cells, 7, type);
+    static parameters layer;
+    make_parameters(&layer, 3);
+    fastloss_classifier classifier = FASTLOSS_CLASSIFIER(COLUMNS, ROWS);
+    classifier.out_layer = layer_of(&layer);
+    fastloss_classifier_gradients gradients = FASTLOSS_CLASSIFIER_GRADIENTS;
+    gradients.scale = 1000;
+    fastloss_domain_adversarial_options options = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
+    options.lambda = 0.5f;
+    fastloss_loss_value value = {-1, -1}, expected = {-2, -2};
+
+    gradients.cell_embeddings.data = cells.exact, gradients.cell_embeddings.stride = COLUMNS;
+    gradients.out_layer = gradient_of(&layer, 0);
+    CHECK_OK(fastloss_adversarial_discriminator_loss(
+        &classifier, ROWS, cells.floats, COLUMNS, labels_of_rows, &options, &gradients, NULL, &expected));
+    classifier.cell_embeddings_type = type;
+    gradients.cell_embeddings.data = (float *)(void *)cells.gradient;
+    gradients.cell_embeddings.stride = STRIDE;
+    gradients.out_layer = gradient_of(&layer, 1);
+    CHECK_OK(fastloss_adversarial_discriminator_loss(
+        &classifier, ROWS, as_floats(cells.elements), STRIDE, labels_of_rows, &options, &gradients, NULL,
+        &value));
+    CHECK(value.value == expected.value && value.selected_count == ROWS);
+    check_gradient(&cells, type);
+    CHECK_SAME(layer.exact[1], layer.exact[0], ROWS * COLUMNS);
+
+    float logits[2][ROWS * ROWS];
+    CHECK_OK(fastloss_cell_type_decoder_predict(
+        &classifier, ROWS, as_floats(cells.elements), STRIDE, logits[0], ROWS, NULL));
+    classifier.cell_embeddings_type = FASTLOSS_ELEMENT_FLOAT32;
+    CHECK_OK(
+        fastloss_cell_type_decoder_predict(&classifier, ROWS, cells.floats, COLUMNS, logits[1], ROWS, NULL));
+    CHECK_SAME(logits[0], logits[1], ROWS * ROWS);
+
+    classifier.cell_embeddings_type = 4;
+    CHECK_FAILS(
+        fastloss_cell_type_decoder_predict(&classifier, ROWS, cells.floats, COLUMNS, logits[0], ROWS, NULL),
+        FASTLOSS_ERROR_INVALID_ENUMERATION,
+        "cell_embeddings_type is 4, which is not a constant of its enumeration");
+    classifier.cell_embeddings_type = type, classifier.reserved = 1;
+    CHECK_FAILS(
+        fastloss_cell_type_decoder_predict(&classifier, ROWS, cells.floats, COLUMNS, logits[0], ROWS, NULL),
+        FASTLOSS_ERROR_INVALID_STRUCT, "reserved is 1, but it must be 0");
+    // The first version of the struct ended before the type.
+    classifier.size = 56;
+    CHECK_OK(
+        fastloss_cell_type_decoder_predict(&classifier, ROWS, cells.floats, COLUMNS, logits[0], ROWS, NULL));
+    CHECK_SAME(logits[0], logits[1], ROWS * ROWS);
+}
+
 static void test_errors_of_types(fastloss_element_type type) {
     uint16_t elements[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     const float targets[4] = {0, 0, 0, 0};
@@ -387,6 +614,10 @@ void test_mixed_precision(void) {
         test_cell_embeddings_of(types[i]);
         test_classification_of(types[i]);
         test_objective_of(types[i]);
+        test_expression_decoder_of(types[i]);
+        test_masked_value_decoder_of(types[i], FASTLOSS_QUERY_INNER_PRODUCT);
+        test_masked_value_decoder_of(types[i], FASTLOSS_QUERY_SUM);
+        test_classifiers_of(types[i]);
         test_errors_of_types(types[i]);
     }
 }

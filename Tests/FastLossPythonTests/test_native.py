@@ -173,4 +173,5 @@ def test_help() -> None:
     text = pydoc.render_doc(fastloss, renderer=pydoc.plaintext)
     assert "masked_mse(" in text and "patch_scgpt(" in text and fastloss.__version__ in text
     text = pydoc.render_doc(_native, renderer=pydoc.plaintext)
-    assert "masked_mse(workspace, predictions, targets, mask, " in text
+    # Python 3.13 breaks long signatures into lines.
+    assert "masked_mse(workspace,predictions,targets,mask," in "".join(text.split())

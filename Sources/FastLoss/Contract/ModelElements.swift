@@ -102,12 +102,17 @@ package struct ModelElements {
         self.init(elements.memory.baseAddress, count: elements.count, type: Element.elementType)
     }
 
-    func named(_ name: String) -> NamedMemory {
+    package func named(_ name: String) -> NamedMemory {
         NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
     }
 
     package init(_ floats: UnsafePointer<Float>, count: Int) {
         self.init(floats, count: count, type: .float32)
+    }
+
+    /// The elements, if they are floats and there are any.
+    package var floatsInPlace: UnsafePointer<Float>? {
+        type == .float32 ? address?.assumingMemoryBound(to: Float.self) : nil
     }
 
     /// Some elements as floats: those of `float32` where they are, others widened into `memory`.
@@ -119,6 +124,13 @@ package struct ModelElements {
         if type == .float32 { return first.assumingMemoryBound(to: Float.self) }
         kernels.widen(first, range.count, memory, type.kernelElement)
         return UnsafePointer(memory)
+    }
+
+    /// Copies some elements, as floats.
+    package func copy(_ range: Range<Int>, to memory: UnsafeMutablePointer<Float>) {
+        guard let address, !range.isEmpty else { return }
+        kernels.widen(
+            address + range.lowerBound * type.byteCount, range.count, memory, type.kernelElement)
     }
 
     subscript(index: Int) -> Float {

@@ -54,6 +54,9 @@ package struct GradientOutput {
             start: address?.assumingMemoryBound(to: Float.self), count: count)
     }
 
+    /// What the buffer holds.
+    package var elements: ModelElements { ModelElements(address, count: count, type: type) }
+
     package var named: NamedMemory {
         NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
     }
@@ -71,8 +74,26 @@ package struct GradientOutput {
             values, range.count, address + range.lowerBound * type.byteCount, mode, type.kernelElement)
     }
 
+    /// Whether the gradient is added to the buffer's contents.
+    package var accumulates: Bool { mode == FASTLOSS_ACCUMULATE }
+
+    /// Replaces some elements, whatever the update.
+    package func overwrite(_ range: Range<Int>, with values: UnsafePointer<Float>) {
+        guard let address, !range.isEmpty else { return }
+        kernels.narrow(
+            values, range.count, address + range.lowerBound * type.byteCount, FASTLOSS_OVERWRITE,
+            type.kernelElement)
+    }
+
+    /// Replaces some elements by 0, whatever the update.
+    package func clear(_ range: Range<Int>) {
+        guard let address else { return }
+        (address + range.lowerBound * type.byteCount).initializeMemory(
+            as: UInt8.self, repeating: 0, count: range.count * type.byteCount)
+    }
+
     /// Writes the gradient of an empty selection: that of a constant (0) or of 0/0 (NaN).
-    func fill(_ range: Range<Int>, with value: Float) {
+    package func fill(_ range: Range<Int>, with value: Float) {
         guard let address, !range.isEmpty else { return }
         kernels.fill(
             value, range.count, address + range.lowerBound * type.byteCount, mode, type.kernelElement)

@@ -38,9 +38,12 @@ package struct NormalizedRows {
     /// Normalises some rows of the embeddings.
     func normalize(_ rows: Range<Int>, of embeddings: ModelElements) {
         let (columns, stride) = (shape.columns, stride)
+        let floats = embeddings.floatsInPlace
         for row in rows {
             let target = unit + row * stride
-            let source = embeddings.floats(row * columns..<(row + 1) * columns, widenedInto: target)
+            let source =
+                floats.map { $0 + row * columns }
+                ?? embeddings.floats(row * columns..<(row + 1) * columns, widenedInto: target)
             let norm = kernels.sum_of_squares(source, columns).squareRoot()
             norms[row] = norm
             kernels.scale(source, columns, 1 / floor.raised(norm), target, FASTLOSS_OVERWRITE)

@@ -20,6 +20,7 @@ private struct TakenClassifier {
     let parameters: ClassifierParameters
     let width: Int64
     let classes: Int64
+    let cellEmbeddings: ElementType
     let blockCount: Int
 
     init(
@@ -30,6 +31,8 @@ private struct TakenClassifier {
         classes = classifier.classes
         try checkHeadSize("width", width)
         try checkHeadSize("classes", classes)
+        cellEmbeddings = try ElementType(classifier.cell_embeddings_type, "cell_embeddings_type")
+        try checkReserved(classifier.reserved, "reserved")
         guard (0...Int64(FASTLOSS_CLASSIFIER_BLOCK_CAPACITY)).contains(classifier.block_count) else {
             throw .head(
                 .invalidParameter(
@@ -62,7 +65,7 @@ private struct TakenClassifier {
 private struct TakenClassifierGradients {
     let scale: Float
     private let update: GradientUpdate
-    private let cellEmbeddings: Taken<Float>?
+    private let cellEmbeddings: TakenOutput?
     private let parameters: ClassifierParameterGradients
 
     init(
@@ -73,7 +76,7 @@ private struct TakenClassifierGradients {
         update = try GradientUpdate(gradients.update, of: "gradients")
         cellEmbeddings = try call.gradient(
             gradients.cell_embeddings, rows: cells, columns: classifier.width, "gradients.cell_embeddings",
-            update)
+            classifier.cellEmbeddings, update)
         var table: UnsafePointer<UnsafeMutablePointer<Float>?>?
         if let blocks = gradients.blocks {
             try checkAlignment(blocks, "gradients.blocks")
@@ -97,8 +100,10 @@ private struct TakenClassifierGradients {
 
     func buffers(cellFactor: Double, _ call: borrowing Call) -> ClassifierBuffers {
         ClassifierBuffers(
-            parameters: parameters, cellEmbeddings: call.optionalBuffer(cellEmbeddings),
-            cellFactor: cellFactor, update: update)
+            parameters: parameters,
+            cellEmbeddings: call.headGradient(
+                cellEmbeddings, named: "gradients.cellEmbeddings", scale: cellFactor, update: update),
+            update: update)
     }
 }
 
@@ -127,7 +132,8 @@ private struct ClassifierCall {
         if let lambda { try checkFinite("lambda", lambda) }
         let embeddings = try call.input(
             cellEmbeddings,
-            Strides(rows: cells, columns: taken.width, stride: stride, of: "cell_embeddings"))
+            Strides(rows: cells, columns: taken.width, stride: stride, of: "cell_embeddings"),
+            taken.cellEmbeddings)
         var given: Taken<Float>?
         var labels: Taken<Int32>?
         if case .given(let pointer, let stride) = outcome {

@@ -66,17 +66,28 @@ extension Call {
     }
 }
 
+/// The element types of a decoder's inputs.
+private struct StateTypes {
+    let states: ElementType
+    let batchEmbeddings: ElementType
+
+    init(_ inputs: fastloss_expression_decoder_inputs) throws(CallError) {
+        states = try ElementType(inputs.states_type, "states_type")
+        batchEmbeddings = try ElementType(inputs.batch_embeddings_type, "batch_embeddings_type")
+    }
+}
+
 /// The gradients of a call.
 private struct TakenExpressionGradients {
     let scale: Float
     private let update: GradientUpdate
     private var perceptrons = InlineArray<2, PerceptronGradients?>(repeating: nil)
-    private let states: Taken<Float>?
-    private let batchEmbeddings: Taken<Float>?
+    private let states: TakenOutput?
+    private let batchEmbeddings: TakenOutput?
 
     init(
         _ gradients: fastloss_expression_decoder_gradients, of decoder: fastloss_expression_decoder,
-        _ inputs: fastloss_expression_decoder_inputs, _ call: borrowing Call
+        _ inputs: fastloss_expression_decoder_inputs, _ types: StateTypes, _ call: borrowing Call
     ) throws(CallError) {
         scale = gradients.scale
         update = try GradientUpdate(gradients.update, of: "gradients")
@@ -88,11 +99,12 @@ private struct TakenExpressionGradients {
                 gradients.states,
                 Strides(
                     shape, tokenStride: gradients.states_token_stride,
-                    cellStride: gradients.states_cell_stride, of: "gradients.states"), update: update)
+                    cellStride: gradients.states_cell_stride, of: "gradients.states"), types.states,
+                update: update)
         if decoder.batch_embeddings {
             batchEmbeddings = try call.gradient(
                 gradients.batch_embeddings, rows: inputs.batch_count, columns: decoder.width,
-                "gradients.batch_embeddings", update)
+                "gradients.batch_embeddings", types.batchEmbeddings, update)
         } else {
             try call.reject(gradients.batch_embeddings.data, "gradients.batch_embeddings")
             batchEmbeddings = nil
@@ -113,8 +125,10 @@ private struct TakenExpressionGradients {
 
     func buffers(_ call: borrowing Call) -> ExpressionDecoderBuffers {
         ExpressionDecoderBuffers(
-            perceptrons: perceptrons, states: call.optionalBuffer(states),
-            batchEmbeddings: call.optionalBuffer(batchEmbeddings), update: update)
+            perceptrons: perceptrons,
+            states: call.headGradient(states, named: "gradients.states", update: update),
+            batchEmbeddings: call.headGradient(
+                batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }
 
@@ -143,16 +157,18 @@ private func run(
     }
     let (cells, tokens) = (inputs.cells, inputs.tokens)
     let shape = TokenShape(cells, tokens, width)
+    let types = try StateTypes(inputs)
     let states = try call.input(
         inputs.states,
         Strides(
             shape, tokenStride: inputs.states_token_stride, cellStride: inputs.states_cell_stride,
-            of: "states"))
+            of: "states"), types.states)
     let mask = try call.mask(inputs.mask, rows: cells, columns: tokens)
     let batches =
         decoder.batch_embeddings
         ? try TakenBatches(
-            inputs.batch_embeddings, inputs.batch_labels, cells: cells, count: inputs.batch_count,
+            inputs.batch_embeddings, types.batchEmbeddings, inputs.batch_labels, cells: cells,
+            count: inputs.batch_count,
             width: width, call) : nil
     var taken = try TakenOutcome(
         outcome, rows: cells, columns: tokens, explicitZeros: decoder.explicit_zeros, call)
@@ -160,7 +176,7 @@ private func run(
         gradients == nil
         ? nil
         : try TakenExpressionGradients(
-            fastloss_expression_decoder_gradients.read(gradients), of: decoder, inputs, call)
+            fastloss_expression_decoder_gradients.read(gradients), of: decoder, inputs, types, call)
     try taken.takeOutputs(
         outcome, rows: cells, columns: tokens, explicitZeros: decoder.explicit_zeros, isMasked: mask != nil,
         call)

@@ -68,20 +68,29 @@ extension Call {
         guard gradient == nil else { throw .gradientOfAbsentPart(name) }
     }
 
-    /// The gradient of a matrix; nil if it is not wanted.
+    /// The gradient of a matrix of the model's outputs; nil if it is not wanted.
     func gradient(
-        _ view: fastloss_mutable_view, rows: Int64, columns: Int64, _ name: String, _ update: GradientUpdate
-    ) throws(CallError) -> Taken<Float>? {
+        _ view: fastloss_mutable_view, rows: Int64, columns: Int64, _ name: String, _ type: ElementType,
+        _ update: GradientUpdate
+    ) throws(CallError) -> TakenOutput? {
         guard view.data != nil else { return nil }
         return try output(
-            view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name), update: update)
+            view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name), type,
+            update: update)
     }
 
-    /// A matrix.
+    /// A matrix of the model's outputs.
     func input(
-        _ view: fastloss_view, rows: Int64, columns: Int64, _ name: String
-    ) throws(CallError) -> Taken<Float> {
-        try input(view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name))
+        _ view: fastloss_view, rows: Int64, columns: Int64, _ name: String, _ type: ElementType
+    ) throws(CallError) -> TakenOutput {
+        try input(view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name), type)
+    }
+
+    /// A gradient for a head's plan, under the name that the plan uses; nil if it is not wanted.
+    func headGradient(
+        _ taken: TakenOutput?, named name: String, scale: Double = 1, update: GradientUpdate
+    ) -> GradientOutput? {
+        taken.map { output($0, named: name, scale: scale, update: update) }
     }
 
     /// A mask; nil if everything is selected.
@@ -124,14 +133,14 @@ func checkFinite(_ name: String, _ value: Float) throws(CallError) {
 
 /// One embedding for each batch, and the batch of each cell.
 struct TakenBatches {
-    private let embeddings: Taken<Float>
+    private let embeddings: TakenOutput
     private let labels: Taken<Int32>
 
     init(
-        _ embeddings: fastloss_view, _ labels: UnsafePointer<Int32>?, cells: Int64, count: Int64,
-        width: Int64, _ call: borrowing Call
+        _ embeddings: fastloss_view, _ type: ElementType, _ labels: UnsafePointer<Int32>?, cells: Int64,
+        count: Int64, width: Int64, _ call: borrowing Call
     ) throws(CallError) {
-        self.embeddings = try call.input(embeddings, rows: count, columns: width, "batch_embeddings")
+        self.embeddings = try call.input(embeddings, rows: count, columns: width, "batch_embeddings", type)
         self.labels = try call.input(labels, Strides(count: cells, of: "batch_labels"))
     }
 

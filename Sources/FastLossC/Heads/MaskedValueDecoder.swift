@@ -143,31 +143,45 @@ extension Call {
     }
 }
 
+/// The element types of a decoder's inputs.
+private struct EmbeddingTypes {
+    let cells: ElementType
+    let genes: ElementType
+    let batches: ElementType
+
+    init(_ inputs: fastloss_masked_value_inputs) throws(CallError) {
+        cells = try ElementType(inputs.cell_embeddings_type, "cell_embeddings_type")
+        genes = try ElementType(inputs.gene_embeddings_type, "gene_embeddings_type")
+        batches = try ElementType(inputs.batch_embeddings_type, "batch_embeddings_type")
+        try checkReserved(inputs.reserved, "inputs.reserved")
+    }
+}
+
 /// The gradients of a call.
 private struct TakenMaskedValueGradients {
     let scale: Float
     private let update: GradientUpdate
-    private let cellEmbeddings: Taken<Float>?
-    private let genes: Taken<Float>?
-    private let batchEmbeddings: Taken<Float>?
+    private let cellEmbeddings: TakenOutput?
+    private let genes: TakenOutput?
+    private let batchEmbeddings: TakenOutput?
     private let parameters: MaskedValueParameterGradients
 
     init(
         _ gradients: fastloss_masked_value_gradients, _ sizes: LayerSizes,
-        _ inputs: fastloss_masked_value_inputs, _ call: borrowing Call
+        _ inputs: fastloss_masked_value_inputs, _ types: EmbeddingTypes, _ call: borrowing Call
     ) throws(CallError) {
         scale = gradients.scale
         update = try GradientUpdate(gradients.update, of: "gradients")
         cellEmbeddings = try call.gradient(
             gradients.cell_embeddings, rows: inputs.cells, columns: sizes.width, "gradients.cell_embeddings",
-            update)
+            types.cells, update)
         genes = try call.gradient(
             gradients.gene_embeddings, rows: inputs.gene_count, columns: sizes.width,
-            "gradients.gene_embeddings", update)
+            "gradients.gene_embeddings", types.genes, update)
         if sizes.batchEmbeddings {
             batchEmbeddings = try call.gradient(
                 gradients.batch_embeddings, rows: inputs.batch_count, columns: sizes.width,
-                "gradients.batch_embeddings", update)
+                "gradients.batch_embeddings", types.batches, update)
         } else {
             try call.reject(gradients.batch_embeddings.data, "gradients.batch_embeddings")
             batchEmbeddings = nil
@@ -177,9 +191,12 @@ private struct TakenMaskedValueGradients {
 
     func buffers(_ call: borrowing Call) -> MaskedValueBuffers {
         MaskedValueBuffers(
-            parameters: parameters, cellEmbeddings: call.optionalBuffer(cellEmbeddings),
-            genes: call.optionalBuffer(genes), batchEmbeddings: call.optionalBuffer(batchEmbeddings),
-            update: update)
+            parameters: parameters,
+            cellEmbeddings: call.headGradient(
+                cellEmbeddings, named: "gradients.cellEmbeddings", update: update),
+            genes: call.headGradient(genes, named: "gradients.genes", update: update),
+            batchEmbeddings: call.headGradient(
+                batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }
 
@@ -199,10 +216,11 @@ private func run(
         whenEmpty: try EmptySelectionRule(decoder.when_empty))
     let parameters = try call.parameters(decoder, sizes)
     let (cells, tokens) = (inputs.cells, inputs.tokens)
+    let types = try EmbeddingTypes(inputs)
     let cellEmbeddings = try call.input(
-        inputs.cell_embeddings, rows: cells, columns: sizes.width, "cell_embeddings")
+        inputs.cell_embeddings, rows: cells, columns: sizes.width, "cell_embeddings", types.cells)
     let geneEmbeddings = try call.input(
-        inputs.gene_embeddings, rows: inputs.gene_count, columns: sizes.width, "gene_embeddings")
+        inputs.gene_embeddings, rows: inputs.gene_count, columns: sizes.width, "gene_embeddings", types.genes)
     // One list of genes for all cells, or one for each.
     let genes = try call.input(
         inputs.genes,
@@ -213,7 +231,8 @@ private func run(
     let batches =
         sizes.batchEmbeddings
         ? try TakenBatches(
-            inputs.batch_embeddings, inputs.batch_labels, cells: cells, count: inputs.batch_count,
+            inputs.batch_embeddings, types.batches, inputs.batch_labels, cells: cells,
+            count: inputs.batch_count,
             width: sizes.width, call) : nil
     var taken = try TakenOutcome(
         outcome, rows: cells, columns: tokens, explicitZeros: sizes.explicitZeros, call)
@@ -221,7 +240,7 @@ private func run(
         gradients == nil
         ? nil
         : try TakenMaskedValueGradients(
-            fastloss_masked_value_gradients.read(gradients), sizes, inputs, call)
+            fastloss_masked_value_gradients.read(gradients), sizes, inputs, types, call)
     try taken.takeOutputs(
         outcome, rows: cells, columns: tokens, explicitZeros: sizes.explicitZeros, isMasked: mask != nil, call
     )

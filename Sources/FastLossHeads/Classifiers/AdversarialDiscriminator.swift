@@ -49,11 +49,11 @@ extension AdversarialDiscriminator {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; only ignored labels, if the rule of
     ///   ``crossEntropy`` is `.error`.
-    public func value(
-        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: labels.count, parameters: parameters,
             loss: .labels(labels.memory, crossEntropy), workspace: workspace)
     }
 
@@ -72,13 +72,13 @@ extension AdversarialDiscriminator {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``value(cellEmbeddings:labels:parameters:workspace:)``; a factor that is not
     ///   finite; overlap.
-    public func valueAndGradient(
-        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>,
-        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, labels: Span<Int32>, parameters: Span<Float>,
+        gradients: inout ClassifierGradientFields<Element>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: labels.count, parameters: parameters,
             loss: .labels(labels.memory, crossEntropy), gradients: buffers(of: &gradients, update: update),
             gradientScale: gradientScale,
             workspace: workspace)
@@ -93,12 +93,13 @@ extension AdversarialDiscriminator {
     ///   - logits: receives B·C values.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; overlap.
-    public func predict(
-        cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
+    public func predict<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
         workspace: Workspace
     ) throws(LossError) {
         _ = try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters, logits: logits.memory,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: cells, parameters: parameters,
+            logits: logits.memory,
             workspace: workspace)
     }
 
@@ -117,21 +118,21 @@ extension AdversarialDiscriminator {
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a factor that is not finite; overlap.
-    public func gradient(
-        cellEmbeddings: Span<Float>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
-        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+    public func gradient<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
+        gradients: inout ClassifierGradientFields<Element>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         _ = try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: cells, parameters: parameters,
             loss: .given(logitsGradient.memory), gradients: buffers(of: &gradients, update: update),
             gradientScale: gradientScale,
             workspace: workspace)
     }
 
     /// The memory of the gradients, that of the cell embeddings reversed. Throws unless λ is finite.
-    private func buffers(
-        of gradients: inout ClassifierGradients, update: GradientUpdate
+    private func buffers<Element: ModelOutputElement>(
+        of gradients: inout ClassifierGradientFields<Element>, update: GradientUpdate
     ) throws(LossError) -> ClassifierMemory {
         try checkParameter("reversalStrength", reversalStrength, "finite") { $0.isFinite }
         return gradients.buffers(cellFactor: -Double(reversalStrength), update: update)

@@ -36,19 +36,23 @@ public struct CellTypeDecoder: Sendable {
     }
 }
 
-/// Where the gradients of a ``CellTypeDecoder`` or an ``AdversarialDiscriminator`` go.
+/// Where the gradients of a ``CellTypeDecoder`` or an ``AdversarialDiscriminator`` go, for embeddings of `Float`.
+public typealias ClassifierGradients = ClassifierGradientFields<Float>
+
+/// Where the gradients of a ``CellTypeDecoder`` or an ``AdversarialDiscriminator`` go, for cell embeddings of
+/// `Element`.
 ///
 /// Classifiers take spans alone: pass `array.span` and `array.mutableSpan`.
-public struct ClassifierGradients: ~Copyable, ~Escapable {
+public struct ClassifierGradientFields<Element: ModelOutputElement>: ~Copyable, ~Escapable {
     /// As many elements as the classifier's layout has.
     public var parameters: MutableSpan<Float>
     /// B·D elements; nil if they are not wanted.
-    public var cellEmbeddings: MutableSpan<Float>?
+    public var cellEmbeddings: MutableSpan<Element>?
 
     /// The buffers of the gradients that are wanted.
     @_lifetime(copy parameters, copy cellEmbeddings)
     public init(
-        parameters: consuming MutableSpan<Float>, cellEmbeddings: consuming MutableSpan<Float>? = nil
+        parameters: consuming MutableSpan<Float>, cellEmbeddings: consuming MutableSpan<Element>? = nil
     ) {
         self.parameters = parameters
         self.cellEmbeddings = cellEmbeddings
@@ -59,7 +63,8 @@ public struct ClassifierGradients: ~Copyable, ~Escapable {
     mutating func buffers(cellFactor: Double = 1, update: GradientUpdate) -> ClassifierMemory {
         ClassifierMemory(
             parameters: parameters.memory,
-            cellEmbeddings: cellEmbeddings == nil ? nil : cellEmbeddings!.memory, cellFactor: cellFactor,
+            cellEmbeddings: GradientOutput(
+                &cellEmbeddings, named: "gradients.cellEmbeddings", scale: cellFactor, update: update),
             update: update)
     }
 }
@@ -74,11 +79,11 @@ extension CellTypeDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; only ignored labels, if the rule of
     ///   ``crossEntropy`` is `.error`.
-    public func value(
-        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, labels: Span<Int32>, parameters: Span<Float>, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: labels.count, parameters: parameters,
             loss: .labels(labels.memory, crossEntropy), workspace: workspace)
     }
 
@@ -94,13 +99,13 @@ extension CellTypeDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``value(cellEmbeddings:labels:parameters:workspace:)``; a factor that is not
     ///   finite; overlap.
-    public func valueAndGradient(
-        cellEmbeddings: Span<Float>, labels: Span<Int32>, parameters: Span<Float>,
-        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, labels: Span<Int32>, parameters: Span<Float>,
+        gradients: inout ClassifierGradientFields<Element>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> LossValue {
         try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: labels.count, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: labels.count, parameters: parameters,
             loss: .labels(labels.memory, crossEntropy), gradients: gradients.buffers(update: update),
             gradientScale: gradientScale,
             workspace: workspace)
@@ -115,12 +120,13 @@ extension CellTypeDecoder {
     ///   - logits: receives B·C values.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; overlap.
-    public func predict(
-        cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
+    public func predict<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, cells: Int, parameters: Span<Float>, logits: inout MutableSpan<Float>,
         workspace: Workspace
     ) throws(LossError) {
         _ = try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters, logits: logits.memory,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: cells, parameters: parameters,
+            logits: logits.memory,
             workspace: workspace)
     }
 
@@ -136,13 +142,13 @@ extension CellTypeDecoder {
     ///   - update: whether gradients replace the contents of their buffers or are added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a factor that is not finite; overlap.
-    public func gradient(
-        cellEmbeddings: Span<Float>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
-        gradients: inout ClassifierGradients, gradientScale: Float = 1,
+    public func gradient<Element: ModelOutputElement>(
+        cellEmbeddings: Span<Element>, cells: Int, logitsGradient: Span<Float>, parameters: Span<Float>,
+        gradients: inout ClassifierGradientFields<Element>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         _ = try classifier.run(
-            cellEmbeddings: cellEmbeddings, cells: cells, parameters: parameters,
+            cellEmbeddings: ModelElements(cellEmbeddings), cells: cells, parameters: parameters,
             loss: .given(logitsGradient.memory), gradients: gradients.buffers(update: update),
             gradientScale: gradientScale,
             workspace: workspace)

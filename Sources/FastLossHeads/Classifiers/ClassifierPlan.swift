@@ -14,18 +14,15 @@ package enum ClassifierLoss {
 /// Where a classifier's gradients go.
 package struct ClassifierBuffers {
     let parameters: ClassifierParameterGradients
-    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
-    /// The factor of the gradient of the cell embeddings: −λ behind a gradient reversal, else 1.
-    let cellFactor: Double
+    /// Its scale is −λ behind a gradient reversal, else 1.
+    let cellEmbeddings: GradientOutput?
     let update: GradientUpdate
 
     package init(
-        parameters: ClassifierParameterGradients, cellEmbeddings: UnsafeMutableBufferPointer<Float>?,
-        cellFactor: Double, update: GradientUpdate
+        parameters: ClassifierParameterGradients, cellEmbeddings: GradientOutput?, update: GradientUpdate
     ) {
         self.parameters = parameters
         self.cellEmbeddings = cellEmbeddings
-        self.cellFactor = cellFactor
         self.update = update
     }
 }
@@ -33,8 +30,7 @@ package struct ClassifierBuffers {
 /// Where a classifier's gradients go, with one array for those of all parameters.
 struct ClassifierMemory {
     let parameters: UnsafeMutableBufferPointer<Float>
-    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
-    let cellFactor: Double
+    let cellEmbeddings: GradientOutput?
     let update: GradientUpdate
 }
 
@@ -45,7 +41,7 @@ extension NormalizedClassifier {
     ///   - loss: nil if the logits alone are wanted.
     ///   - logits: receives the logits.
     func run(
-        cellEmbeddings: Span<Float>, cells: Int, parameters: Span<Float>, loss: ClassifierLoss? = nil,
+        cellEmbeddings: ModelElements, cells: Int, parameters: Span<Float>, loss: ClassifierLoss? = nil,
         logits: UnsafeMutableBufferPointer<Float>? = nil, gradients: ClassifierMemory? = nil,
         gradientScale: Float = 1, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -54,12 +50,12 @@ extension NormalizedClassifier {
         let buffers = gradients.map {
             ClassifierBuffers(
                 parameters: ClassifierParameterGradients(self, in: pointer($0.parameters)),
-                cellEmbeddings: $0.cellEmbeddings, cellFactor: $0.cellFactor, update: $0.update)
+                cellEmbeddings: $0.cellEmbeddings, update: $0.update)
         }
         var layout = workspace.layout
         let plan = try ClassifierPlan(
             ClassifierOptions(name: name, width: width, classes: classes, activation: activation),
-            cellEmbeddings: cellEmbeddings.memory, cells: cells,
+            cellEmbeddings: cellEmbeddings, cells: cells,
             parameters: ClassifierParameters(self, in: parameters.pointer), loss: loss, logits: logits,
             gradients: buffers, gradientScale: gradientScale, arrays: arrays, in: &layout)
         return try workspace.run(plan, layout)
@@ -74,7 +70,8 @@ package struct ClassifierPlan: Plan {
 
     private let classifier: ClassifierOptions
     private let parameters: ClassifierParameters
-    private let cellEmbeddings: MatrixPointer
+    private let cellEmbeddings: ModelMatrix
+    private let cellGradient: ModelMatrixGradient?
     private let loss: ClassifierLoss?
     private let logits: UnsafeMutablePointer<Float>?
     private let gradients: ClassifierBuffers?
@@ -105,7 +102,7 @@ package struct ClassifierPlan: Plan {
     private let backwardOutput: PackedOperand
 
     package init(
-        _ classifier: ClassifierOptions, cellEmbeddings: UnsafeBufferPointer<Float>, cells: Int,
+        _ classifier: ClassifierOptions, cellEmbeddings: ModelElements, cells: Int,
         parameters: ClassifierParameters, loss: ClassifierLoss?, logits: UnsafeMutableBufferPointer<Float>?,
         gradients: ClassifierBuffers?, gradientScale: Float, arrays: ParameterArrays = ParameterArrays(),
         in layout: inout ScratchLayout
@@ -120,9 +117,9 @@ package struct ClassifierPlan: Plan {
         try checkCount("cellEmbeddings", cellEmbeddings.count, is: count)
         try checkParameter("gradientScale", gradientScale, "finite") { $0.isFinite }
         if let logits { try checkCount("logits", logits.count, is: logitCount) }
-        try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: cellEmbeddings)
+        try checkGradient(gradients?.cellEmbeddings, of: cellEmbeddings)
         self.parameters = parameters
-        self.cellEmbeddings = MatrixPointer(pointer(cellEmbeddings), rows: cells, columns: width)
+        self.cellEmbeddings = ModelMatrix(cellEmbeddings, rows: cells, columns: width)
         self.logits = logits.map(pointer)
 
         let lossInput: NamedMemory?
@@ -140,17 +137,19 @@ package struct ClassifierPlan: Plan {
         case nil: lossInput = nil
         }
         let inputs: InlineArray<_, NamedMemory?> = [
-            arrays.parameters, NamedMemory("cellEmbeddings", cellEmbeddings), lossInput,
+            arrays.parameters, cellEmbeddings.named("cellEmbeddings"), lossInput,
         ]
         let outputs: InlineArray<_, NamedMemory?> = [
             NamedMemory("logits", ifGiven: logits),
             arrays.gradients,
-            NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
+            gradients?.cellEmbeddings?.named,
         ]
         try checkNoOverlap(inputs: inputs.span, outputs: outputs.span)
 
         TileProducts.prepare(in: &layout)
         let blocks = parameters.count
+        cellGradient = try ModelMatrixGradient(
+            gradients?.cellEmbeddings, rows: cells, columns: width, in: &layout)
         self.inputs = try ScratchMatrix(rows: (blocks + 1) * cells, columns: width, in: &layout)
         activated = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
         normalised = try ScratchMatrix(rows: blocks * cells, columns: width, in: &layout)
@@ -211,7 +210,7 @@ extension ClassifierPlan {
 
     private func forward(on execution: Execution) {
         for cell in 0..<cells {
-            inputs.row(cell, on: execution).update(from: cellEmbeddings.base + cell * width, count: width)
+            cellEmbeddings.copy(row: cell, to: inputs.row(cell, on: execution))
         }
         for index in 0..<parameters.count {
             let block = parameters.block(index, width: width)
@@ -284,12 +283,13 @@ extension ClassifierPlan {
                 lower.matrix(rows: 0..<cells, on: execution), into: upper.row(0, on: execution),
                 stride: upper.stride, on: execution)
         }
-        guard let target = gradients.cellEmbeddings?.baseAddress else { return }
-        let mode = writer.accumulates ? FASTLOSS_ACCUMULATE : FASTLOSS_OVERWRITE
+        guard let cellGradient, let output = gradients.cellEmbeddings else { return }
+        let target = cellGradient.begin(rows: 0..<cells, on: execution)
         for cell in 0..<cells {
             kernels.scale(
-                upper.row(cell, on: execution), width, gradients.cellFactor, target + cell * width, mode)
+                upper.row(cell, on: execution), width, output.scale, target + cell * width, output.mode)
         }
+        cellGradient.end(rows: 0..<cells, on: execution)
     }
 
     /// The gradients of one linear layer, from those of its outputs.

@@ -33,27 +33,27 @@ where Floats: Sendable & ~Escapable, Labels: Sendable & ~Escapable {}
 
 /// The memory of batch embeddings.
 package typealias BatchEmbeddingBuffers = BatchEmbeddingFields<
-    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>
+    ModelElements, UnsafeBufferPointer<Int32>
 >
 
-extension BatchEmbeddingFields<Span<Float>, Span<Int32>> {
+extension BatchEmbeddingFields where Floats: ~Escapable, Labels == Span<Int32> {
     /// The memory of the spans, under the rule of `Span.memory`.
-    var buffers: BatchEmbeddingBuffers {
-        BatchEmbeddingBuffers(embeddings: embeddings.memory, labels: labels.memory)
+    func buffers<Element: ModelOutputElement>() -> BatchEmbeddingBuffers where Floats == Span<Element> {
+        BatchEmbeddingBuffers(embeddings: ModelElements(embeddings), labels: labels.memory)
     }
 }
 
 extension BatchEmbeddingFields<[Float], [Int32]> {
     /// The memory of the arrays.
-    var buffers: BatchEmbeddingBuffers {
-        BatchEmbeddingBuffers(embeddings: embeddings.span.memory, labels: labels.span.memory)
+    func buffers() -> BatchEmbeddingBuffers {
+        BatchEmbeddingBuffers(embeddings: ModelElements(embeddings.span), labels: labels.span.memory)
     }
 }
 
 /// The memory of batch embeddings, checked.
 struct CheckedBatches {
     /// K × D.
-    let embeddings: MatrixPointer
+    let embeddings: ModelMatrix
     let labels: UnsafePointer<Int32>
 
     /// Throws unless batches are given exactly if they are wanted, and fit.
@@ -80,7 +80,7 @@ struct CheckedBatches {
         try checkCount("batches.embeddings", batches.embeddings.count, is: count * width)
         try checkCount("batches.labels", batches.labels.count, is: cells)
         try checkIndices("batches.labels", batches.labels, below: count)
-        embeddings = MatrixPointer(pointer(batches.embeddings), rows: count, columns: width)
+        embeddings = ModelMatrix(batches.embeddings, rows: count, columns: width)
         labels = pointer(batches.labels)
     }
 }

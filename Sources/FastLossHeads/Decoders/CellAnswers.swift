@@ -18,8 +18,9 @@ struct CellAnswers {
     let cells: Int
     /// The number of outputs, 1 or 2.
     let outputs: Int
-    private let embeddings: MatrixPointer
-    private let batches: CheckedBatches?
+    private let embeddings: WidenedMatrix
+    private let batchEmbeddings: WidenedMatrix?
+    private let labels: UnsafePointer<Int32>?
     private let layers: InlineArray<2, LinearParameters?>
 
     /// u, `outputs`·B rows.
@@ -32,12 +33,15 @@ struct CellAnswers {
     private let batchVectors: ScratchMatrix
 
     init(
-        _ layers: InlineArray<2, LinearParameters?>, embeddings: MatrixPointer, batches: CheckedBatches?,
+        _ layers: InlineArray<2, LinearParameters?>, embeddings: ModelMatrix, batches: CheckedBatches?,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.layers = layers
-        self.embeddings = embeddings
-        self.batches = batches
+        self.embeddings = try WidenedMatrix(embeddings, in: &layout)
+        batchEmbeddings = try batches.map { (batches) throws(LossError) in
+            try WidenedMatrix(batches.embeddings, in: &layout)
+        }
+        labels = batches?.labels
         width = embeddings.columns
         cells = embeddings.rows
         outputs = layers[1] == nil ? 1 : 2
@@ -69,19 +73,22 @@ struct CellAnswers {
     func shifts(on execution: Execution) -> UnsafePointer<Float> { UnsafePointer(execution.pointer(shifts)) }
 
     /// The inputs of the layers: cells, or batches.
-    func inputs(ofBatch: Bool) -> MatrixPointer {
-        guard ofBatch, let batches else { return embeddings }
-        return batches.embeddings
+    func inputs(ofBatch: Bool, on execution: Execution) -> MatrixPointer {
+        (ofBatch ? batchEmbeddings ?? embeddings : embeddings).matrix(on: execution)
     }
 
     /// The batch of a cell.
-    func batch(of cell: Int) -> Int { batches.map { Int($0.labels[cell]) } ?? 0 }
+    func batch(of cell: Int) -> Int { labels.map { Int($0[cell]) } ?? 0 }
 
-    var hasBatches: Bool { batches != nil }
-    var batchCount: Int { batches?.embeddings.rows ?? 0 }
+    var hasBatches: Bool { batchEmbeddings != nil }
+    var batchCount: Int { batchEmbeddings?.rows ?? 0 }
 
     /// Computes ``vectors`` and the shifts.
     func prepare(on execution: Execution) {
+        embeddings.prepare(on: execution)
+        batchEmbeddings?.prepare(on: execution)
+        let embeddings = inputs(ofBatch: false, on: execution)
+        let batches = inputs(ofBatch: true, on: execution)
         let shifts = execution.pointer(shifts)
         for index in 0..<outputs {
             let target = vectors.row(index * cells, on: execution)
@@ -93,9 +100,9 @@ struct CellAnswers {
                         Float(kernels.dot(embeddings.base + cell * width, $0, width))
                     } ?? 0
             }
-            guard let batches, let weight = batchWeights[index] else { continue }
+            guard let weight = batchWeights[index] else { continue }
             weight.multiplyOnce(
-                batches.embeddings, into: batchVectors.row(0, on: execution), stride: batchVectors.stride,
+                batches, into: batchVectors.row(0, on: execution), stride: batchVectors.stride,
                 on: execution)
             for cell in 0..<cells {
                 let batch = batch(of: cell)
@@ -104,7 +111,7 @@ struct CellAnswers {
                     FASTLOSS_ACCUMULATE)
                 if let bias = bias(index, ofBatch: true) {
                     shifts[index * cells + cell] += Float(
-                        kernels.dot(batches.embeddings.base + batch * width, bias, width))
+                        kernels.dot(batches.base + batch * width, bias, width))
                 }
             }
         }
@@ -117,8 +124,8 @@ struct CellAnswers {
 struct CellAnswersBackward {
     private let answers: CellAnswers
     private let gradients: InlineArray<2, LinearGradients?>
-    private let cellGradient: UnsafeMutablePointer<Float>?
-    private let batchGradient: UnsafeMutablePointer<Float>?
+    private let cellGradient: ModelMatrixGradient?
+    private let batchGradient: ModelMatrixGradient?
     private let writer: GradientWriter
 
     /// du, `outputs`·B rows.
@@ -135,14 +142,16 @@ struct CellAnswersBackward {
 
     init(
         _ answers: CellAnswers, gradients: InlineArray<2, LinearGradients?>,
-        cells: UnsafeMutablePointer<Float>?, batches: UnsafeMutablePointer<Float>?, writer: GradientWriter,
+        cells: GradientOutput?, batches: GradientOutput?, writer: GradientWriter,
         in layout: inout ScratchLayout
     ) throws(LossError) {
         self.answers = answers
         self.gradients = gradients
         self.writer = writer
-        cellGradient = cells
-        batchGradient = batches
+        cellGradient = try ModelMatrixGradient(
+            cells, rows: answers.cells, columns: answers.width, in: &layout)
+        batchGradient = try ModelMatrixGradient(
+            batches, rows: answers.batchCount, columns: answers.width, in: &layout)
         vectors = try ScratchMatrix(
             rows: answers.outputs * answers.cells, columns: answers.width, in: &layout)
         shifts = try layout.add(answers.outputs * answers.cells, of: Double.self)
@@ -172,11 +181,14 @@ struct CellAnswersBackward {
 
     /// Writes the gradients of the layers, of the cell embeddings and of the batch embeddings.
     func finish(on execution: Execution) {
+        let (allCells, allBatches) = (0..<answers.cells, 0..<answers.batchCount)
+        let ofCells = cellGradient?.begin(rows: allCells, on: execution)
+        let ofBatches = batchGradient?.begin(rows: allBatches, on: execution)
         for index in 0..<answers.outputs {
             let rows = index * answers.cells..<(index + 1) * answers.cells
             let shifts = execution.pointer(shifts) + rows.lowerBound
             finish(
-                index, ofBatch: false, vectors.matrix(rows: rows, on: execution), shifts, cellGradient,
+                index, ofBatch: false, vectors.matrix(rows: rows, on: execution), shifts, ofCells,
                 cellWeights[index], on: execution)
             guard answers.hasBatches else { continue }
             let sums = batchVectors.matrix(rows: 0..<answers.batchCount, on: execution)
@@ -193,8 +205,10 @@ struct CellAnswersBackward {
                 sumsOfShifts[batch] += shifts[cell]
             }
             finish(
-                index, ofBatch: true, sums, sumsOfShifts, batchGradient, batchWeights[index], on: execution)
+                index, ofBatch: true, sums, sumsOfShifts, ofBatches, batchWeights[index], on: execution)
         }
+        cellGradient?.end(rows: allCells, on: execution)
+        batchGradient?.end(rows: allBatches, on: execution)
     }
 
     /// The gradients of one layer's rows for the cell or the batch embeddings.
@@ -203,7 +217,7 @@ struct CellAnswersBackward {
         _ inputGradient: UnsafeMutablePointer<Float>?, _ weight: PackedOperand?, on execution: Execution
     ) {
         let width = answers.width
-        let inputs = answers.inputs(ofBatch: ofBatch)
+        let inputs = answers.inputs(ofBatch: ofBatch, on: execution)
         guard let gradient = gradients[index] else { return }
         if let weight = gradient.weight {
             columnProducts.multiplyAll(

@@ -95,7 +95,8 @@ public typealias ExpressionDecoderArrays = ExpressionDecoderInputFields<[Float],
 
 /// What an ``ExpressionDecoder`` reads.
 ///
-/// Its forms are ``ExpressionDecoderInputs`` and ``ExpressionDecoderArrays``.
+/// Its forms are ``ExpressionDecoderInputs`` and ``ExpressionDecoderArrays``; and spans of `BFloat16` or `Float16`, whose
+/// elements are widened as they are read.
 public struct ExpressionDecoderInputFields<
     Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
 >: ~Escapable {
@@ -128,41 +129,48 @@ where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: 
 
 /// The memory of a decoder's inputs.
 package typealias ExpressionDecoderInputBuffers = ExpressionDecoderInputFields<
-    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
+    ModelElements, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
 >
 
-extension ExpressionDecoderInputFields<Span<Float>, Span<Bool>, Span<Int32>> {
+extension ExpressionDecoderInputFields
+where Floats: ~Escapable, Selections == Span<Bool>, Labels == Span<Int32> {
     /// The memory of the spans, under the rule of `Span.memory`.
-    var buffers: ExpressionDecoderInputBuffers {
-        var buffers = ExpressionDecoderInputBuffers(shape: shape, states: states.memory)
+    fileprivate func buffers<Element: ModelOutputElement>() -> ExpressionDecoderInputBuffers
+    where Floats == Span<Element> {
+        var buffers = ExpressionDecoderInputBuffers(shape: shape, states: ModelElements(states))
         if let mask { buffers.mask = mask.memory }
-        if let batches { buffers.batches = batches.buffers }
+        if let batches { buffers.batches = batches.buffers() }
         return buffers
     }
 }
 
 extension ExpressionDecoderInputFields<[Float], [Bool], [Int32]> {
     /// The memory of the arrays.
-    var buffers: ExpressionDecoderInputBuffers {
-        var buffers = ExpressionDecoderInputBuffers(shape: shape, states: states.span.memory)
+    fileprivate func buffers() -> ExpressionDecoderInputBuffers {
+        var buffers = ExpressionDecoderInputBuffers(shape: shape, states: ModelElements(states.span))
         if let mask { buffers.mask = mask.span.memory }
-        if let batches { buffers.batches = batches.buffers }
+        if let batches { buffers.batches = batches.buffers() }
         return buffers
     }
 }
 
 /// Where the gradients of an ``ExpressionDecoder`` go, as spans of different variables.
-public typealias ExpressionDecoderGradients = ExpressionDecoderGradientFields<MutableSpan<Float>>
+public typealias ExpressionDecoderGradients = ExpressionDecoderGradientFields<
+    MutableSpan<Float>, MutableSpan<Float>
+>
 
 /// Where the gradients of an ``ExpressionDecoder`` go, as arrays, which may be stored anywhere.
-public typealias ExpressionDecoderGradientArrays = ExpressionDecoderGradientFields<[Float]>
+public typealias ExpressionDecoderGradientArrays = ExpressionDecoderGradientFields<[Float], [Float]>
 
 /// Where the gradients of an ``ExpressionDecoder`` go.
 ///
-/// Its forms are ``ExpressionDecoderGradients`` and ``ExpressionDecoderGradientArrays``.
-public struct ExpressionDecoderGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
+/// Its forms are ``ExpressionDecoderGradients`` and ``ExpressionDecoderGradientArrays``; and those of 16-bit inputs,
+/// whose gradients have the type of the inputs, except for the parameters'.
+public struct ExpressionDecoderGradientFields<
+    Parameters: ~Copyable & ~Escapable, Buffer: ~Copyable & ~Escapable
+>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
-    public var parameters: Buffer
+    public var parameters: Parameters
     /// B·L·D elements, 0 outside the mask; nil if the gradient of the states is not wanted.
     public var states: Optional<Buffer>
     /// K·D elements, of each batch's embedding; nil if they are not wanted.
@@ -171,7 +179,7 @@ public struct ExpressionDecoderGradientFields<Buffer: ~Copyable & ~Escapable>: ~
     /// The buffers of the gradients that are wanted.
     @_lifetime(copy parameters, copy states, copy batchEmbeddings)
     public init(
-        parameters: consuming Buffer, states: consuming Buffer? = nil,
+        parameters: consuming Parameters, states: consuming Buffer? = nil,
         batchEmbeddings: consuming Buffer? = nil
     ) {
         self.parameters = parameters
@@ -180,9 +188,12 @@ public struct ExpressionDecoderGradientFields<Buffer: ~Copyable & ~Escapable>: ~
     }
 }
 
-extension ExpressionDecoderGradientFields: Copyable where Buffer: Copyable & ~Escapable {}
-extension ExpressionDecoderGradientFields: Escapable where Buffer: Escapable & ~Copyable {}
-extension ExpressionDecoderGradientFields: Sendable where Buffer: Sendable & ~Copyable & ~Escapable {}
+extension ExpressionDecoderGradientFields: Copyable
+where Parameters: Copyable & ~Escapable, Buffer: Copyable & ~Escapable {}
+extension ExpressionDecoderGradientFields: Escapable
+where Parameters: Escapable & ~Copyable, Buffer: Escapable & ~Copyable {}
+extension ExpressionDecoderGradientFields: Sendable
+where Parameters: Sendable & ~Copyable & ~Escapable, Buffer: Sendable & ~Copyable & ~Escapable {}
 
 extension ExpressionDecoder {
     /// The losses over the masked tokens.
@@ -194,12 +205,13 @@ extension ExpressionDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; an empty mask, if ``whenEmpty`` is
     ///   `.error`; a probability that is NaN, if ``nonzeroForm`` is `.probabilities`.
-    public func value(
-        _ inputs: ExpressionDecoderInputs, targets: Span<Float>, parameters: Span<Float>,
+    public func value<Element: ModelOutputElement>(
+        _ inputs: ExpressionDecoderInputFields<Span<Element>, Span<Bool>, Span<Int32>>, targets: Span<Float>,
+        parameters: Span<Float>,
         workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, DecoderWeights()),
+            inputs.buffers(), parameters: parameters.memory, loss: .targets(targets.memory, DecoderWeights()),
             workspace: workspace)
     }
 
@@ -218,14 +230,16 @@ extension ExpressionDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of `value`; a factor, or its product with the scale, that is not finite;
     ///   overlap.
-    public func valueAndGradient(
-        _ inputs: ExpressionDecoderInputs, targets: Span<Float>, parameters: Span<Float>,
-        weights: DecoderWeights = DecoderWeights(), gradients: inout ExpressionDecoderGradients,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        _ inputs: ExpressionDecoderInputFields<Span<Element>, Span<Bool>, Span<Int32>>, targets: Span<Float>,
+        parameters: Span<Float>,
+        weights: DecoderWeights = DecoderWeights(),
+        gradients: inout ExpressionDecoderGradientFields<MutableSpan<Float>, MutableSpan<Element>>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            inputs.buffers(), parameters: parameters.memory, loss: .targets(targets.memory, weights),
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs.
@@ -244,18 +258,20 @@ extension ExpressionDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; a factor that is not finite;
     ///   overlap.
-    public func gradient(
-        _ inputs: ExpressionDecoderInputs, predictionsGradient: Span<Float>,
+    public func gradient<Element: ModelOutputElement>(
+        _ inputs: ExpressionDecoderInputFields<Span<Element>, Span<Bool>, Span<Int32>>,
+        predictionsGradient: Span<Float>,
         nonzeroGradient: Span<Float>? = nil, parameters: Span<Float>,
-        gradients: inout ExpressionDecoderGradients, gradientScale: Float = 1,
+        gradients: inout ExpressionDecoderGradientFields<MutableSpan<Float>, MutableSpan<Element>>,
+        gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         var nonzero: UnsafeBufferPointer<Float>?
         if let nonzeroGradient { nonzero = nonzeroGradient.memory }
         _ = try run(
-            inputs.buffers, parameters: parameters.memory,
+            inputs.buffers(), parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
@@ -267,34 +283,35 @@ extension ExpressionDecoder {
     ///   - nonzero: receives B·L logits or probabilities, as ``nonzeroForm`` says; nil if they are not wanted.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label out of range; overlap.
-    public func predict(
-        _ inputs: ExpressionDecoderInputs, parameters: Span<Float>,
+    public func predict<Element: ModelOutputElement>(
+        _ inputs: ExpressionDecoderInputFields<Span<Element>, Span<Bool>, Span<Int32>>,
+        parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.memory, loss: nil,
+            inputs.buffers(), parameters: parameters.memory, loss: nil,
             outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 
     private func run(
         _ inputs: ExpressionDecoderInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
-        gradients: (memory: ExpressionDecoderMemory, update: GradientUpdate)? = nil, gradientScale: Float = 1,
+        gradients: ExpressionDecoderMemory? = nil, gradientScale: Float = 1,
         outputs: DecoderOutputs? = nil, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         let arrays = try ParameterArrays(
-            parameters, gradients: gradients?.memory.parameters, count: self.layout.count)
+            parameters, gradients: gradients?.parameters, count: self.layout.count)
         var pointers = InlineArray<2, PerceptronParameters?>(repeating: nil)
         var places = InlineArray<2, PerceptronGradients?>(repeating: nil)
         for (index, place) in perceptrons.enumerated() {
             pointers[index] = place.parameters(in: pointer(parameters))
-            places[index] = gradients.map { place.gradients(in: pointer($0.memory.parameters)) }
+            places[index] = gradients.map { place.gradients(in: pointer($0.parameters)) }
         }
         let options = ExpressionDecoderOptions(
             width: width, hasExplicitZeros: hasExplicitZeros, hasBatchEmbeddings: hasBatchEmbeddings,
             nonzeroForm: nonzeroForm, whenEmpty: whenEmpty)
         let buffers = gradients.map {
             ExpressionDecoderBuffers(
-                perceptrons: places, states: $0.memory.states, batchEmbeddings: $0.memory.batchEmbeddings,
+                perceptrons: places, states: $0.states, batchEmbeddings: $0.batchEmbeddings,
                 update: $0.update)
         }
         var layout = workspace.layout
@@ -313,7 +330,7 @@ extension ExpressionDecoder {
         _ inputs: ExpressionDecoderArrays, targets: [Float], parameters: [Float], workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.span.memory,
+            inputs.buffers(), parameters: parameters.span.memory,
             loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
     }
 
@@ -324,8 +341,9 @@ extension ExpressionDecoder {
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            inputs.buffers(), parameters: parameters.span.memory,
+            loss: .targets(targets.span.memory, weights),
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs, from and into arrays.
@@ -335,10 +353,10 @@ extension ExpressionDecoder {
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.span.memory,
+            inputs.buffers(), parameters: parameters.span.memory,
             loss: .given(
                 predictions: predictionsGradient.span.memory, nonzero: nonzeroGradient.map { $0.span.memory }),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens, from and into arrays.
@@ -348,7 +366,7 @@ extension ExpressionDecoder {
         workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.span.memory, loss: nil,
+            inputs.buffers(), parameters: parameters.span.memory, loss: nil,
             outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 }
@@ -356,37 +374,33 @@ extension ExpressionDecoder {
 /// The memory of a decoder's gradients, with one array for those of all parameters.
 private struct ExpressionDecoderMemory {
     let parameters: UnsafeMutableBufferPointer<Float>
-    let states: UnsafeMutableBufferPointer<Float>?
-    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let states: GradientOutput?
+    let batchEmbeddings: GradientOutput?
+    let update: GradientUpdate
 }
 
-extension ExpressionDecoderGradientFields where Buffer: ~Copyable & ~Escapable {
-    /// The memory of every buffer that is given, under the rule of `Span.memory`.
+extension ExpressionDecoderGradientFields
+where Parameters == MutableSpan<Float>, Buffer: ~Copyable & ~Escapable {
+    /// The memory of the spans that are given, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    fileprivate mutating func buffers(
-        _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
-    ) -> ExpressionDecoderMemory {
-        @_lifetime(buffer: copy buffer)
-        func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
-            buffer == nil ? nil : memory(&buffer!)
-        }
-        return ExpressionDecoderMemory(
-            parameters: memory(&parameters), states: memoryIfGiven(&states),
-            batchEmbeddings: memoryIfGiven(&batchEmbeddings))
+    fileprivate mutating func memory<Element: ModelOutputElement>(
+        _ update: GradientUpdate
+    ) -> ExpressionDecoderMemory where Buffer == MutableSpan<Element> {
+        ExpressionDecoderMemory(
+            parameters: parameters.memory,
+            states: GradientOutput(&states, named: "gradients.states", update: update),
+            batchEmbeddings: GradientOutput(
+                &batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }
 
-extension ExpressionDecoderGradientFields<MutableSpan<Float>> {
-    /// The memory of the spans.
-    @_lifetime(self: copy self)
-    fileprivate mutating func buffers() -> ExpressionDecoderMemory {
-        buffers { $0.memory }
-    }
-}
-
-extension ExpressionDecoderGradientFields<[Float]> {
+extension ExpressionDecoderGradientFields<[Float], [Float]> {
     /// The memory of the arrays, each the only owner of its elements from now on.
-    fileprivate mutating func buffers() -> ExpressionDecoderMemory {
-        buffers { $0.uniqueMemory }
+    fileprivate mutating func memory(_ update: GradientUpdate) -> ExpressionDecoderMemory {
+        ExpressionDecoderMemory(
+            parameters: parameters.uniqueMemory,
+            states: GradientOutput(&states, named: "gradients.states", update: update),
+            batchEmbeddings: GradientOutput(
+                &batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }

@@ -26,13 +26,13 @@ package struct ExpressionDecoderOptions {
 /// The memory of an expression decoder's gradients.
 package struct ExpressionDecoderBuffers {
     let perceptrons: InlineArray<2, PerceptronGradients?>
-    let states: UnsafeMutableBufferPointer<Float>?
-    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let states: GradientOutput?
+    let batchEmbeddings: GradientOutput?
     let update: GradientUpdate
 
     package init(
-        perceptrons: InlineArray<2, PerceptronGradients?>, states: UnsafeMutableBufferPointer<Float>?,
-        batchEmbeddings: UnsafeMutableBufferPointer<Float>?, update: GradientUpdate
+        perceptrons: InlineArray<2, PerceptronGradients?>, states: GradientOutput?,
+        batchEmbeddings: GradientOutput?, update: GradientUpdate
     ) {
         self.perceptrons = perceptrons
         self.states = states
@@ -59,7 +59,7 @@ package struct ExpressionDecoderPlan: Plan {
     package var name: String { "ExpressionDecoder" }
 
     private let shape: TokenShape
-    private let states: UnsafePointer<Float>
+    private let states: ModelMatrix
     private let batches: CheckedBatches?
     private let rows: SelectedRows
     private let perceptrons: Perceptrons
@@ -96,26 +96,25 @@ package struct ExpressionDecoderPlan: Plan {
         try loss?.check(
             total: total, explicitZeros: decoder.hasExplicitZeros, gradientScale: gradientScale)
         if let mask = inputs.mask { try checkCount("mask", mask.count, is: total) }
-        states = pointer(inputs.states)
+        states = ModelMatrix(inputs.states, rows: total, columns: width)
         batches = try CheckedBatches.check(
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: shape.cells, width: width)
         self.gradients = gradients
-        try checkGradient("gradients.states", gradients?.states, of: inputs.states)
-        try checkGradient(
-            "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
+        try checkGradient(gradients?.states, of: inputs.states)
+        try checkGradient(gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
         try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
         let read: InlineArray<_, NamedMemory?> = [
             arrays.parameters,
-            NamedMemory("states", inputs.states),
+            inputs.states.named("states"),
             NamedMemory("mask", ifGiven: inputs.mask),
-            NamedMemory("batches.embeddings", ifGiven: inputs.batches?.embeddings),
+            inputs.batches?.embeddings.named("batches.embeddings"),
             NamedMemory("batches.labels", ifGiven: inputs.batches?.labels),
             loss?.inputs.0, loss?.inputs.1,
         ]
         let written: InlineArray<_, NamedMemory?> = [
             arrays.gradients,
-            NamedMemory("gradients.states", ifGiven: gradients?.states),
-            NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),
+            gradients?.states?.named,
+            gradients?.batchEmbeddings?.named,
             NamedMemory("predictions", ifGiven: outputs?.predictions),
             NamedMemory("nonzero", ifGiven: outputs?.nonzero),
         ]
@@ -156,7 +155,7 @@ package struct ExpressionDecoderPlan: Plan {
         }
         backward = try PerceptronsBackward(
             perceptrons, gradients: gradients.perceptrons, writer: GradientWriter(update: gradients.update),
-            embeddings: batches?.embeddings, embeddingsGradient: gradients.batchEmbeddings?.baseAddress,
+            embeddings: batches?.embeddings, embeddingsGradient: gradients.batchEmbeddings,
             wantsStates: gradients.states != nil, in: &layout)
     }
 }
@@ -196,12 +195,12 @@ extension ExpressionDecoderPlan {
 
     private func runBlocks(_ group: Range<Int>, on execution: Execution) {
         let products = backward == nil ? 2.0 : 4
-        let width = shape.width
         execution.forEachTask(
             group.count,
             estimatedNanoseconds: products
                 * TileProducts.nanoseconds(
-                    rows: group.count * tokensPerBlock, columns: perceptrons.hiddenWidth, depth: width)
+                    rows: group.count * tokensPerBlock, columns: perceptrons.hiddenWidth,
+                    depth: shape.width)
         ) { task, worker in
             let tokens = tokens(of: group.lowerBound + task)
             let indices = rows.indices(on: execution) + tokens.lowerBound
@@ -209,8 +208,7 @@ extension ExpressionDecoderPlan {
             let place = (backward == nil ? worker : task) * tokensPerBlock
             let input = inputs.row(place, on: execution)
             for token in 0..<tokens.count {
-                (input + token * inputs.stride).update(
-                    from: states + indices[token] * width, count: width)
+                states.copy(row: indices[token], to: input + token * inputs.stride)
             }
             let outputs = execution.pointer(blockOutputs) + task * Perceptrons.most * tokensPerBlock
             perceptrons.forward(
@@ -239,15 +237,8 @@ extension ExpressionDecoderPlan {
     private func scatter(
         _ block: UnsafeMutablePointer<Float>, tokens: Int, rows: UnsafePointer<Int>
     ) {
-        guard let gradients, let target = gradients.states?.baseAddress else { return }
         for token in 0..<tokens {
-            let source = block + token * statesGradient.stride
-            let row = target + rows[token] * shape.width
-            if gradients.update == .overwrite {
-                row.update(from: source, count: shape.width)
-            } else {
-                kernels.scale(source, shape.width, 1, row, FASTLOSS_ACCUMULATE)
-            }
+            gradients?.states?.write(block + token * statesGradient.stride, to: elements(ofRow: rows[token]))
         }
     }
 
@@ -276,17 +267,19 @@ extension ExpressionDecoderPlan {
     /// Writes zero gradients for the states outside the mask.
     private func clearUnselected(on execution: Execution) {
         guard let gradients, gradients.update == .overwrite, rows.count < rows.total,
-            let target = gradients.states?.baseAddress
+            let states = gradients.states
         else { return }
-        let width = shape.width
         execution.forEachTask(
-            shape.cells, estimatedNanoseconds: Double(rows.total - rows.count) * Double(width) / 4
+            shape.cells, estimatedNanoseconds: Double(rows.total - rows.count) * Double(shape.width) / 4
         ) { cell, _ in
             for row in cell * shape.tokens..<(cell + 1) * shape.tokens where !rows.contains(row) {
-                (target + row * width).update(repeating: 0, count: width)
+                states.clear(elements(ofRow: row))
             }
         }
     }
+
+    /// The elements of a token's state.
+    private func elements(ofRow row: Int) -> Range<Int> { row * shape.width..<(row + 1) * shape.width }
 
     /// Writes the gradients of an empty selection.
     private func fillGradients(with value: Float) {
@@ -295,7 +288,7 @@ extension ExpressionDecoderPlan {
         for index in 0..<perceptrons.count {
             gradients.perceptrons[index]?.fill(value, like: perceptrons[index], writer)
         }
-        if let states = gradients.states { writer.fill(value, states) }
-        if let embeddings = gradients.batchEmbeddings { writer.fill(value, embeddings) }
+        gradients.states?.fill(with: value)
+        gradients.batchEmbeddings?.fill(with: value)
     }
 }

@@ -34,27 +34,27 @@ where Floats: Sendable & ~Escapable, Indices: Sendable & ~Escapable {}
 
 /// The memory of gene embeddings.
 package typealias GeneEmbeddingBuffers = GeneEmbeddingFields<
-    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Int32>
+    ModelElements, UnsafeBufferPointer<Int32>
 >
 
-extension GeneEmbeddingFields<Span<Float>, Span<Int32>> {
+extension GeneEmbeddingFields where Floats: ~Escapable, Indices == Span<Int32> {
     /// The memory of the spans, under the rule of `Span.memory`.
-    var buffers: GeneEmbeddingBuffers {
-        GeneEmbeddingBuffers(embeddings: embeddings.memory, indices: indices.memory)
+    func buffers<Element: ModelOutputElement>() -> GeneEmbeddingBuffers where Floats == Span<Element> {
+        GeneEmbeddingBuffers(embeddings: ModelElements(embeddings), indices: indices.memory)
     }
 }
 
 extension GeneEmbeddingFields<[Float], [Int32]> {
     /// The memory of the arrays.
-    var buffers: GeneEmbeddingBuffers {
-        GeneEmbeddingBuffers(embeddings: embeddings.span.memory, indices: indices.span.memory)
+    func buffers() -> GeneEmbeddingBuffers {
+        GeneEmbeddingBuffers(embeddings: ModelElements(embeddings.span), indices: indices.span.memory)
     }
 }
 
 /// The memory of gene embeddings, checked.
 struct CheckedGenes {
     /// G × D.
-    let embeddings: MatrixPointer
+    let embeddings: ModelMatrix
     private let indices: UnsafePointer<Int32>
     /// L if all cells share one list of genes, else B·L.
     private let period: Int
@@ -68,7 +68,7 @@ struct CheckedGenes {
         period = genes.indices.count == tokens ? tokens : cells * tokens
         try checkCount("genes.indices", genes.indices.count, is: period)
         try checkIndices("genes.indices", genes.indices, below: count)
-        embeddings = MatrixPointer(pointer(genes.embeddings), rows: count, columns: width)
+        embeddings = ModelMatrix(genes.embeddings, rows: count, columns: width)
         indices = pointer(genes.indices)
     }
 

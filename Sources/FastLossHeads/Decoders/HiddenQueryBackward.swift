@@ -15,7 +15,8 @@ struct HiddenQueryBackward {
     private let firstStride: Int
     private let second: LinearGradients
     private let slopeGradient: UnsafeMutablePointer<Float>?
-    private let gradients: MaskedValueBuffers
+    private let genes: ModelMatrixGradient?
+    private let cells: ModelMatrixGradient?
     private let writer: GradientWriter
     private let queryWeight: PackedOperand?
     private let cellWeight: PackedOperand?
@@ -44,7 +45,6 @@ struct HiddenQueryBackward {
     ) throws(LossError) {
         let decoder = arguments.options
         self.arguments = arguments
-        self.gradients = gradients
         width = decoder.width
         hiddenWidth = decoder.hiddenWidth
         queryWidth = parameters.weight.rows
@@ -68,6 +68,9 @@ struct HiddenQueryBackward {
 
         let cells = arguments.cells
         let genes = arguments.genes.embeddings.rows
+        self.genes = try ModelMatrixGradient(gradients.genes, rows: genes, columns: width, in: &layout)
+        self.cells = try ModelMatrixGradient(
+            gradients.cellEmbeddings, rows: cells, columns: width, in: &layout)
         predictionGradients = try layout.add(total, of: Float.self)
         cellSums = try layout.add(cells, by: hiddenWidth, of: Double.self)
         weightSums = try layout.add(cells, by: hiddenWidth, of: Double.self)
@@ -167,10 +170,12 @@ struct HiddenQueryBackward {
                     queryGradients.row(gene, on: execution),
                     genes.queries.base + gene * genes.queries.stride, queryWidth, FASTLOSS_SIGMOID)
             }
-            guard let queryWeight, let target = gradients.genes?.baseAddress else { return }
+            guard let queryWeight, let target = self.genes else { return }
             queryWeight.multiply(
-                queryGradients.matrix(rows: range, on: execution), into: target + range.lowerBound * width,
-                stride: width, accumulates: writer.accumulates, on: execution)
+                queryGradients.matrix(rows: range, on: execution),
+                into: target.begin(rows: range, on: execution), stride: width,
+                accumulates: writer.accumulates, on: execution)
+            target.end(rows: range, on: execution)
         }
     }
 
@@ -188,16 +193,17 @@ struct HiddenQueryBackward {
                 scalars[0] += scalars[2 * cell]
                 scalars[1] += scalars[2 * cell + 1]
             }
-            cellCopy.row(cell, on: execution).update(
-                from: arguments.cellEmbeddings.base + cell * width, count: width)
+            arguments.cellEmbeddings.copy(row: cell, to: cellCopy.row(cell, on: execution))
         }
         writer.write(weights, count: hiddenWidth, to: second.weight)
         writer.write(scalars, count: 1, to: slopeGradient)
         second.bias.map { writer.write(scalars + 1, count: 1, to: $0) }
-        guard let cellWeight, let target = gradients.cellEmbeddings?.baseAddress else { return }
+        guard let cellWeight, let cells else { return }
+        let rows = 0..<arguments.cells
         cellWeight.multiplyOnce(
-            cellGradients.matrix(rows: 0..<arguments.cells, on: execution), into: target, stride: width,
-            accumulates: writer.accumulates, on: execution)
+            cellGradients.matrix(rows: rows, on: execution), into: cells.begin(rows: rows, on: execution),
+            stride: width, accumulates: writer.accumulates, on: execution)
+        cells.end(rows: rows, on: execution)
     }
 
     private func writeBias(

@@ -32,6 +32,7 @@ package struct HiddenQueryPlan: Plan {
     private let geneWeight: PackedOperand
     /// F_c·c of every cell, and of every gene its embedding, its query and F_q·q + b₁.
     private let cellParts: ScratchMatrix
+    private let cellEmbeddings: WidenedMatrix
     private let embeddings: ScratchMatrix
     private let queries: ScratchMatrix
     private let geneParts: ScratchMatrix
@@ -59,6 +60,7 @@ package struct HiddenQueryPlan: Plan {
             Self.part(first, from: 0, columns: decoder.width), transposed: true, in: &layout)
         geneWeight = try PackedOperand(
             Self.geneWeight(decoder, first), transposed: true, in: &layout)
+        cellEmbeddings = try WidenedMatrix(arguments.cellEmbeddings, in: &layout)
         cellParts = try ScratchMatrix(rows: arguments.cells, columns: hiddenWidth, in: &layout)
         embeddings = try ScratchMatrix(rows: genes, columns: decoder.width, in: &layout)
         queries = try ScratchMatrix(rows: genes, columns: queryWidth, in: &layout)
@@ -94,8 +96,10 @@ package struct HiddenQueryPlan: Plan {
         tokens.prepare(on: execution)
         queryWeight.pack(on: execution)
         geneWeight.pack(on: execution)
+        cellEmbeddings.prepare(on: execution)
         cellWeight.multiplyOnce(
-            arguments.cellEmbeddings, into: cellParts.row(0, on: execution), stride: cellParts.stride,
+            cellEmbeddings.matrix(on: execution), into: cellParts.row(0, on: execution),
+            stride: cellParts.stride,
             on: execution)
         computeGeneParts(on: execution)
         backward?.prepare(on: execution)
@@ -130,8 +134,7 @@ package struct HiddenQueryPlan: Plan {
         ) { task, _ in
             let range = blocks[task]
             for gene in range {
-                embeddings.row(gene, on: execution).update(
-                    from: genes.base + gene * genes.columns, count: genes.columns)
+                genes.copy(row: gene, to: embeddings.row(gene, on: execution))
             }
             queryWeight.multiply(
                 embeddings.matrix(rows: range, on: execution),

@@ -14,7 +14,7 @@ struct InnerProductBackward {
     private let query: LinearGradients
     private let queryWeight: PackedOperand?
     private let answerVectors: PackedOperand
-    private let genes: UnsafeMutableBufferPointer<Float>?
+    private let genes: ModelMatrixGradient?
     private let writesZeroGenes: Bool
     private let writer: GradientWriter
 
@@ -34,11 +34,12 @@ struct InnerProductBackward {
         writer = GradientWriter(update: gradients.update)
         query = gradients.parameters.query
         self.answers = try CellAnswersBackward(
-            answers, gradients: gradients.parameters.answers, cells: gradients.cellEmbeddings?.baseAddress,
-            batches: gradients.batchEmbeddings?.baseAddress, writer: writer, in: &layout)
+            answers, gradients: gradients.parameters.answers, cells: gradients.cellEmbeddings,
+            batches: gradients.batchEmbeddings, writer: writer, in: &layout)
         answerVectors = try PackedOperand(
             answers.vectors, rows: answerRows, transposed: false, scale: scale, in: &layout)
-        genes = gradients.genes
+        genes = try ModelMatrixGradient(
+            gradients.genes, rows: arguments.genes.embeddings.rows, columns: width, in: &layout)
         writesZeroGenes = arguments.options.style == .innerProductDetached
         queryWeight =
             genes == nil || writesZeroGenes
@@ -55,7 +56,7 @@ struct InnerProductBackward {
         answerVectors.pack(on: execution)
         queryWeight?.pack(on: execution)
         execution.pointer(querySums).update(repeating: 0, count: width)
-        if writesZeroGenes, !writer.accumulates, let genes { genes.update(repeating: 0) }
+        if writesZeroGenes, !writer.accumulates { genes?.clear() }
     }
 
     /// The rows of dp of a block, set to zero.
@@ -84,10 +85,11 @@ struct InnerProductBackward {
             kernels.activation_gradient(
                 gradient + row * queryGradients.stride, queries + row * stride, width, FASTLOSS_SIGMOID)
         }
-        guard let queryWeight, let genes = genes?.baseAddress else { return }
+        guard let queryWeight, let genes else { return }
         queryWeight.multiply(
-            queryGradients.matrix(rows: rows, on: execution), into: genes + block.lowerBound * width,
+            queryGradients.matrix(rows: rows, on: execution), into: genes.begin(rows: block, on: execution),
             stride: width, accumulates: writer.accumulates, on: execution)
+        genes.end(rows: block, on: execution)
     }
 
     /// Adds a group of genes to the gradients of the query's layer and of the cells.

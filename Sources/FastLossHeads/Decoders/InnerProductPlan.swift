@@ -110,7 +110,7 @@ package struct InnerProductPlan: Plan {
             let embedding = embeddings.row(place, on: execution)
             let query = queries.row(place, on: execution)
             for (row, gene) in range.enumerated() {
-                (embedding + row * embeddings.stride).update(from: genes.base + gene * width, count: width)
+                genes.copy(row: gene, to: embedding + row * embeddings.stride)
             }
             let block = place..<place + range.count
             queryWeight.multiply(

@@ -8,7 +8,7 @@ package struct MaskedValueArguments {
     let cells: Int
     let tokens: Int
     /// B × D.
-    let cellEmbeddings: MatrixPointer
+    let cellEmbeddings: ModelMatrix
     let genes: CheckedGenes
     let batches: CheckedBatches?
     let mask: UnsafePointer<Bool>?
@@ -37,7 +37,7 @@ package struct MaskedValueArguments {
             inputs.batches, wanted: decoder.hasBatchEmbeddings, cells: cells, width: width)
         try loss?.check(
             total: total, explicitZeros: decoder.hasExplicitZeros, gradientScale: gradientScale)
-        cellEmbeddings = MatrixPointer(pointer(inputs.cellEmbeddings), rows: cells, columns: width)
+        cellEmbeddings = ModelMatrix(inputs.cellEmbeddings, rows: cells, columns: width)
         mask = inputs.mask.map(pointer)
         self.parameters = parameters
         self.loss = loss
@@ -45,26 +45,23 @@ package struct MaskedValueArguments {
         self.gradientScale = gradientScale
         self.outputs = outputs
 
-        try checkGradient("gradients.cellEmbeddings", gradients?.cellEmbeddings, of: inputs.cellEmbeddings)
-        try checkGradient("gradients.genes", gradients?.genes, of: inputs.genes.embeddings)
-        try checkGradient(
-            "gradients.batchEmbeddings", gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
+        try checkGradient(gradients?.cellEmbeddings, of: inputs.cellEmbeddings)
+        try checkGradient(gradients?.genes, of: inputs.genes.embeddings)
+        try checkGradient(gradients?.batchEmbeddings, of: inputs.batches?.embeddings)
         try outputs?.check(total: total, explicitZeros: decoder.hasExplicitZeros)
         let read: InlineArray<_, NamedMemory?> = [
             arrays.parameters,
-            NamedMemory("cellEmbeddings", inputs.cellEmbeddings),
-            NamedMemory("genes.embeddings", inputs.genes.embeddings),
+            inputs.cellEmbeddings.named("cellEmbeddings"),
+            inputs.genes.embeddings.named("genes.embeddings"),
             NamedMemory("genes.indices", inputs.genes.indices),
             NamedMemory("mask", ifGiven: inputs.mask),
-            NamedMemory("batches.embeddings", ifGiven: inputs.batches?.embeddings),
+            inputs.batches?.embeddings.named("batches.embeddings"),
             NamedMemory("batches.labels", ifGiven: inputs.batches?.labels),
             loss?.inputs.0, loss?.inputs.1,
         ]
         let written: InlineArray<_, NamedMemory?> = [
             arrays.gradients,
-            NamedMemory("gradients.cellEmbeddings", ifGiven: gradients?.cellEmbeddings),
-            NamedMemory("gradients.genes", ifGiven: gradients?.genes),
-            NamedMemory("gradients.batchEmbeddings", ifGiven: gradients?.batchEmbeddings),
+            gradients?.cellEmbeddings?.named, gradients?.genes?.named, gradients?.batchEmbeddings?.named,
             NamedMemory("predictions", ifGiven: outputs?.predictions),
             NamedMemory("nonzero", ifGiven: outputs?.nonzero),
         ]

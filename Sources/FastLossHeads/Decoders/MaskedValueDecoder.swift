@@ -130,7 +130,10 @@ public typealias MaskedValueInputs = MaskedValueInputFields<Span<Float>, Span<Bo
 /// What a ``MaskedValueDecoder`` reads, as arrays, which may be stored anywhere.
 public typealias MaskedValueArrays = MaskedValueInputFields<[Float], [Bool], [Int32]>
 
-/// What a ``MaskedValueDecoder`` reads. Its forms are ``MaskedValueInputs`` and ``MaskedValueArrays``.
+/// What a ``MaskedValueDecoder`` reads.
+///
+/// Its forms are ``MaskedValueInputs`` and ``MaskedValueArrays``; and spans of `BFloat16` or `Float16`, whose elements are
+/// widened as they are read.
 public struct MaskedValueInputFields<
     Floats: ~Escapable, Selections: ~Escapable, Labels: ~Escapable
 >: ~Escapable {
@@ -167,43 +170,48 @@ where Floats: Sendable & ~Escapable, Selections: Sendable & ~Escapable, Labels: 
 
 /// The memory of a decoder's inputs.
 package typealias MaskedValueInputBuffers = MaskedValueInputFields<
-    UnsafeBufferPointer<Float>, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
+    ModelElements, UnsafeBufferPointer<Bool>, UnsafeBufferPointer<Int32>
 >
 
-extension MaskedValueInputFields<Span<Float>, Span<Bool>, Span<Int32>> {
+extension MaskedValueInputFields
+where Floats: ~Escapable, Selections == Span<Bool>, Labels == Span<Int32> {
     /// The memory of the spans, under the rule of `Span.memory`.
-    var buffers: MaskedValueInputBuffers {
+    fileprivate func buffers<Element: ModelOutputElement>() -> MaskedValueInputBuffers
+    where Floats == Span<Element> {
         var buffers = MaskedValueInputBuffers(
-            shape: shape, cellEmbeddings: cellEmbeddings.memory, genes: genes.buffers)
+            shape: shape, cellEmbeddings: ModelElements(cellEmbeddings), genes: genes.buffers())
         if let mask { buffers.mask = mask.memory }
-        if let batches { buffers.batches = batches.buffers }
+        if let batches { buffers.batches = batches.buffers() }
         return buffers
     }
 }
 
 extension MaskedValueInputFields<[Float], [Bool], [Int32]> {
     /// The memory of the arrays.
-    var buffers: MaskedValueInputBuffers {
+    fileprivate func buffers() -> MaskedValueInputBuffers {
         var buffers = MaskedValueInputBuffers(
-            shape: shape, cellEmbeddings: cellEmbeddings.span.memory, genes: genes.buffers)
+            shape: shape, cellEmbeddings: ModelElements(cellEmbeddings.span), genes: genes.buffers())
         if let mask { buffers.mask = mask.span.memory }
-        if let batches { buffers.batches = batches.buffers }
+        if let batches { buffers.batches = batches.buffers() }
         return buffers
     }
 }
 
 /// Where the gradients of a ``MaskedValueDecoder`` go, as spans of different variables.
-public typealias MaskedValueGradients = MaskedValueGradientFields<MutableSpan<Float>>
+public typealias MaskedValueGradients = MaskedValueGradientFields<MutableSpan<Float>, MutableSpan<Float>>
 
 /// Where the gradients of a ``MaskedValueDecoder`` go, as arrays, which may be stored anywhere.
-public typealias MaskedValueGradientArrays = MaskedValueGradientFields<[Float]>
+public typealias MaskedValueGradientArrays = MaskedValueGradientFields<[Float], [Float]>
 
 /// Where the gradients of a ``MaskedValueDecoder`` go.
 ///
-/// Its forms are ``MaskedValueGradients`` and ``MaskedValueGradientArrays``.
-public struct MaskedValueGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
+/// Its forms are ``MaskedValueGradients`` and ``MaskedValueGradientArrays``; and those of 16-bit inputs, whose
+/// gradients have the type of the inputs, except for the parameters'.
+public struct MaskedValueGradientFields<
+    Parameters: ~Copyable & ~Escapable, Buffer: ~Copyable & ~Escapable
+>: ~Copyable, ~Escapable {
     /// As many elements as the decoder's layout has.
-    public var parameters: Buffer
+    public var parameters: Parameters
     /// B·D elements; nil if they are not wanted.
     public var cellEmbeddings: Optional<Buffer>
     /// G·D elements, 0 for a decoder of the style `innerProductDetached`; nil if they are not wanted.
@@ -214,7 +222,8 @@ public struct MaskedValueGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyab
     /// The buffers of the gradients that are wanted.
     @_lifetime(copy parameters, copy cellEmbeddings, copy genes, copy batchEmbeddings)
     public init(
-        parameters: consuming Buffer, cellEmbeddings: consuming Buffer? = nil, genes: consuming Buffer? = nil,
+        parameters: consuming Parameters, cellEmbeddings: consuming Buffer? = nil,
+        genes: consuming Buffer? = nil,
         batchEmbeddings: consuming Buffer? = nil
     ) {
         self.parameters = parameters
@@ -224,9 +233,12 @@ public struct MaskedValueGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyab
     }
 }
 
-extension MaskedValueGradientFields: Copyable where Buffer: Copyable & ~Escapable {}
-extension MaskedValueGradientFields: Escapable where Buffer: Escapable & ~Copyable {}
-extension MaskedValueGradientFields: Sendable where Buffer: Sendable & ~Copyable & ~Escapable {}
+extension MaskedValueGradientFields: Copyable
+where Parameters: Copyable & ~Escapable, Buffer: Copyable & ~Escapable {}
+extension MaskedValueGradientFields: Escapable
+where Parameters: Escapable & ~Copyable, Buffer: Escapable & ~Copyable {}
+extension MaskedValueGradientFields: Sendable
+where Parameters: Sendable & ~Copyable & ~Escapable, Buffer: Sendable & ~Copyable & ~Escapable {}
 
 extension MaskedValueDecoder {
     /// The losses over the masked tokens.
@@ -238,12 +250,13 @@ extension MaskedValueDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; an empty mask, if
     ///   ``whenEmpty`` is `.error`; a probability that is NaN, if ``nonzeroForm`` is `.probabilities`.
-    public func value(
-        _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
+    public func value<Element: ModelOutputElement>(
+        _ inputs: MaskedValueInputFields<Span<Element>, Span<Bool>, Span<Int32>>, targets: Span<Float>,
+        parameters: Span<Float>,
         workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, DecoderWeights()),
+            inputs.buffers(), parameters: parameters.memory, loss: .targets(targets.memory, DecoderWeights()),
             workspace: workspace)
     }
 
@@ -262,14 +275,16 @@ extension MaskedValueDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of `value`; a factor, or its product with the scale, that is not finite;
     ///   overlap.
-    public func valueAndGradient(
-        _ inputs: MaskedValueInputs, targets: Span<Float>, parameters: Span<Float>,
-        weights: DecoderWeights = DecoderWeights(), gradients: inout MaskedValueGradients,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        _ inputs: MaskedValueInputFields<Span<Element>, Span<Bool>, Span<Int32>>, targets: Span<Float>,
+        parameters: Span<Float>,
+        weights: DecoderWeights = DecoderWeights(),
+        gradients: inout MaskedValueGradientFields<MutableSpan<Float>, MutableSpan<Element>>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.memory, loss: .targets(targets.memory, weights),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            inputs.buffers(), parameters: parameters.memory, loss: .targets(targets.memory, weights),
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs. It runs the forward pass again.
@@ -286,18 +301,20 @@ extension MaskedValueDecoder {
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; a factor that is not
     ///   finite; overlap.
-    public func gradient(
-        _ inputs: MaskedValueInputs, predictionsGradient: Span<Float>,
+    public func gradient<Element: ModelOutputElement>(
+        _ inputs: MaskedValueInputFields<Span<Element>, Span<Bool>, Span<Int32>>,
+        predictionsGradient: Span<Float>,
         nonzeroGradient: Span<Float>? = nil, parameters: Span<Float>,
-        gradients: inout MaskedValueGradients, gradientScale: Float = 1,
+        gradients: inout MaskedValueGradientFields<MutableSpan<Float>, MutableSpan<Element>>,
+        gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         var nonzero: UnsafeBufferPointer<Float>?
         if let nonzeroGradient { nonzero = nonzeroGradient.memory }
         _ = try run(
-            inputs.buffers, parameters: parameters.memory,
+            inputs.buffers(), parameters: parameters.memory,
             loss: .given(predictions: predictionsGradient.memory, nonzero: nonzero),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens. Those of other tokens are not computed and keep their contents.
@@ -309,30 +326,30 @@ extension MaskedValueDecoder {
     ///   - nonzero: receives B·L logits or probabilities, as ``nonzeroForm`` says; nil if they are not wanted.
     ///   - workspace: scratch memory and workers.
     /// - Throws: `LossError`: counts that disagree; a label or a gene out of range; overlap.
-    public func predict(
-        _ inputs: MaskedValueInputs, parameters: Span<Float>,
+    public func predict<Element: ModelOutputElement>(
+        _ inputs: MaskedValueInputFields<Span<Element>, Span<Bool>, Span<Int32>>, parameters: Span<Float>,
         predictions: inout MutableSpan<Float>, nonzero: inout MutableSpan<Float>?, workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.memory, loss: nil,
+            inputs.buffers(), parameters: parameters.memory, loss: nil,
             outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 
     private func run(
         _ inputs: MaskedValueInputBuffers, parameters: UnsafeBufferPointer<Float>, loss: DecoderLoss?,
-        gradients: (memory: MaskedValueMemory, update: GradientUpdate)? = nil, gradientScale: Float = 1,
+        gradients: MaskedValueMemory? = nil, gradientScale: Float = 1,
         outputs: DecoderOutputs? = nil, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         let arrays = try ParameterArrays(
-            parameters, gradients: gradients?.memory.parameters, count: self.layout.count)
+            parameters, gradients: gradients?.parameters, count: self.layout.count)
         let options = MaskedValueOptions(
             style: style, width: width, hiddenWidth: hiddenWidth, hasExplicitZeros: hasExplicitZeros,
             hasBatchEmbeddings: hasBatchEmbeddings, nonzeroForm: nonzeroForm, whenEmpty: whenEmpty)
         let buffers = gradients.map {
             MaskedValueBuffers(
-                parameters: places(in: pointer($0.memory.parameters)),
-                cellEmbeddings: $0.memory.cellEmbeddings, genes: $0.memory.genes,
-                batchEmbeddings: $0.memory.batchEmbeddings, update: $0.update)
+                parameters: places(in: pointer($0.parameters)),
+                cellEmbeddings: $0.cellEmbeddings, genes: $0.genes,
+                batchEmbeddings: $0.batchEmbeddings, update: $0.update)
         }
         let arguments = try MaskedValueArguments(
             options, inputs, parameters: pointers(in: pointer(parameters)), loss: loss, gradients: buffers,
@@ -381,7 +398,7 @@ extension MaskedValueDecoder {
         _ inputs: MaskedValueArrays, targets: [Float], parameters: [Float], workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.span.memory,
+            inputs.buffers(), parameters: parameters.span.memory,
             loss: .targets(targets.span.memory, DecoderWeights()), workspace: workspace)
     }
 
@@ -392,8 +409,9 @@ extension MaskedValueDecoder {
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> DecoderLosses {
         try run(
-            inputs.buffers, parameters: parameters.span.memory, loss: .targets(targets.span.memory, weights),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            inputs.buffers(), parameters: parameters.span.memory,
+            loss: .targets(targets.span.memory, weights),
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The gradients of a loss that the caller computes from the outputs, from and into arrays.
@@ -403,10 +421,10 @@ extension MaskedValueDecoder {
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.span.memory,
+            inputs.buffers(), parameters: parameters.span.memory,
             loss: .given(
                 predictions: predictionsGradient.span.memory, nonzero: nonzeroGradient.map { $0.span.memory }),
-            gradients: (gradients.buffers(), update), gradientScale: gradientScale, workspace: workspace)
+            gradients: gradients.memory(update), gradientScale: gradientScale, workspace: workspace)
     }
 
     /// The outputs for the masked tokens, from and into arrays.
@@ -415,7 +433,7 @@ extension MaskedValueDecoder {
         workspace: Workspace
     ) throws(LossError) {
         _ = try run(
-            inputs.buffers, parameters: parameters.span.memory, loss: nil,
+            inputs.buffers(), parameters: parameters.span.memory, loss: nil,
             outputs: DecoderOutputs(predictions: &predictions, nonzero: &nonzero), workspace: workspace)
     }
 }
@@ -423,39 +441,38 @@ extension MaskedValueDecoder {
 /// The memory of a decoder's gradients, with one array for those of all parameters.
 private struct MaskedValueMemory {
     let parameters: UnsafeMutableBufferPointer<Float>
-    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
-    let genes: UnsafeMutableBufferPointer<Float>?
-    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let cellEmbeddings: GradientOutput?
+    let genes: GradientOutput?
+    let batchEmbeddings: GradientOutput?
+    let update: GradientUpdate
 }
 
-extension MaskedValueGradientFields where Buffer: ~Copyable & ~Escapable {
-    /// The memory of every buffer that is given, under the rule of `Span.memory`.
+extension MaskedValueGradientFields
+where Parameters == MutableSpan<Float>, Buffer: ~Copyable & ~Escapable {
+    /// The memory of the spans that are given, under the rule of `Span.memory`.
     @_lifetime(self: copy self)
-    fileprivate mutating func buffers(
-        _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
-    ) -> MaskedValueMemory {
-        @_lifetime(buffer: copy buffer)
-        func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
-            buffer == nil ? nil : memory(&buffer!)
-        }
-        return MaskedValueMemory(
-            parameters: memory(&parameters), cellEmbeddings: memoryIfGiven(&cellEmbeddings),
-            genes: memoryIfGiven(&genes),
-            batchEmbeddings: memoryIfGiven(&batchEmbeddings))
+    fileprivate mutating func memory<Element: ModelOutputElement>(
+        _ update: GradientUpdate
+    ) -> MaskedValueMemory where Buffer == MutableSpan<Element> {
+        MaskedValueMemory(
+            parameters: parameters.memory,
+            cellEmbeddings: GradientOutput(
+                &cellEmbeddings, named: "gradients.cellEmbeddings", update: update),
+            genes: GradientOutput(&genes, named: "gradients.genes", update: update),
+            batchEmbeddings: GradientOutput(
+                &batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }
 
-extension MaskedValueGradientFields<MutableSpan<Float>> {
-    /// The memory of the spans.
-    @_lifetime(self: copy self)
-    fileprivate mutating func buffers() -> MaskedValueMemory {
-        buffers { $0.memory }
-    }
-}
-
-extension MaskedValueGradientFields<[Float]> {
+extension MaskedValueGradientFields<[Float], [Float]> {
     /// The memory of the arrays, each the only owner of its elements from now on.
-    fileprivate mutating func buffers() -> MaskedValueMemory {
-        buffers { $0.uniqueMemory }
+    fileprivate mutating func memory(_ update: GradientUpdate) -> MaskedValueMemory {
+        MaskedValueMemory(
+            parameters: parameters.uniqueMemory,
+            cellEmbeddings: GradientOutput(
+                &cellEmbeddings, named: "gradients.cellEmbeddings", update: update),
+            genes: GradientOutput(&genes, named: "gradients.genes", update: update),
+            batchEmbeddings: GradientOutput(
+                &batchEmbeddings, named: "gradients.batchEmbeddings", update: update), update: update)
     }
 }

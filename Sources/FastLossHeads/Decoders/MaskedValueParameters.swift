@@ -88,15 +88,14 @@ package struct HiddenGradients {
 /// The memory of a masked-value decoder's gradients.
 package struct MaskedValueBuffers {
     let parameters: MaskedValueParameterGradients
-    let cellEmbeddings: UnsafeMutableBufferPointer<Float>?
-    let genes: UnsafeMutableBufferPointer<Float>?
-    let batchEmbeddings: UnsafeMutableBufferPointer<Float>?
+    let cellEmbeddings: GradientOutput?
+    let genes: GradientOutput?
+    let batchEmbeddings: GradientOutput?
     let update: GradientUpdate
 
     package init(
-        parameters: MaskedValueParameterGradients, cellEmbeddings: UnsafeMutableBufferPointer<Float>?,
-        genes: UnsafeMutableBufferPointer<Float>?, batchEmbeddings: UnsafeMutableBufferPointer<Float>?,
-        update: GradientUpdate
+        parameters: MaskedValueParameterGradients, cellEmbeddings: GradientOutput?, genes: GradientOutput?,
+        batchEmbeddings: GradientOutput?, update: GradientUpdate
     ) {
         self.parameters = parameters
         self.cellEmbeddings = cellEmbeddings
@@ -118,8 +117,8 @@ package struct MaskedValueBuffers {
             writer.fill(value, gradients.slope, count: 1)
             gradients.second.fill(value, like: hidden.second, writer)
         }
-        if let cellEmbeddings { writer.fill(value, cellEmbeddings) }
-        if let genes { writer.fill(value, genes) }
-        if let batchEmbeddings { writer.fill(value, batchEmbeddings) }
+        cellEmbeddings?.fill(with: value)
+        genes?.fill(with: value)
+        batchEmbeddings?.fill(with: value)
     }
 }

@@ -59,7 +59,7 @@ struct Perceptrons {
     private let parameters: InlineArray<2, PerceptronParameters?>
     /// The scale of the products with blocks of rows.
     let scale: ProductScale
-    private let embeddings: MatrixPointer?
+    private let embeddings: WidenedMatrix?
     private let biases: ScratchMatrix
     private var firstWeights = InlineArray<2, PackedOperand?>(repeating: nil)
     private var secondWeights = InlineArray<2, PackedOperand?>(repeating: nil)
@@ -70,13 +70,15 @@ struct Perceptrons {
 
     /// Lays out the packed weights of the forward pass.
     init(
-        _ parameters: InlineArray<2, PerceptronParameters?>, width: Int, embeddings: MatrixPointer?,
+        _ parameters: InlineArray<2, PerceptronParameters?>, width: Int, embeddings: ModelMatrix?,
         scale: ProductScale, in layout: inout ScratchLayout
     ) throws(LossError) {
         self.parameters = parameters
         self.width = width
         self.scale = scale
-        self.embeddings = embeddings
+        self.embeddings = try embeddings.map { (matrix) throws(LossError) in
+            try WidenedMatrix(matrix, in: &layout)
+        }
         count = parameters[1] == nil ? 1 : 2
         batches = embeddings?.rows ?? 1
         biases = try ScratchMatrix(rows: batches, columns: count * width, in: &layout)
@@ -122,10 +124,12 @@ extension Perceptrons {
         packAll(firstWeights, on: execution)
         packAll(secondWeights, on: execution)
         packAll(embeddingWeights, on: execution)
+        embeddings?.prepare(on: execution)
         for index in 0..<count {
             let place = biases.row(0, on: execution) + index * width
             if let embeddings, let weight = embeddingWeights[index] {
-                weight.multiply(embeddings, into: place, stride: biases.stride, on: execution)
+                weight.multiply(
+                    embeddings.matrix(on: execution), into: place, stride: biases.stride, on: execution)
             }
             for batch in 0..<batches {
                 let row = place + batch * biases.stride

@@ -8,8 +8,8 @@ struct PerceptronsBackward {
     private let perceptrons: Perceptrons
     private let gradients: InlineArray<2, PerceptronGradients?>
     private let writer: GradientWriter
-    private let embeddings: MatrixPointer?
-    private let embeddingsGradient: UnsafeMutablePointer<Float>?
+    private let embeddings: ModelMatrix?
+    private let embeddingsGradient: ModelMatrixGradient?
     /// W₁ₓ and W₂ as the right operands of the backward pass; W₁ₓ only if the states' gradient is wanted.
     private var firstWeights = InlineArray<2, PackedOperand?>(repeating: nil)
     private var secondWeights = InlineArray<2, PackedOperand?>(repeating: nil)
@@ -25,15 +25,16 @@ struct PerceptronsBackward {
 
     init(
         _ perceptrons: Perceptrons, gradients: InlineArray<2, PerceptronGradients?>,
-        writer: GradientWriter, embeddings: MatrixPointer?,
-        embeddingsGradient: UnsafeMutablePointer<Float>?, wantsStates: Bool, in layout: inout ScratchLayout
+        writer: GradientWriter, embeddings: ModelMatrix?, embeddingsGradient: GradientOutput?,
+        wantsStates: Bool, in layout: inout ScratchLayout
     ) throws(LossError) {
         self.perceptrons = perceptrons
         self.gradients = gradients
         self.writer = writer
         self.embeddings = embeddings
-        self.embeddingsGradient = embeddingsGradient
         let width = perceptrons.width
+        self.embeddingsGradient = try ModelMatrixGradient(
+            embeddingsGradient, rows: perceptrons.batches, columns: width, in: &layout)
         for index in 0..<perceptrons.count {
             secondWeights[index] = try PackedOperand(
                 perceptrons[index].second.weight, transposed: false, scale: perceptrons.scale, in: &layout)
@@ -184,11 +185,11 @@ extension PerceptronsBackward {
                     row[i] = Float(sums[batch * perceptrons.hiddenWidth + i])
                     if batch > 0 { sums[i] += sums[batch * perceptrons.hiddenWidth + i] }
                 }
-                embeddingsCopy.row(batch, on: execution).update(
-                    from: embeddings.base + batch * embeddings.stride, count: width)
+                embeddings.copy(row: batch, to: embeddingsCopy.row(batch, on: execution))
             }
         }
         let rows = 0..<(embeddings?.rows ?? 0)
+        let inputGradient = embeddingsGradient?.begin(rows: rows, on: execution)
         for index in 0..<perceptrons.count {
             guard let gradient = gradients[index] else { continue }
             let column = index * width
@@ -208,11 +209,12 @@ extension PerceptronsBackward {
                     sumsOfBatches, embeddingsCopy.matrix(rows: rows, on: execution), into: weight + width,
                     stride: 2 * width, accumulates: writer.accumulates, on: execution)
             }
-            if let embeddingsGradient {
+            if let inputGradient {
                 embeddingWeights[index]?.multiply(
-                    sumsOfBatches, into: embeddingsGradient, stride: width,
+                    sumsOfBatches, into: inputGradient, stride: width,
                     accumulates: writer.accumulates || index > 0, on: execution)
             }
         }
+        embeddingsGradient?.end(rows: rows, on: execution)
     }
 }

@@ -12,10 +12,8 @@ func checkIndices(
 }
 
 /// Throws unless a gradient that is given has an input of as many elements.
-func checkGradient(
-    _ argument: String, _ gradient: UnsafeMutableBufferPointer<Float>?, of input: UnsafeBufferPointer<Float>?
-) throws(LossError) {
+func checkGradient(_ gradient: GradientOutput?, of input: ModelElements?) throws(LossError) {
     guard let gradient else { return }
-    guard let input else { throw .gradientWithoutInput(gradient: argument) }
-    try checkCount(argument, gradient.count, is: input.count)
+    guard let input else { throw .gradientWithoutInput(gradient: gradient.name) }
+    try checkCount(gradient.name, gradient.count, is: input.count)
 }

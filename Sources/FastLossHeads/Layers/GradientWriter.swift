@@ -20,11 +20,6 @@ struct GradientWriter {
     /// Writes the gradient of an empty selection to `count` elements; nothing if the gradient is nil.
     func fill(_ value: Float, _ gradient: UnsafeMutablePointer<Float>?, count: Int) {
         guard let gradient else { return }
-        fill(value, UnsafeMutableBufferPointer(start: gradient, count: count))
-    }
-
-    /// Writes the gradient of an empty selection to every element.
-    func fill(_ value: Float, _ gradient: UnsafeMutableBufferPointer<Float>) {
-        for i in gradient.indices { gradient[i] = accumulates ? gradient[i] + value : value }
+        for i in 0..<count { gradient[i] = accumulates ? gradient[i] + value : value }
     }
 }

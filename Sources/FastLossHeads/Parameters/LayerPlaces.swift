@@ -143,7 +143,7 @@ package struct ParameterArrays {
         named name: String = "gradients.parameters", count: Int
     ) throws(LossError) {
         try checkCount("parameters", parameters.count, is: count)
-        try checkGradient(name, gradients, of: parameters)
+        if let gradients { try checkCount(name, gradients.count, is: count) }
         self.parameters = NamedMemory("parameters", parameters)
         self.gradients = NamedMemory(name, ifGiven: gradients)
     }

@@ -37,6 +37,9 @@ bool read_workspace(PyObject *object, fastloss_workspace **workspace);
 /// A finite number within the range of float32.
 bool read_float(PyObject *object, float *number);
 
+/// The type of an output of the model: float32, or 16-bit.
+bool read_type(const array *array, fastloss_element_type *type);
+
 /// Labels. `copy` holds PyTorch's int64 as int32; `release_labels` frees it.
 typedef struct {
     const int32_t *data;

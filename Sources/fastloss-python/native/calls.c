@@ -94,16 +94,20 @@ static bool read_operand(reader *read, form *as, PyObject *object, element eleme
         && as(&operand->array, &operand->matrix);
 }
 
-/// An output of the model: float32, or 16-bit.
-static bool read_output(
-    reader *read, form *as, PyObject *object, fastloss_element_type *type, operand *operand) {
-    if (!read(object, &operand->array) || !as(&operand->array, &operand->matrix)) return false;
-    switch (operand->array.element) {
+bool read_type(const array *array, fastloss_element_type *type) {
+    switch (array->element) {
     case FLOAT32: *type = FASTLOSS_ELEMENT_FLOAT32; return true;
     case BFLOAT16: *type = FASTLOSS_ELEMENT_BFLOAT16; return true;
     case FLOAT16: *type = FASTLOSS_ELEMENT_FLOAT16; return true;
     default: return false;
     }
+}
+
+/// An output of the model.
+static bool read_output(
+    reader *read, form *as, PyObject *object, fastloss_element_type *type, operand *operand) {
+    return read(object, &operand->array) && as(&operand->array, &operand->matrix)
+        && read_type(&operand->array, type);
 }
 
 /// Tensors must have the same shape; of NumPy arrays, a vector and a matrix of one row agree.

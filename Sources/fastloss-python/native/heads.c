@@ -1,7 +1,8 @@
 // The task heads with their losses as Python functions of positional arguments; results as in calls.c.
 //
 // Parameters and their gradients come as tuples in the order of the struct's pointers. A gradient of None is
-// not wanted. An embedding of a batch comes once for each cell.
+// not wanted. States, embeddings and their gradients may be 16-bit. An embedding of a batch comes once for
+// each cell, or once for each batch with a label for each cell.
 
 #include "arguments.h"
 
@@ -17,9 +18,10 @@ enum { VECTOR = -1 };
 
 /// A contiguous array of rows × columns elements, or of `rows` if `columns` is VECTOR.
 static bool read_dense(
-    reader *read, PyObject *object, int64_t rows, int64_t columns, bool is_written, float **data) {
+    reader *read, PyObject *object, element element, int64_t rows, int64_t columns, bool is_written,
+    float **data) {
     array array;
-    if (!read(object, &array) || array.element != FLOAT32 || (is_written && !array.is_writable)) return false;
+    if (!read(object, &array) || array.element != element || (is_written && !array.is_writable)) return false;
     if (array.dimensions != (columns == VECTOR ? 1 : 2) || array.shape[0] != rows) return false;
     if (columns != VECTOR && array.shape[1] != columns) return false;
     *data = array.data;
@@ -36,7 +38,7 @@ static bool read_parameters(
         PyObject *object = PyTuple_GetItem(tuple, first + index);
         if (are_written && object == Py_None) continue;
         const parameter_shape *shape = &shapes[index];
-        if (!read_dense(read, object, shape->rows, shape->columns, are_written, &pointers[index])) {
+        if (!read_dense(read, object, FLOAT32, shape->rows, shape->columns, are_written, &pointers[index])) {
             return false;
         }
     }
@@ -56,11 +58,27 @@ static bool read_view(
         && (columns < 0 || matrix->columns == columns);
 }
 
-/// The memory of a gradient of rows × columns elements; NULL for None.
-static bool read_place(
-    reader *read, PyObject *object, int64_t rows, int64_t columns, fastloss_mutable_view *view) {
-    *view = (fastloss_mutable_view){NULL, columns};
-    return object == Py_None || read_dense(read, object, rows, columns, true, &view->data);
+/// A matrix of the model's outputs, of any of their types, and its shape; −1 for any.
+typedef struct {
+    matrix matrix;
+    element element;
+    fastloss_element_type type;
+} output;
+
+static bool read_output(reader *read, PyObject *object, int64_t rows, int64_t columns, output *output) {
+    array array;
+    if (!read(object, &array) || array.dimensions != 2 || !as_matrix(&array, &output->matrix)) return false;
+    output->element = array.element;
+    return read_type(&array, &output->type) && (rows < 0 || output->matrix.rows == rows)
+        && (columns < 0 || output->matrix.columns == columns);
+}
+
+/// The memory of the gradient of a matrix, of the same shape and type; NULL for None.
+static bool read_place(reader *read, PyObject *object, const output *like, fastloss_mutable_view *view) {
+    const matrix *matrix = &like->matrix;
+    *view = (fastloss_mutable_view){NULL, matrix->columns};
+    return object == Py_None
+        || read_dense(read, object, like->element, matrix->rows, matrix->columns, true, &view->data);
 }
 
 /// A mask of cells × tokens.
@@ -90,6 +108,29 @@ static int32_t *new_range(int64_t count) {
     return numbers;
 }
 
+/// The embeddings of the cells' batches, which are given.
+typedef struct {
+    output embeddings;
+    labels labels;
+    /// The label of each cell, if the embeddings are those of the cells; freed by `release_batches`.
+    int32_t *range;
+} batches;
+
+/// One embedding for each cell, or with labels one for each batch.
+static bool read_batches(
+    reader *read, PyObject *const *given, int64_t cells, int64_t width, batches *batches) {
+    const bool has_labels = given[1] != Py_None;
+    if (!read_output(read, given[0], has_labels ? -1 : cells, width, &batches->embeddings)) return false;
+    if (has_labels) return read_labels(read, given[1], cells, &batches->labels);
+    batches->labels.data = batches->range = new_range(cells);
+    return batches->range;
+}
+
+static void release_batches(batches *batches) {
+    release_labels(&batches->labels);
+    PyMem_Free(batches->range);
+}
+
 /// Both losses, the relative error and the number of selected tokens.
 static PyObject *decoder_result(fastloss_status status, const fastloss_decoder_losses *losses) {
     if (status) return PyLong_FromLong(status);
@@ -106,9 +147,12 @@ enum { PERCEPTRON = sizeof(fastloss_perceptron) / sizeof(float *) };
 
 /// States of cells × tokens × width, of which the rows have no gaps between their elements.
 static bool read_states(
-    reader *read, PyObject *object, fastloss_expression_decoder_inputs *inputs, int64_t *width) {
+    reader *read, PyObject *object, fastloss_expression_decoder_inputs *inputs, int64_t *width,
+    element *element) {
     array array;
-    if (!read(object, &array) || array.element != FLOAT32 || array.dimensions != 3) return false;
+    if (!read(object, &array) || !read_type(&array, &inputs->states_type) || array.dimensions != 3)
+        return false;
+    *element = array.element;
     inputs->states = array.data;
     inputs->cells = array.shape[0];
     inputs->tokens = array.shape[1];
@@ -148,6 +192,7 @@ typedef struct {
     fastloss_decoder_targets targets;
     fastloss_expression_decoder_gradients gradients;
     bool has_gradients;
+    batches batches;
 } expression;
 
 static bool read_expression(reader *read, PyObject *const *given, expression *call) {
@@ -163,29 +208,32 @@ static bool read_expression(reader *read, PyObject *const *given, expression *ca
     gradients->scale = 1;
     gradients->update = FASTLOSS_UPDATE_OVERWRITE;
 
-    if (!read_states(read, given[0], inputs, &decoder->width)) return false;
+    element element;
+    if (!read_states(read, given[0], inputs, &decoder->width, &element)) return false;
     const int64_t cells = inputs->cells, tokens = inputs->tokens, width = decoder->width;
     decoder->batch_embeddings = given[1] != Py_None;
     if (decoder->batch_embeddings) {
-        matrix embeddings;
-        if (!read_view(read, given[1], FLOAT32, cells, width, &embeddings)) return false;
-        inputs->batch_embeddings = (fastloss_view){embeddings.data, embeddings.stride};
-        inputs->batch_count = cells;
+        if (!read_batches(read, given + 1, cells, width, &call->batches)) return false;
+        const output *embeddings = &call->batches.embeddings;
+        inputs->batch_embeddings = (fastloss_view){embeddings->matrix.data, embeddings->matrix.stride};
+        inputs->batch_embeddings_type = embeddings->type;
+        inputs->batch_count = embeddings->matrix.rows;
+        inputs->batch_labels = call->batches.labels.data;
     }
-    if (!read_mask(read, given[2], cells, tokens, &inputs->mask)) return false;
-    if (!read_targets(read, given + 3, cells, tokens, &call->targets)) return false;
-    decoder->explicit_zeros = is_tuple(given[6], 2 * PERCEPTRON);
+    if (!read_mask(read, given[3], cells, tokens, &inputs->mask)) return false;
+    if (!read_targets(read, given + 4, cells, tokens, &call->targets)) return false;
+    decoder->explicit_zeros = is_tuple(given[7], 2 * PERCEPTRON);
     const Py_ssize_t count = decoder->explicit_zeros ? 2 * PERCEPTRON : PERCEPTRON;
-    if (!is_tuple(given[6], count)) return false;
-    if (!read_perceptrons(read, given[6], 0, decoder, false, &decoder->fc, &decoder->zero_logit))
+    if (!is_tuple(given[7], count)) return false;
+    if (!read_perceptrons(read, given[7], 0, decoder, false, &decoder->fc, &decoder->zero_logit))
         return false;
-    call->has_gradients = given[7] != Py_None;
+    call->has_gradients = given[8] != Py_None;
     if (!call->has_gradients) return true;
-    if (!is_tuple(given[7], 2 + count)) return false;
-    PyObject *states = PyTuple_GetItem(given[7], 0), *batches = PyTuple_GetItem(given[7], 1);
+    if (!is_tuple(given[8], 2 + count)) return false;
+    PyObject *states = PyTuple_GetItem(given[8], 0), *batches = PyTuple_GetItem(given[8], 1);
     if (states != Py_None) {
         array array;
-        if (!read(states, &array) || array.element != FLOAT32 || !array.is_writable) return false;
+        if (!read(states, &array) || array.element != element || !array.is_writable) return false;
         if (array.dimensions != 3 || array.shape[0] != cells || array.shape[1] != tokens) return false;
         if (array.shape[2] != width || !is_contiguous(&array)) return false;
         gradients->states = array.data;
@@ -193,31 +241,28 @@ static bool read_expression(reader *read, PyObject *const *given, expression *ca
         gradients->states_cell_stride = tokens * width;
     }
     if (batches != Py_None && !decoder->batch_embeddings) return false;
-    return read_place(read, batches, cells, width, &gradients->batch_embeddings)
-        && read_perceptrons(read, given[7], 2, decoder, true, &gradients->fc, &gradients->zero_logit);
+    return read_place(read, batches, &call->batches.embeddings, &gradients->batch_embeddings)
+        && read_perceptrons(read, given[8], 2, decoder, true, &gradients->fc, &gradients->zero_logit);
 }
 
-/// Workspace, states, batch embeddings or None, mask, targets, both factors, 6 or 12 parameters, gradients
-/// (of states, batch embeddings, parameters) or None.
-FUNCTION(expression_decoder, 9) {
+/// Workspace, states, batch embeddings or None, batch labels or None (the cell's number), mask, targets, both
+/// factors, 6 or 12 parameters, gradients (of states, batch embeddings, parameters) or None.
+FUNCTION(expression_decoder, 10) {
     fastloss_workspace *workspace;
     expression call;
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_expression(read, given + 1, &call)) Py_RETURN_NONE;
-    int32_t *range = NULL;
-    if (call.decoder.batch_embeddings) {
-        range = new_range(call.inputs.cells);
-        if (!range) return PyErr_NoMemory();
-        call.inputs.batch_labels = range;
-    }
+    const bool is_read = read_expression(read, given + 1, &call);
     fastloss_decoder_losses losses = FASTLOSS_DECODER_LOSSES;
-    fastloss_status status;
-    CALL(
-        status,
-        expression_decoder_loss(
-            &call.decoder, &call.inputs, &call.targets, call.has_gradients ? &call.gradients : NULL,
-            workspace, &losses));
-    PyMem_Free(range);
+    fastloss_status status = FASTLOSS_OK;
+    if (is_read) {
+        CALL(
+            status,
+            expression_decoder_loss(
+                &call.decoder, &call.inputs, &call.targets, call.has_gradients ? &call.gradients : NULL,
+                workspace, &losses));
+    }
+    release_batches(&call.batches);
+    if (!is_read) Py_RETURN_NONE;
     return decoder_result(status, &losses);
 }
 
@@ -296,7 +341,8 @@ typedef struct {
     fastloss_decoder_targets targets;
     fastloss_masked_value_gradients gradients;
     bool has_gradients;
-    int32_t *genes, *batches;
+    int32_t *genes;
+    batches batches;
 } masked_value;
 
 static bool read_masked_value(reader *read, PyObject *const *given, masked_value *call) {
@@ -312,61 +358,61 @@ static bool read_masked_value(reader *read, PyObject *const *given, masked_value
     gradients->scale = 1;
     gradients->update = FASTLOSS_UPDATE_OVERWRITE;
 
-    if (!PyLong_CheckExact(given[0]) || !is_tuple(given[9], MASKED_VALUE)) return false;
+    if (!PyLong_CheckExact(given[0]) || !is_tuple(given[10], MASKED_VALUE)) return false;
     int overflow;
     const long style = PyLong_AsLongAndOverflow(given[0], &overflow);
     if (style < FASTLOSS_QUERY_INNER_PRODUCT || style > FASTLOSS_QUERY_SUM) return false;
     decoder->style = (fastloss_query_style)style;
-    matrix cell, genes, batches = {0};
-    if (!read_view(read, given[2], FLOAT32, -1, -1, &genes)) return false;
-    const int64_t width = genes.columns;
-    if (!read_view(read, given[1], FLOAT32, -1, width, &cell)) return false;
+    output cell, genes;
+    if (!read_output(read, given[2], -1, -1, &genes)) return false;
+    const int64_t width = genes.matrix.columns;
+    if (!read_output(read, given[1], -1, width, &cell)) return false;
+    const int64_t cells = cell.matrix.rows;
     decoder->width = width;
     decoder->batch_embeddings = given[3] != Py_None;
-    if (decoder->batch_embeddings && !read_view(read, given[3], FLOAT32, cell.rows, width, &batches)) {
-        return false;
+    if (decoder->batch_embeddings) {
+        if (!read_batches(read, given + 3, cells, width, &call->batches)) return false;
+        const output *embeddings = &call->batches.embeddings;
+        inputs->batch_embeddings = (fastloss_view){embeddings->matrix.data, embeddings->matrix.stride};
+        inputs->batch_embeddings_type = embeddings->type;
+        inputs->batch_count = embeddings->matrix.rows;
+        inputs->batch_labels = call->batches.labels.data;
     }
-    decoder->explicit_zeros = PyTuple_GetItem(given[9], ZERO_ANSWER) != Py_None;
+    decoder->explicit_zeros = PyTuple_GetItem(given[10], ZERO_ANSWER) != Py_None;
     if (style > FASTLOSS_QUERY_INNER_PRODUCT_DETACHED) {
         matrix hidden;
-        if (!read_view(read, PyTuple_GetItem(given[9], HIDDEN), FLOAT32, -1, -1, &hidden)) return false;
+        if (!read_view(read, PyTuple_GetItem(given[10], HIDDEN), FLOAT32, -1, -1, &hidden)) return false;
         decoder->hidden_width = hidden.rows;
     }
-    if (!read_answers(read, given[9], 0, decoder, false, &decoder->gene2query)) return false;
+    if (!read_answers(read, given[10], 0, decoder, false, &decoder->gene2query)) return false;
 
-    const int64_t cells = cell.rows;
     inputs->cells = cells;
-    inputs->gene_count = genes.rows;
-    inputs->cell_embeddings = (fastloss_view){cell.data, cell.stride};
-    inputs->gene_embeddings = (fastloss_view){genes.data, genes.stride};
-    call->has_gradients = given[10] != Py_None;
+    inputs->gene_count = genes.matrix.rows;
+    inputs->cell_embeddings = (fastloss_view){cell.matrix.data, cell.matrix.stride};
+    inputs->cell_embeddings_type = cell.type;
+    inputs->gene_embeddings = (fastloss_view){genes.matrix.data, genes.matrix.stride};
+    inputs->gene_embeddings_type = genes.type;
+    call->has_gradients = given[11] != Py_None;
     if (call->has_gradients) {
-        if (!is_tuple(given[10], 3 + MASKED_VALUE)) return false;
-        PyObject *of_batches = PyTuple_GetItem(given[10], 2);
+        if (!is_tuple(given[11], 3 + MASKED_VALUE)) return false;
+        PyObject *of_batches = PyTuple_GetItem(given[11], 2);
         if (of_batches != Py_None && !decoder->batch_embeddings) return false;
-        if (!read_place(read, PyTuple_GetItem(given[10], 0), cells, width, &gradients->cell_embeddings)
-            || !read_place(
-                read, PyTuple_GetItem(given[10], 1), genes.rows, width, &gradients->gene_embeddings)
-            || !read_place(read, of_batches, cells, width, &gradients->batch_embeddings)
-            || !read_answers(read, given[10], 3, decoder, true, &gradients->gene2query)) {
+        if (!read_place(read, PyTuple_GetItem(given[11], 0), &cell, &gradients->cell_embeddings)
+            || !read_place(read, PyTuple_GetItem(given[11], 1), &genes, &gradients->gene_embeddings)
+            || !read_place(read, of_batches, &call->batches.embeddings, &gradients->batch_embeddings)
+            || !read_answers(read, given[11], 3, decoder, true, &gradients->gene2query)) {
             return false;
         }
     }
-    if (decoder->batch_embeddings) {
-        inputs->batch_count = cells;
-        inputs->batch_embeddings = (fastloss_view){batches.data, batches.stride};
-        inputs->batch_labels = call->batches = new_range(cells);
-        if (!call->batches) return false;
-    }
-    return read_genes(read, given[4], inputs, &call->genes)
-        && read_mask(read, given[5], cells, inputs->tokens, &inputs->mask)
-        && read_targets(read, given + 6, cells, inputs->tokens, &call->targets);
+    return read_genes(read, given[5], inputs, &call->genes)
+        && read_mask(read, given[6], cells, inputs->tokens, &inputs->mask)
+        && read_targets(read, given + 7, cells, inputs->tokens, &call->targets);
 }
 
-/// Workspace, style, cell embeddings, gene embeddings, batch embeddings or None, genes or None (the token's
-/// number), mask, targets, both factors, 10 parameters, gradients (of cell, gene and batch embeddings,
-/// parameters) or None.
-FUNCTION(masked_value_decoder, 12) {
+/// Workspace, style, cell embeddings, gene embeddings, batch embeddings or None, batch labels or None (the
+/// cell's number), genes or None (the token's number), mask, targets, both factors, 10 parameters, gradients
+/// (of cell, gene and batch embeddings, parameters) or None.
+FUNCTION(masked_value_decoder, 13) {
     fastloss_workspace *workspace;
     masked_value call;
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
@@ -381,7 +427,7 @@ FUNCTION(masked_value_decoder, 12) {
                 workspace, &losses));
     }
     PyMem_Free(call.genes);
-    PyMem_Free(call.batches);
+    release_batches(&call.batches);
     if (!is_read) Py_RETURN_NONE;
     return decoder_result(status, &losses);
 }
@@ -418,7 +464,7 @@ static bool read_layers(
 
 /// Embeddings, 4 parameters for each block and 2 for the last layer, gradients.
 static bool read_classifier(
-    reader *read, PyObject *const *given, const matrix *embeddings, classifier *call) {
+    reader *read, PyObject *const *given, const output *embeddings, classifier *call) {
     fastloss_classifier *classifier = &call->classifier;
     fastloss_classifier_gradients *gradients = &call->gradients;
     memset(call, 0, sizeof *call);
@@ -431,10 +477,11 @@ static bool read_classifier(
     if (!read_view(read, PyTuple_GetItem(given[0], in_blocks), FLOAT32, -1, -1, &last)) return false;
     *classifier = (fastloss_classifier){
         .size = sizeof *classifier,
-        .width = embeddings->columns,
+        .width = embeddings->matrix.columns,
         .classes = last.rows,
         .block_count = in_blocks / BLOCK,
-        .blocks = call->blocks};
+        .blocks = call->blocks,
+        .cell_embeddings_type = embeddings->type};
     if (!read_layers(read, given[0], 0, classifier, false, call->blocks, &classifier->out_layer))
         return false;
     *gradients = (fastloss_classifier_gradients){
@@ -442,22 +489,20 @@ static bool read_classifier(
     call->has_gradients = given[1] != Py_None;
     if (!call->has_gradients) return true;
     return is_tuple(given[1], 1 + count)
-        && read_place(
-               read, PyTuple_GetItem(given[1], 0), embeddings->rows, embeddings->columns,
-               &gradients->cell_embeddings)
+        && read_place(read, PyTuple_GetItem(given[1], 0), embeddings, &gradients->cell_embeddings)
         && read_layers(read, given[1], 1, classifier, true, call->block_gradients, &gradients->out_layer);
 }
 
 /// Workspace, cell embeddings, labels, parameters, gradients (of cell embeddings, parameters) or None.
 FUNCTION(cell_type_decoder, 5) {
     fastloss_workspace *workspace;
-    matrix embeddings;
+    output embeddings;
     classifier call;
     labels labels;
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
-    if (!read_view(read, given[1], FLOAT32, -1, -1, &embeddings)) Py_RETURN_NONE;
+    if (!read_output(read, given[1], -1, -1, &embeddings)) Py_RETURN_NONE;
     if (!read_classifier(read, given + 3, &embeddings, &call)) Py_RETURN_NONE;
-    if (!read_labels(read, given[2], embeddings.rows, &labels)) Py_RETURN_NONE;
+    if (!read_labels(read, given[2], embeddings.matrix.rows, &labels)) Py_RETURN_NONE;
     fastloss_cross_entropy_options options = FASTLOSS_CROSS_ENTROPY_OPTIONS;
     options.when_empty = FASTLOSS_EMPTY_NAN;
     fastloss_loss_value loss;
@@ -465,8 +510,8 @@ FUNCTION(cell_type_decoder, 5) {
     CALL(
         status,
         cell_type_decoder_loss(
-            &call.classifier, embeddings.rows, embeddings.data, embeddings.stride, labels.data, &options,
-            call.has_gradients ? &call.gradients : NULL, workspace, &loss));
+            &call.classifier, embeddings.matrix.rows, embeddings.matrix.data, embeddings.matrix.stride,
+            labels.data, &options, call.has_gradients ? &call.gradients : NULL, workspace, &loss));
     release_labels(&labels);
     return loss_result(status, &loss);
 }
@@ -475,23 +520,23 @@ FUNCTION(cell_type_decoder, 5) {
 /// loss.
 FUNCTION(adversarial_discriminator, 6) {
     fastloss_workspace *workspace;
-    matrix embeddings;
+    output embeddings;
     classifier call;
     labels labels;
     fastloss_domain_adversarial_options options = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
     options.when_empty = FASTLOSS_EMPTY_NAN;
     if (!read_workspace(given[0], &workspace)) Py_RETURN_NONE;
     if (!read_float(given[5], &options.lambda)) Py_RETURN_NONE;
-    if (!read_view(read, given[1], FLOAT32, -1, -1, &embeddings)) Py_RETURN_NONE;
+    if (!read_output(read, given[1], -1, -1, &embeddings)) Py_RETURN_NONE;
     if (!read_classifier(read, given + 3, &embeddings, &call)) Py_RETURN_NONE;
-    if (!read_labels(read, given[2], embeddings.rows, &labels)) Py_RETURN_NONE;
+    if (!read_labels(read, given[2], embeddings.matrix.rows, &labels)) Py_RETURN_NONE;
     fastloss_loss_value loss;
     fastloss_status status;
     CALL(
         status,
         adversarial_discriminator_loss(
-            &call.classifier, embeddings.rows, embeddings.data, embeddings.stride, labels.data, &options,
-            call.has_gradients ? &call.gradients : NULL, workspace, &loss));
+            &call.classifier, embeddings.matrix.rows, embeddings.matrix.data, embeddings.matrix.stride,
+            labels.data, &options, call.has_gradients ? &call.gradients : NULL, workspace, &loss));
     release_labels(&labels);
     return loss_result(status, &loss);
 }
@@ -503,14 +548,16 @@ FUNCTION(adversarial_discriminator, 6) {
 PyMethodDef head_functions[] = {
     METHOD(
         expression_decoder,
-        "($module, workspace, states, batch_embeddings, mask, targets, mse_weight, nzlp_weight, parameters, "
-        "gradients, /)",
+        "($module, workspace, states, batch_embeddings, batch_labels, mask, targets, mse_weight, "
+        "nzlp_weight, "
+        "parameters, gradients, /)",
         "The losses of the decoder from token states. Returns both, the relative error, and the number of "
         "selected tokens."),
     METHOD(
         masked_value_decoder,
-        "($module, workspace, style, cell_embeddings, gene_embeddings, batch_embeddings, genes, mask, "
-        "targets, mse_weight, nzlp_weight, parameters, gradients, /)",
+        "($module, workspace, style, cell_embeddings, gene_embeddings, batch_embeddings, batch_labels, "
+        "genes, "
+        "mask, targets, mse_weight, nzlp_weight, parameters, gradients, /)",
         "The losses of the decoder from cell embeddings. Returns both, the relative error, and the number of "
         "selected tokens."),
     METHOD(

@@ -19,7 +19,7 @@ from versions import opcheck
 import fastloss
 from fastloss.torch import heads
 
-CELLS, TOKENS, WIDTH, GENES, CLASSES = 5, 23, 12, 17, 4
+CELLS, TOKENS, WIDTH, GENES, CLASSES, BATCHES = 5, 23, 12, 17, 4, 3
 needs_scgpt = pytest.mark.skipif(importlib.util.find_spec("scgpt") is None, reason="scgpt is not installed")
 
 
@@ -59,23 +59,38 @@ def expression_case(zeros: bool, batches: str) -> Case:
     inputs = {"x": rand(CELLS, TOKENS, WIDTH)}
     if batches == "per cell":
         inputs["batch_emb"] = rand(CELLS, WIDTH)
+    elif batches == "by label":
+        inputs["batch_emb"] = rand(BATCHES, WIDTH)
     elif batches == "per token":
         inputs["x"] = rand(CELLS, TOKENS, 2 * WIDTH)
+    others = batch()
+    if batches == "by label":
+        others["batch_labels"] = torch.randint(0, BATCHES, (CELLS,), generator=random)
     own = scgpt_heads.ExpressionDecoder(WIDTH, zeros, batches != "none")
 
     def outputs(own: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        result: dict[str, Tensor] = own(inputs["x"], inputs.get("batch_emb"))
+        result: dict[str, Tensor] = own(inputs["x"], of_cells(inputs, others))
         return result
 
-    return Case(module, inputs, batch(), own, outputs)
+    return Case(module, inputs, others, own, outputs)
 
 
-def masked_value_case(style: str, zeros: bool, batches: bool, genes: str) -> Case:
+def of_cells(inputs: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor | None:
+    """The embedding of each cell's batch."""
+    if "batch_labels" in others:
+        return inputs["batch_emb"][others["batch_labels"]]
+    return inputs.get("batch_emb")
+
+
+def masked_value_case(style: str, zeros: bool, batches: bool | str, genes: str) -> Case:
     random.manual_seed(3)
     torch.manual_seed(4)
-    module = heads.MVCDecoder(WIDTH, style, explicit_zero_prob=zeros, use_batch_labels=batches)
+    module = heads.MVCDecoder(WIDTH, style, explicit_zero_prob=zeros, use_batch_labels=bool(batches))
     others = batch()
-    inputs = {"cell_emb": rand(CELLS, 2 * WIDTH if batches else WIDTH)}
+    inputs = {"cell_emb": rand(CELLS, 2 * WIDTH if batches is True else WIDTH)}
+    if batches == "by label":
+        inputs["batch_emb"] = rand(BATCHES, WIDTH)
+        others["batch_labels"] = torch.randint(0, BATCHES, (CELLS,), generator=random)
     if genes == "per token":
         inputs["gene_embs"] = rand(CELLS, TOKENS, WIDTH)
     elif genes == "shared":
@@ -84,7 +99,9 @@ def masked_value_case(style: str, zeros: bool, batches: bool, genes: str) -> Cas
         inputs["gene_embs"] = rand(GENES, WIDTH)
         others["genes"] = torch.randint(0, GENES, (CELLS, TOKENS), generator=random)
     if style.startswith("inner"):
-        own: nn.Module = scgpt_heads.InnerProductDecoder(WIDTH, zeros, batches, style.endswith("detach"))
+        own: nn.Module = scgpt_heads.InnerProductDecoder(
+            WIDTH, zeros, bool(batches), style.endswith("detach")
+        )
     else:
         own = scgpt_heads.HiddenLayerDecoder(WIDTH, 64, style == "concat query")
 
@@ -94,7 +111,11 @@ def masked_value_case(style: str, zeros: bool, batches: bool, genes: str) -> Cas
             embeddings = embeddings.expand(CELLS, -1, -1)
         elif genes == "by index":
             embeddings = embeddings[others["genes"]]
-        result: dict[str, Tensor] = own(inputs["cell_emb"], embeddings)
+        batches = of_cells(inputs, others)
+        cells = inputs["cell_emb"]
+        result: dict[str, Tensor] = own(
+            cells if batches is None else torch.cat([cells, batches], dim=1), embeddings
+        )
         return result
 
     return Case(module, inputs, others, own, outputs)
@@ -103,7 +124,7 @@ def masked_value_case(style: str, zeros: bool, batches: bool, genes: str) -> Cas
 CASES: dict[str, Callable[[], Case]] = {
     **{
         f"ExprDecoder, {zeros=}, batches {batches}": lambda z=zeros, b=batches: expression_case(z, b)
-        for zeros, batches in itertools.product((False, True), ("none", "per cell", "per token"))
+        for zeros, batches in itertools.product((False, True), ("none", "per cell", "per token", "by label"))
     },
     **{
         f"MVCDecoder, {style}, {zeros=}, {batches=}, genes {genes}": (
@@ -112,7 +133,7 @@ CASES: dict[str, Callable[[], Case]] = {
         for style, zeros, batches, genes in itertools.product(
             ("inner product", "inner product, detach", "concat query", "sum query"),
             (False, True),
-            (False, True),
+            (False, True, "by label"),
             ("per token", "shared", "by index"),
         )
         if style.startswith("inner") or not (zeros or batches)
@@ -199,6 +220,7 @@ def test_masks_of_numbers_and_targets_of_integers(name: str) -> None:
     [
         "ExprDecoder, zeros=True, batches per cell",
         "ExprDecoder, zeros=False, batches none",
+        "ExprDecoder, zeros=True, batches by label",
         "MVCDecoder, inner product, zeros=True, batches=True, genes per token",
         "MVCDecoder, inner product, detach, zeros=False, batches=False, genes by index",
         "MVCDecoder, concat query, zeros=False, batches=False, genes shared",
@@ -221,7 +243,7 @@ def test_forward(name: str) -> None:
     """Every output of scGPT's module, for its own form of the arguments."""
     case = CASES[name]()
     case.inputs.pop("batch_emb", None)
-    if "genes" in case.others or (name.startswith("Expr") and "per cell" in name):
+    if {"genes", "batch_labels"} & case.others.keys() or (name.startswith("Expr") and "per cell" in name):
         pytest.skip("forward has no such arguments")
     own = case.own.double()
     own.load_state_dict(case.module.state_dict())
@@ -275,7 +297,9 @@ def test_what_the_library_computes(name: str) -> None:
 SHAPES = ((1, 1, 1), (1, 23, 12), (7, 1, 5), (3, 49, 17), (2, 130, 33))
 BOTH = {
     "ExprDecoder": lambda: expression_case(True, "per cell"),
+    "ExprDecoder, batches by label": lambda: expression_case(True, "by label"),
     "MVCDecoder, inner product": lambda: masked_value_case("inner product", True, True, "by index"),
+    "MVCDecoder, batches by label": lambda: masked_value_case("inner product", True, "by label", "by index"),
     "MVCDecoder, inner product, detach": lambda: masked_value_case(
         "inner product, detach", True, False, "shared"
     ),
@@ -343,6 +367,9 @@ def test_without_gradients_and_again(name: str) -> None:
     again = torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
     with pytest.raises(RuntimeError, match="can be differentiated once"):
         torch.autograd.grad(sum(one.sum() for one in again if one is not None), leaves)
+    torch.autograd.grad(total, leaves, allow_unused=True)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(total, leaves, allow_unused=True)
 
 
 OTHERS: dict[str, Callable[[Case], None]] = {
@@ -399,18 +426,6 @@ def test_other_types(name: str, kind: torch.dtype) -> None:
             assert (gradient.double() - own).norm() <= tolerance * own.norm() + 1e-12
 
 
-def test_autocast() -> None:
-    """PyTorch's arithmetic, and losses in float32."""
-    case = expression_case(True, "per cell")
-    inputs = {name: value.requires_grad_() for name, value in case.inputs.items()}
-    exact = case.module.loss(**inputs, **case.others)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = case.module.loss(**inputs, **case.others)
-    assert not is_of_the_library(found.total) and found.total.dtype == torch.float32
-    assert found.total.item() != exact.total.item()
-    assert found.total.item() == pytest.approx(exact.total.item(), rel=0.02)
-
-
 def test_a_view_of_states() -> None:
     """The states of some tokens of a longer sequence, in place; and states with gaps in their rows."""
     case = expression_case(True, "per cell")
@@ -432,6 +447,38 @@ def test_genes_out_of_range() -> None:
         case.others["genes"][0, case.others["mask"][0].nonzero()[0, 0]] = wrong
         with pytest.raises(IndexError, match="genes"):
             case.module.loss(**case.inputs, **case.others)
+
+
+@pytest.mark.parametrize("name", ["ExprDecoder, batches by label", "MVCDecoder, batches by label"])
+def test_batch_labels_out_of_range(name: str) -> None:
+    case = BOTH[name]()
+    for wrong in (BATCHES, -1, 2**40):
+        case.others["batch_labels"][2] = wrong
+        with pytest.raises(IndexError, match="batch_labels"):
+            case.module.loss(**case.inputs, **case.others)
+
+
+@pytest.mark.parametrize("name", ["ExprDecoder, batches by label", "MVCDecoder, batches by label"])
+def test_batch_labels_that_do_not_fit(name: str) -> None:
+    case = BOTH[name]()
+    arguments = {**case.inputs, **case.others}
+    for changes, message in (
+        ({"batch_labels": torch.zeros(CELLS + 1, dtype=torch.long)}, r"batch_labels has the shape \(6,\)"),
+        ({"batch_emb": rand(BATCHES, WIDTH + 1)}, r"batch_emb has .*; expected \(batches, 12\)"),
+        ({"batch_emb": rand(BATCHES)}, "batch_emb has the shape"),
+        ({"batch_emb": None}, "batch_labels are given without batch_emb"),
+    ):
+        with pytest.raises(fastloss.ShapeError, match=message):
+            case.module.loss(**{**arguments, **changes})
+    with pytest.raises(fastloss.ArrayError, match=r"batch_labels is a torch\.float32 tensor"):
+        case.module.loss(**{**arguments, "batch_labels": torch.zeros(CELLS)})
+    with pytest.raises(fastloss.ArrayError, match="batch_labels is a list"):
+        case.module.loss(**{**arguments, "batch_labels": [0] * CELLS})
+    # int32, and a view with gaps.
+    expected = case.module.loss(**arguments)
+    labels = arguments["batch_labels"]
+    for same in (labels.int(), torch.stack([labels, labels], dim=1)[:, 0]):
+        assert [*case.module.loss(**{**arguments, "batch_labels": same})] == [*expected]
 
 
 @pytest.mark.parametrize("name", ["ExprDecoder", "MVCDecoder, inner product", "MVCDecoder, sum query"])
@@ -556,6 +603,28 @@ def test_classifiers(name: str, compiled: bool) -> None:
         (found, gradients_of(found, module, {"x": x})), (expected, gradients_of(expected, own, {"x": double}))
     )
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_again(name: str) -> None:
+    torch.manual_seed(6)
+    module = CLASSIFIERS[name][0]()
+    x, labels = torch.randn(9, WIDTH).requires_grad_(), torch.arange(9) % CLASSES
+    leaves = [x, *module.parameters()]
+    loss = module.loss(x, labels)
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    copies = [gradient.clone() for gradient in first]
+    second = torch.autograd.grad(2 * loss, leaves, retain_graph=True)
+    for one, copy, another in zip(first, copies, second, strict=True):
+        assert torch.equal(one, copy)
+        torch.testing.assert_close(another, 2 * copy)
+    if is_of_the_library(loss):
+        again = torch.autograd.grad(loss, leaves, create_graph=True)
+        with pytest.raises(RuntimeError, match="can be differentiated once"):
+            torch.autograd.grad(sum(gradient.sum() for gradient in again), leaves)
+    torch.autograd.grad(loss, leaves)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, leaves)
 
 
 def test_batch_label_encoder() -> None:

@@ -93,6 +93,19 @@ def test_backward_twice_adds_up(loss: Loss) -> None:
 
 
 @every_loss
+def test_a_second_pass_needs_the_graph(loss: Loss) -> None:
+    """Without retain_graph=True the gradients belong to the caller of the first pass."""
+    arguments = loss.arguments()
+    value = loss.function(*arguments)
+    first = torch.autograd.grad(value, leaves(arguments))
+    before = [gradient.clone() for gradient in first]
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(value, leaves(arguments))
+    for gradient, copy in zip(first, before, strict=True):
+        assert torch.equal(gradient, copy)
+
+
+@every_loss
 def test_without_gradients(loss: Loss) -> None:
     arguments = loss.arguments()
     expected = loss.function(*arguments)

@@ -277,6 +277,24 @@ def test_second_derivatives_of_deferred_decoders(scgpt: types.ModuleType) -> Non
             gradient.sum().backward()
 
 
+def test_deferred_decoders_again(scgpt: types.ModuleType) -> None:
+    """With retain_graph=True, as often as it is asked; what was handed out stays."""
+    net, data = model(scgpt, "TransformerModel").train(), batch(True)
+    with fastloss.patch_scgpt(strict=True):
+        total = sum(losses_of(scgpt, forward(net, data), data))
+        weights = [net.decoder.fc[0].weight, net.encoder.embedding.weight]
+        first = torch.autograd.grad(total, weights, retain_graph=True)
+        copies = [gradient.clone() for gradient in first]
+        second = torch.autograd.grad(2 * total, weights, retain_graph=True)
+        third = torch.autograd.grad(total, weights)
+        for one, copy, two, three in zip(first, copies, second, third, strict=True):
+            assert torch.equal(one, copy)
+            torch.testing.assert_close(two, 2 * copy)
+            torch.testing.assert_close(three, copy)
+        with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+            torch.autograd.grad(total, weights)
+
+
 def test_a_step_is_freed(scgpt: types.ModuleType) -> None:
     """By reference counting: Python's collector sees no cycle that goes through autograd."""
     net, data = model(scgpt, "TransformerModel").train(), batch(False)

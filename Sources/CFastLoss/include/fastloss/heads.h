@@ -13,6 +13,10 @@
 // A gradients struct parallels the inputs and parameters. A NULL pointer in it means that this gradient is
 // not wanted. `scale` multiplies all gradients, but not the losses. `update` applies to all gradients.
 //
+// States and embeddings may be 16-bit, each of its own type: `..._type` says what their pointer, and that of
+// their gradient, really points to. They are widened as they are read; a gradient is rounded once.
+// Parameters, their gradients, targets and outputs are float.
+//
 // Symbols: B cells, L tokens of each, D width, H hidden width, C classes, K batches, G genes.
 
 #ifndef FASTLOSS_HEADS_H
@@ -113,21 +117,34 @@ typedef struct fastloss_expression_decoder {
 
 /// The inputs of an expression decoder. Only masked tokens are computed.
 typedef struct fastloss_expression_decoder_inputs {
-    size_t size;                     ///< sizeof(fastloss_expression_decoder_inputs)
-    int64_t cells;                   ///< B
-    int64_t tokens;                  ///< L
-    int64_t batch_count;             ///< K; ignored without batch embeddings
-    const float *states;             ///< B x L x D, h; not read outside the mask
-    int64_t states_token_stride;     ///< at least D
-    int64_t states_cell_stride;      ///< at least (L - 1) * token_stride + D
-    fastloss_mask_view mask;         ///< B x L; NULL: all tokens
-    fastloss_view batch_embeddings;  ///< K x D, e; one row for each batch, not for each cell
-    const int32_t *batch_labels;     ///< B rows of batch_embeddings, from 0 to K - 1
+    size_t size;                                  ///< sizeof(fastloss_expression_decoder_inputs)
+    int64_t cells;                                ///< B
+    int64_t tokens;                               ///< L
+    int64_t batch_count;                          ///< K; ignored without batch embeddings
+    const float *states;                          ///< B x L x D, h; not read outside the mask
+    int64_t states_token_stride;                  ///< at least D
+    int64_t states_cell_stride;                   ///< at least (L - 1) * token_stride + D
+    fastloss_mask_view mask;                      ///< B x L; NULL: all tokens
+    fastloss_view batch_embeddings;               ///< K x D, e; one row for each batch, not for each cell
+    const int32_t *batch_labels;                  ///< B rows of batch_embeddings, from 0 to K - 1
+    fastloss_element_type states_type;            ///< float32; what `states` really points to
+    fastloss_element_type batch_embeddings_type;  ///< float32; what `batch_embeddings` really points to
 } fastloss_expression_decoder_inputs;
 
 /// No inputs yet.
-#define FASTLOSS_EXPRESSION_DECODER_INPUTS                                                        \
-    {sizeof(fastloss_expression_decoder_inputs), 0, 0, 0, NULL, 0, 0, {NULL, 0}, {NULL, 0}, NULL}
+#define FASTLOSS_EXPRESSION_DECODER_INPUTS       \
+    {sizeof(fastloss_expression_decoder_inputs), \
+     0,                                          \
+     0,                                          \
+     0,                                          \
+     NULL,                                       \
+     0,                                          \
+     0,                                          \
+     {NULL, 0},                                  \
+     {NULL, 0},                                  \
+     NULL,                                       \
+     FASTLOSS_ELEMENT_FLOAT32,                   \
+     FASTLOSS_ELEMENT_FLOAT32}
 
 /// The memory that receives the gradients of an expression decoder.
 typedef struct fastloss_expression_decoder_gradients {
@@ -263,6 +280,10 @@ typedef struct fastloss_masked_value_inputs {
     fastloss_mask_view mask;         ///< B x L; NULL: all tokens
     fastloss_view batch_embeddings;  ///< K x D, e
     const int32_t *batch_labels;     ///< B rows of batch_embeddings, from 0 to K - 1
+    fastloss_element_type cell_embeddings_type;   ///< float32; what `cell_embeddings` really points to
+    fastloss_element_type gene_embeddings_type;   ///< float32; what `gene_embeddings` really points to
+    fastloss_element_type batch_embeddings_type;  ///< float32; what `batch_embeddings` really points to
+    int32_t reserved;                             ///< 0
 } fastloss_masked_value_inputs;
 
 /// No inputs yet.
@@ -278,7 +299,11 @@ typedef struct fastloss_masked_value_inputs {
      0,                                    \
      {NULL, 0},                            \
      {NULL, 0},                            \
-     NULL}
+     NULL,                                 \
+     FASTLOSS_ELEMENT_FLOAT32,             \
+     FASTLOSS_ELEMENT_FLOAT32,             \
+     FASTLOSS_ELEMENT_FLOAT32,             \
+     0}
 
 /// The memory that receives the gradients of a masked-value decoder.
 typedef struct fastloss_masked_value_gradients {
@@ -376,19 +401,19 @@ typedef struct fastloss_classifier_block_gradient {
 ///
 ///     logits = out_layer(block_n(... block_1(c)))        block(x) = LayerNorm(activation(Linear(x)))
 typedef struct fastloss_classifier {
-    size_t size;                              ///< sizeof(fastloss_classifier)
-    int64_t width;                            ///< D, from 0 to 2^28
-    int64_t classes;                          ///< C, from 0 to 2^28
-    int64_t block_count;                      ///< from 0 to FASTLOSS_CLASSIFIER_BLOCK_CAPACITY
-    const fastloss_classifier_block *blocks;  ///< block_count blocks
-    fastloss_layer out_layer;                 ///< C x D; C
+    size_t size;                                 ///< sizeof(fastloss_classifier)
+    int64_t width;                               ///< D, from 0 to 2^28
+    int64_t classes;                             ///< C, from 0 to 2^28
+    int64_t block_count;                         ///< from 0 to FASTLOSS_CLASSIFIER_BLOCK_CAPACITY
+    const fastloss_classifier_block *blocks;     ///< block_count blocks
+    fastloss_layer out_layer;                    ///< C x D; C
+    fastloss_element_type cell_embeddings_type;  ///< float32; what `cell_embeddings` really points to
+    int32_t reserved;                            ///< 0
 } fastloss_classifier;
 
 /// A classifier of cell embeddings of `width` elements without blocks; no parameters yet.
-#define FASTLOSS_CLASSIFIER(width, classes)                                      \
-    {                                                                            \
-        sizeof(fastloss_classifier), (width), (classes), 0, NULL, { NULL, NULL } \
-    }
+#define FASTLOSS_CLASSIFIER(width, classes)                                                               \
+    {sizeof(fastloss_classifier), (width), (classes), 0, NULL, {NULL, NULL}, FASTLOSS_ELEMENT_FLOAT32, 0}
 
 /// The memory that receives the gradients of a classifier.
 typedef struct fastloss_classifier_gradients {

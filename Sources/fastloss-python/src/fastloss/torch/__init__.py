@@ -17,7 +17,9 @@ These rules hold for every function:
 - Losses are float32 on the CPU and ignore PyTorch's default device and type.
 - Losses are differentiable once, with respect to `input`, `cell_emb`, `cell1`, `cell2`, `logits` and, for the
   MSE, `target`. The forward pass computes the gradients if any is required. A mask that requires gradients is
-  an error, because it has none. The caller may change the returned gradients in place.
+  an error, because it has none. The caller may change the returned gradients in place. With
+  retain_graph=True, backward passes hand out copies. With create_graph=True the gradients are as without, and
+  differentiating them is a RuntimeError.
 - Upstream multiplies by the mask; FastLoss selects, so NaN outside the mask has no effect. An empty mask
   gives NaN and NaN gradients, as upstream. If all labels are ignored, the loss is NaN and the gradient 0, as
   PyTorch.

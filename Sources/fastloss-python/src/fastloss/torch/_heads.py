@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, contiguous_format, empty_like, is_grad_enabled, nn
 
 from .._library import NAMES, fail, workspace
-from ._compatibility import autocasts, is_compiling
+from ._compatibility import is_compiling
 from ._operators import Operator, attach, is_eager, scalar
 from ._tensors import (
     FLOAT,
+    MODEL,
     PLAIN,
     TARGETS,
     as_float,
     check_kind,
     check_mask,
     contiguous,
+    labels,
     mask_like,
     matrix,
     native,
@@ -57,12 +59,16 @@ def takes(inputs: Tensors, parameters: Tensors, target: Tensor, mask: Tensor) ->
 
 
 def takes_head(inputs: Tensors, parameters: Tensors) -> bool:
-    """Whether the library computes a decoder: float32 on the CPU. Autocast asks for other arithmetic."""
-    return (
-        all(tensor is None or is_plain(tensor, FLOATS) for tensor in (*inputs, *parameters))
-        and all(tensor is None or tensor.is_contiguous() for tensor in parameters)
-        and not autocasts()
+    """Whether the library computes a decoder: on the CPU, with float32 parameters. Also under autocast, whose
+    outputs it reads as they are."""
+    return all(tensor is None or is_plain(tensor, OUTPUTS) for tensor in inputs) and all(
+        tensor is None or (is_plain(tensor, FLOATS) and tensor.is_contiguous()) for tensor in parameters
     )
+
+
+def readable(tensor: Tensor) -> Tensor:
+    """float32 for a float16 tensor with a gradient, which autograd then rounds; see `_losses`."""
+    return tensor.float() if tensor.dtype is torch.float16 and tensor.requires_grad else tensor
 
 
 def takes_values(target: Any, mask: Any) -> bool:
@@ -78,7 +84,7 @@ def takes_values(target: Any, mask: Any) -> bool:
 
 
 # Tuples, because torch.compile of PyTorch 2.1 cannot look into sets.
-FLOATS, NUMBERS = tuple(FLOAT), tuple(TARGETS)
+FLOATS, OUTPUTS, NUMBERS = tuple(FLOAT), tuple(MODEL), tuple(TARGETS)
 #: Masks of numbers are checked and converted before.
 MASKS = (torch.bool,)
 
@@ -146,6 +152,15 @@ def checked_target(target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return contiguous("target", as_float(target)), mask_like("mask", mask, target.shape, "target")
 
 
+def checked_batches(
+    batch_emb: Tensor | None, batch_labels: Tensor | None, cells: int
+) -> tuple[Tensor | None, Tensor | None]:
+    return (
+        None if batch_emb is None else matrix("batch_emb", batch_emb, MODEL),
+        None if batch_labels is None else labels("batch_labels", batch_labels, cells),
+    )
+
+
 def optional(tensors: Tensors) -> list[Tensor | None]:
     return [None if tensor is None else contiguous("a parameter", tensor) for tensor in tensors]
 
@@ -163,7 +178,13 @@ PERCEPTRON = 6
 
 
 def call_expression(
-    gradients: Tensors, states: Tensor, target: Tensor, mask: Tensor, batch_emb: Tensor | None, *others: Any
+    gradients: Tensors,
+    states: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
+    *others: Any,
 ) -> Any:
     *parameters, mse_weight, nzlp_weight = others
     count = 2 * PERCEPTRON if parameters[PERCEPTRON] is not None else PERCEPTRON
@@ -172,6 +193,7 @@ def call_expression(
         workspace(),
         states,
         batch_emb,
+        batch_labels,
         mask,
         target,
         mse_weight,
@@ -183,17 +205,21 @@ def call_expression(
 
 
 def checked_expression(
-    states: Tensor, target: Tensor, mask: Tensor, batch_emb: Tensor | None, *others: Any
+    states: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
+    *others: Any,
 ) -> tuple[Any, ...]:
     *parameters, mse_weight, nzlp_weight = others
-    check_kind("x", states, FLOAT)
+    check_kind("x", states, MODEL)
     target, mask = checked_target(target, mask)
-    batch_emb = None if batch_emb is None else matrix("batch_emb", batch_emb)
     return (
         contiguous("x", states),
         target,
         mask,
-        batch_emb,
+        *checked_batches(batch_emb, batch_labels, states.shape[0]),
         *optional(parameters),
         mse_weight,
         nzlp_weight,
@@ -201,7 +227,7 @@ def checked_expression(
 
 
 def fake_expression(states: Tensor, target: Tensor, mask: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    check_kind("x", states, FLOAT)
+    check_kind("x", states, MODEL)
     check_mask("mask", mask, target.shape, "target")
     return fake_result(states)
 
@@ -211,10 +237,10 @@ HEAD_NAMES = {**NAMES, "states": "x", "targets": "target", "values": "target"}
 
 expression = Operator(
     "expression_decoder",
-    "Tensor x, Tensor target, Tensor mask, Tensor? batch_emb, "
+    "Tensor x, Tensor target, Tensor mask, Tensor? batch_emb, Tensor? batch_labels, "
     + ", ".join(f"Tensor? {part}_{layer}" for part in ("fc", "zero_logit") for layer in LAYERS)
     + ", float mse_weight, float nzlp_weight",
-    (0, *range(3, 4 + 2 * PERCEPTRON)),
+    (0, 3, *range(5, 5 + 2 * PERCEPTRON)),
     None,
     call_expression,
     checked_expression,
@@ -230,12 +256,14 @@ def expression_loss(
     target: Tensor,
     mask: Tensor,
     batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
     parameters: Tensors,
     weights: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """parameters: 6 of `fc`, and 6 or no more of `zero_logit`, in the order of `LAYERS`."""
     absent = [None] * (2 * PERCEPTRON - len(parameters))
-    return run(expression, (states, target, mask, batch_emb, *parameters, *absent, *weights))
+    states, batch_emb = readable(states), None if batch_emb is None else readable(batch_emb)
+    return run(expression, (states, target, mask, batch_emb, batch_labels, *parameters, *absent, *weights))
 
 
 # --- The decoder from cell embeddings -----------------------------------------------------------------------
@@ -263,6 +291,7 @@ def call_masked_value(
     target: Tensor,
     mask: Tensor,
     batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
     genes: Tensor | None,
     *others: Any,
 ) -> Any:
@@ -273,6 +302,7 @@ def call_masked_value(
         cell_emb,
         gene_embs,
         batch_emb,
+        batch_labels,
         genes,
         mask,
         target,
@@ -290,17 +320,18 @@ def checked_masked_value(
     target: Tensor,
     mask: Tensor,
     batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
     genes: Tensor | None,
     *others: Any,
 ) -> tuple[Any, ...]:
     *parameters, style, mse_weight, nzlp_weight = others
     target, mask = checked_target(target, mask)
     return (
-        matrix("cell_emb", cell_emb),
-        matrix("gene_embs", gene_embs),
+        matrix("cell_emb", cell_emb, MODEL),
+        matrix("gene_embs", gene_embs, MODEL),
         target,
         mask,
-        None if batch_emb is None else matrix("batch_emb", batch_emb),
+        *checked_batches(batch_emb, batch_labels, cell_emb.shape[0]),
         None if genes is None else contiguous("genes", genes),
         *optional(parameters),
         style,
@@ -312,17 +343,18 @@ def checked_masked_value(
 def fake_masked_value(
     cell_emb: Tensor, gene_embs: Tensor, target: Tensor, mask: Tensor, *_: Any
 ) -> tuple[Tensor, ...]:
-    check_kind("cell_emb", cell_emb, FLOAT)
+    check_kind("cell_emb", cell_emb, MODEL)
     check_mask("mask", mask, target.shape, "target")
     return fake_result(cell_emb)
 
 
 masked_value = Operator(
     "masked_value_decoder",
-    "Tensor cell_emb, Tensor gene_embs, Tensor target, Tensor mask, Tensor? batch_emb, Tensor? genes, "
+    "Tensor cell_emb, Tensor gene_embs, Tensor target, Tensor mask, Tensor? batch_emb, "
+    + "Tensor? batch_labels, Tensor? genes, "
     + ", ".join(f"Tensor? {name}" for name in MASKED_VALUE)
     + ", int style, float mse_weight, float nzlp_weight",
-    (0, 1, 4, *range(6, 6 + len(MASKED_VALUE))),
+    (0, 1, 4, *range(7, 7 + len(MASKED_VALUE))),
     None,
     call_masked_value,
     checked_masked_value,
@@ -339,6 +371,7 @@ def masked_value_loss(
     target: Tensor,
     mask: Tensor,
     batch_emb: Tensor | None,
+    batch_labels: Tensor | None,
     genes: Tensor | None,
     style: str,
     parameters: Tensors,
@@ -348,7 +381,8 @@ def masked_value_loss(
     return run(
         masked_value,
         (
-            *(cell_emb, gene_embs, target, mask, batch_emb, genes),
+            *(readable(cell_emb), readable(gene_embs), target, mask),
+            *(None if batch_emb is None else readable(batch_emb), batch_labels, genes),
             *(*parameters, STYLES[style], *weights),
         ),
     )
@@ -368,8 +402,9 @@ def classifier_loss(x: Tensor, labels: Tensor, parameters: Tensors, lambd: float
     parameters: weight and bias of each linear layer and of each normalization. lambd: None for ReLU; for
     LeakyReLU, the factor of the gradient reversal.
     """
-    if not is_eager() or autocasts() or x.shape[-1] > LARGEST_WIDTH:
+    if not is_eager() or x.shape[-1] > LARGEST_WIDTH or not is_plain(x, OUTPUTS):
         return None
+    x = readable(x)
     inputs = [x, *parameters]
     gradients = [memory(tensor) if is_grad_enabled() else None for tensor in inputs]
     computed = [gradient for gradient in gradients if gradient is not None]

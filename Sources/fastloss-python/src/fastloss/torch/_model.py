@@ -1,12 +1,13 @@
 """`forward` of scGPT's `TransformerModel` with deferred decoders, for `fastloss.patch_scgpt`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
 
 from . import _heads
+from ._compatibility import autocasts
 from ._deferred import Deferred, Step
 from ._operators import is_eager
 from .heads import INNER_PRODUCTS, masked_value_parameters, perceptron_parameters
@@ -36,22 +37,28 @@ def deferred_forward(arguments: Mapping[str, Any]) -> dict[str, Tensor] | None:
         return None
 
     states = model._encode(src, values, arguments["src_key_padding_mask"], batch_labels)
-    batch_emb = model.batch_encoder(batch_labels) if has_batches else None
+    batch_emb, rows = batch_embeddings(model, batch_labels) if has_batches else (None, None)
+
+    def of_cells() -> Tensor | None:
+        return batch_emb if batch_emb is None or rows is None else batch_emb.index_select(0, rows)
+
     output: dict[str, Tensor] = {}
 
     def all_tokens() -> dict[str, Tensor]:
         inputs = states
-        if batch_emb is not None:
-            repeated = batch_emb.unsqueeze(1).repeat(1, states.shape[1], 1)
+        batches = of_cells()
+        if batches is not None:
+            repeated = batches.unsqueeze(1).repeat(1, states.shape[1], 1)
             inputs = torch.cat([states, repeated], dim=2)
         found: dict[str, Tensor] = model_decoder(inputs)
         return found
 
     model_decoder = model.decoder
-    defers = _heads.takes_head((states, batch_emb), decoder_parameters)
+    # Autocast computes scGPT's decoders in its type, whenever something reads an output.
+    defers = not autocasts() and _heads.takes_head((states, batch_emb), decoder_parameters)
     if defers:
         absent = [None] * (2 * _heads.PERCEPTRON - len(decoder_parameters))
-        inputs = [states, None, None, batch_emb, *decoder_parameters, *absent]
+        inputs = [states, None, None, batch_emb, rows, *decoder_parameters, *absent]
         zeros = model.explicit_zero_prob
         step = Step(_heads.expression, inputs, all_tokens, model_decoder, states.shape[:2], zeros)
         found: dict[str, Tensor] = deferred(step)
@@ -66,7 +73,7 @@ def deferred_forward(arguments: Mapping[str, Any]) -> dict[str, Tensor] | None:
     if classifies:
         output["cls_output"] = model.cls_decoder(cell_emb)
     if decodes_cells:
-        found = masked_values(model, src, cell_emb, batch_emb, product_parameters, defers)
+        found = masked_values(model, src, cell_emb, (batch_emb, rows), of_cells, product_parameters, defers)
         output["mvc_output"] = found["pred"]
         if model.explicit_zero_prob:
             output["mvc_zero_probs"] = found["zero_probs"]
@@ -101,15 +108,18 @@ def masked_values(
     model: Any,
     src: Tensor,
     cell_emb: Tensor,
-    batch_emb: Tensor | None,
+    batches: tuple[Tensor | None, Tensor | None],
+    of_cells: Callable[[], Tensor | None],
     parameters: Any,
     defers: bool,
 ) -> dict[str, Tensor]:
     """The outputs of the decoder from cell embeddings."""
     decoder, token_embs = model.mvc_decoder, model.cur_gene_token_embs
+    batch_emb, rows = batches
 
     def all_tokens() -> dict[str, Tensor]:
-        cells = cell_emb if batch_emb is None else torch.cat([cell_emb, batch_emb], dim=1)
+        embedded = of_cells()
+        cells = cell_emb if embedded is None else torch.cat([cell_emb, embedded], dim=1)
         found: dict[str, Tensor] = decoder(cells, token_embs)
         return found
 
@@ -126,12 +136,21 @@ def masked_values(
     if style != PRODUCT:
         gene_embs = gene_embs.detach()
     arguments = [
-        *(cell_emb, gene_embs, None, None, batch_emb, genes, *parameters),
+        *(cell_emb, gene_embs, None, None, batch_emb, rows, genes, *parameters),
         _heads.STYLES[style],
     ]
     return deferred(
         Step(_heads.masked_value, arguments, all_tokens, decoder, src.shape, model.explicit_zero_prob)
     )
+
+
+def batch_embeddings(model: Any, batch_labels: Any) -> tuple[Tensor, Tensor | None]:
+    """The embedding of each distinct batch, and the row of each cell's; None if each cell has its own."""
+    encoder = model.batch_encoder
+    if type(encoder).__name__ != "BatchLabelEncoder" or has_hooks(encoder) or batch_labels.dim() != 1:
+        return encoder(batch_labels), None
+    labels, rows = torch.unique(batch_labels, return_inverse=True)
+    return encoder(labels), rows
 
 
 def distinct(src: Tensor, count: int) -> tuple[Tensor | None, Tensor]:

@@ -13,10 +13,15 @@ device and of any floating type. `loss` takes the targets or labels, too, and co
 
 For contiguous float32 parameters on the CPU and scGPT's layers, `loss` is one call of libfastloss, which
 computes the head, its losses and the gradients block by block and stores no activations. It is differentiable
-once. Everything else goes through PyTorch's operations: other devices and types, autocast, other activations,
-layers with hooks, targets with gradients, one gene embedding for each token, the batch's embedding in every
-token's state, classifiers wider than 256, and classifiers under torch.compile. bfloat16 and float16 are
-widened before the losses.
+once; with retain_graph=True, as often as it is asked. States and embeddings are float32, bfloat16 or float16,
+each of its own type, for example autocast's: they are read as they are, the head computes in float32 (under
+autocast, too), and a gradient has the type of its tensor.
+
+Everything else goes through PyTorch's operations: other devices and types, 16-bit parameters, other
+activations, layers with hooks, targets with gradients, one gene embedding for each token, the batch's
+embedding in every token's state, classifiers wider than 256, and classifiers under torch.compile. Autocast
+then has its effect; without it, 16-bit inputs of float32 layers are widened. 16-bit outputs are widened
+before the losses.
 
 The results are those of scGPT up to rounding. An empty mask gives NaN and NaN gradients; where PyTorch's
 operations run, the gradients of the parameters are then 0. Where torch.compile takes PyTorch's operations, it
@@ -47,6 +52,8 @@ __all__ = [
     "MVCDecoder",
 ]
 
+#: Types of a model's outputs besides the parameters' float32.
+HALVES = (torch.bfloat16, torch.float16)
 INNER_PRODUCTS = ("inner product", "inner product, detach")
 
 
@@ -83,29 +90,51 @@ def check_dimensions(name: str, tensor: Tensor, *dimensions: int) -> None:
         raise ShapeError(f"{name} has {tensor.dim()} dimensions; expected {expected}")
 
 
-def check_batches(batch_emb: Tensor, cells: int, width: int, inputs: int) -> None:
+def check_batches(
+    batch_emb: Tensor | None, batch_labels: Tensor | None, cells: int, width: int, inputs: int
+) -> None:
     """inputs: the columns that the layers expect, 2 · width with batch labels."""
+    if batch_labels is not None:
+        check_tensor("batch_labels", batch_labels)
+        if batch_emb is None:
+            raise ShapeError("batch_labels are given without batch_emb; expected both, or neither")
+        check_integers("batch_labels", batch_labels)
+        if batch_labels.shape != (cells,):
+            raise ShapeError(f"batch_labels has the shape {tuple(batch_labels.shape)}; expected ({cells},)")
+    if batch_emb is None:
+        return
     check_tensor("batch_emb", batch_emb)
-    if inputs == width or batch_emb.shape != (cells, width):
-        expected = (
-            f"({cells}, {width})" if inputs > width else "None, because the layers have no columns for it"
-        )
+    rows = cells if batch_labels is None or batch_emb.dim() != 2 else batch_emb.shape[0]
+    if inputs == width or batch_emb.shape != (rows, width):
+        expected = f"({rows}, {width})" if batch_labels is None else f"(batches, {width})"
+        if inputs == width:
+            expected = "None, because the layers have no columns for it"
         raise ShapeError(f"batch_emb has the shape {tuple(batch_emb.shape)}; expected {expected}")
 
 
-def check_like(parameter: Tensor, **tensors: Tensor | None) -> None:
-    """Raises unless PyTorch's operations combine the tensors with the parameter. Autocast converts types."""
-    for name, tensor in tensors.items():
-        if tensor is None or (
-            tensor.layout is STRIDED
-            and tensor.device == parameter.device
-            and (tensor.dtype is parameter.dtype or not tensor.is_cpu or autocasts())
-        ):
-            continue
+def check_integers(name: str, tensor: Tensor) -> None:
+    if tensor.dtype is not torch.int64 and tensor.dtype is not torch.int32:
         raise ArrayError(
-            f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected "
-            f"{parameter.dtype} on {parameter.device}, torch.strided, as the parameters"
+            f"{name} is a {tensor.dtype} tensor; expected torch.int64 or torch.int32; convert it with .long()"
         )
+
+
+def is_plain_index(tensor: Tensor | None) -> bool:
+    return tensor is None or (type(tensor) in PLAIN and tensor.is_cpu)
+
+
+def like(parameter: Tensor, name: str, tensor: Tensor) -> Tensor:
+    """The tensor as PyTorch's operations combine it with the parameter: autocast converts types; without it,
+    16-bit outputs of a model are widened. Raises if they cannot be combined."""
+    if tensor.layout is STRIDED and tensor.device == parameter.device:
+        if tensor.dtype is parameter.dtype or not tensor.is_cpu or autocasts():
+            return tensor
+        if tensor.dtype in HALVES and parameter.dtype is torch.float32:
+            return tensor.float()
+    raise ArrayError(
+        f"{name} is a {tensor.dtype} tensor on {tensor.device}, {tensor.layout}; expected "
+        f"{parameter.dtype} on {parameter.device}, torch.strided, as the parameters"
+    )
 
 
 class Selection:
@@ -144,7 +173,7 @@ class Selection:
 
     def loss(self, predictions: Tensor, zero_logits: Tensor | None) -> DecoderLoss:
         """The loss of one value for each selected token."""
-        if predictions.dtype in (torch.bfloat16, torch.float16):
+        if predictions.dtype in HALVES:
             predictions = predictions.float()
             zero_logits = None if zero_logits is None else zero_logits.float()
         in_library = predictions.is_cpu and predictions.dtype is torch.float32
@@ -215,6 +244,7 @@ class ExprDecoder(nn.Module):
         target: Tensor,
         mask: Tensor,
         batch_emb: Tensor | None = None,
+        batch_labels: Tensor | None = None,
         *,
         mse_weight: float = 1.0,
         nzlp_weight: float = 1.0,
@@ -222,7 +252,9 @@ class ExprDecoder(nn.Module):
         """mse_weight · MSE + nzlp_weight · NLL of the outputs over a mask.
 
         x: as `forward`; or, with batch labels, B × L × D, and batch_emb, B × D, the embedding of each cell's
-            batch. target: B × L. mask: B × L, true for selected tokens.
+            batch. Or batch_emb, K × D, the embeddings of the distinct batches, and batch_labels: B, int64,
+            the row of each cell's batch: then every embedding goes through the first layer once.
+        target: B × L. mask: B × L, true for selected tokens.
 
         Raises ArrayError, ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
         ``masked_mse_loss`` and ``criterion_neg_log_bernoulli``.
@@ -230,8 +262,8 @@ class ExprDecoder(nn.Module):
         check_tensor("x", x)
         check_dimensions("x", x, 3)
         columns = self.inputs
+        check_batches(batch_emb, batch_labels, x.shape[0], self.d_model, self.inputs)
         if batch_emb is not None:
-            check_batches(batch_emb, x.shape[0], self.d_model, self.inputs)
             columns = self.d_model
         if x.shape[2] != columns:
             raise ShapeError(
@@ -240,16 +272,18 @@ class ExprDecoder(nn.Module):
             )
         mask, weights = masked(target, mask, x.shape[:2], "x without its columns", (mse_weight, nzlp_weight))
         parameters = None
-        if columns == self.d_model:
+        if columns == self.d_model and is_plain_index(batch_labels):
             parameters = perceptron_parameters(self, self.d_model, self.inputs)
         if parameters is not None and takes((x, batch_emb), parameters, target, mask):
-            total, terms = expression_loss(x, target, mask, batch_emb, parameters, weights)
+            total, terms = expression_loss(x, target, mask, batch_emb, batch_labels, parameters, weights)
             return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
         selection = Selection(target, mask, weights)
         perceptrons = [self.fc, self.zero_logit] if self.explicit_zero_prob else [self.fc]
         # Both perceptrons read the same states: their first layers are one product.
         first_layers: list[Any] = [each[0] for each in perceptrons]
-        check_like(first_layers[0].weight, x=x, batch_emb=batch_emb)
+        x = like(first_layers[0].weight, "x", x)
+        if batch_emb is not None:
+            batch_emb = like(first_layers[0].weight, "batch_emb", batch_emb)
         weight = torch.cat([layer.weight for layer in first_layers])
         bias = torch.cat([layer.bias for layer in first_layers])
         states = selection.of_tokens(x)
@@ -257,6 +291,8 @@ class ExprDecoder(nn.Module):
             hidden = F.linear(states, weight, bias)
         else:
             of_batches = F.linear(batch_emb, weight[:, columns:], bias)
+            if batch_labels is not None:
+                of_batches = of_batches.index_select(0, batch_labels)
             hidden = F.linear(states, weight[:, :columns]) + selection.of_cells(of_batches)
         outputs = [
             each[1:](hidden[:, index * self.d_model : (index + 1) * self.d_model]).squeeze(-1)
@@ -370,6 +406,7 @@ class MVCDecoder(nn.Module):
         mask: Tensor,
         genes: Tensor | None = None,
         batch_emb: Tensor | None = None,
+        batch_labels: Tensor | None = None,
         *,
         mse_weight: float = 1.0,
         nzlp_weight: float = 1.0,
@@ -378,7 +415,9 @@ class MVCDecoder(nn.Module):
 
         cell_emb, gene_embs: as `forward`; or gene_embs: G × D, the embeddings of the batch's distinct genes,
             and genes: B × L, int64, the row of each token's gene. Every query is then computed once.
-        batch_emb: with batch labels, B × D, the embedding of each cell's batch; cell_emb is then B × D.
+        batch_emb: with batch labels, B × D, the embedding of each cell's batch; cell_emb is then B × D. Or
+            K × D, the embeddings of the distinct batches, and batch_labels: B, int64, the row of each cell's
+            batch.
         target: B × L. mask: B × L, true for selected tokens.
 
         Raises ArrayError, ShapeError, InvalidParameterError (a weight that is not finite), and the errors of
@@ -398,11 +437,7 @@ class MVCDecoder(nn.Module):
                 raise ShapeError(
                     f"gene_embs has {gene_embs.dim()} dimensions; expected 2, a row for each gene of genes"
                 )
-            if genes.dtype is not torch.int64 and genes.dtype is not torch.int32:
-                raise ArrayError(
-                    f"genes is a {genes.dtype} tensor; expected torch.int64 or torch.int32; convert it with "
-                    f".long()"
-                )
+            check_integers("genes", genes)
             shape = genes.shape
         if shape[0] != cells or (gene_embs.dim() == 3 and gene_embs.shape[0] != cells):
             raise ShapeError(
@@ -412,17 +447,17 @@ class MVCDecoder(nn.Module):
         if self.explicit_zero_prob and self.arch_style not in INNER_PRODUCTS:
             raise NotImplementedError(f"scGPT has no explicit_zero_prob with {self.arch_style!r}")
         columns = self.inputs
+        check_batches(batch_emb, batch_labels, cells, width, self.inputs)
         if batch_emb is not None:
-            check_batches(batch_emb, cells, width, self.inputs)
             columns = width
         for name, value, expected in (("cell_emb", cell_emb, columns), ("gene_embs", gene_embs, width)):
             if value.shape[-1] != expected:
                 also = f", or {width} with batch_emb" if expected > width else ""
                 raise ShapeError(f"{name} has {value.shape[-1]} columns; expected {expected}{also}")
-        like = "the tokens of gene_embs" if genes is None else "genes"
-        mask, weights = masked(target, mask, shape, like, (mse_weight, nzlp_weight))
+        origin = "the tokens of gene_embs" if genes is None else "genes"
+        mask, weights = masked(target, mask, shape, origin, (mse_weight, nzlp_weight))
         parameters = None
-        if gene_embs.dim() == 2 and (genes is None or (type(genes) in PLAIN and genes.is_cpu)):
+        if gene_embs.dim() == 2 and is_plain_index(genes) and is_plain_index(batch_labels):
             parameters = masked_value_parameters(self, width, self.inputs)
         if parameters is not None:
             present = [parameter for parameter in parameters if parameter is not None]
@@ -432,12 +467,17 @@ class MVCDecoder(nn.Module):
                 # The style has no gradient of the genes.
                 embeddings = gene_embs.detach() if self.do_detach else gene_embs
                 total, terms = masked_value_loss(
-                    cell_emb, embeddings, target, mask, batch_emb, genes, self.arch_style, parameters, weights
+                    *(cell_emb, embeddings, target, mask, batch_emb, batch_labels, genes),
+                    *(self.arch_style, parameters, weights),
                 )
                 return DecoderLoss(total, terms[0], terms[1] if self.explicit_zero_prob else None)
-        like_parameters: Any = self.W if self.arch_style in INNER_PRODUCTS else self.fc1
-        check_like(like_parameters.weight, cell_emb=cell_emb, gene_embs=gene_embs, batch_emb=batch_emb)
+        layer: Any = self.W if self.arch_style in INNER_PRODUCTS else self.fc1
+        cell_emb = like(layer.weight, "cell_emb", cell_emb)
+        gene_embs = like(layer.weight, "gene_embs", gene_embs)
         if batch_emb is not None:
+            batch_emb = like(layer.weight, "batch_emb", batch_emb)
+            if batch_labels is not None:
+                batch_emb = batch_emb.index_select(0, batch_labels)
             cell_emb = torch.cat([cell_emb, batch_emb], dim=1)
         selection = Selection(target, mask, weights)
         per_token = gene_embs.dim() == 3
@@ -593,11 +633,10 @@ class ClsDecoder(nn.Module):
             check_dimensions("x", x, 2)
             if x.shape[1] != width:
                 raise ShapeError(f"x has {x.shape[1]} columns; expected {width}")
-            check_like(self.out_layer.weight, x=x)
             loss = classifier_loss(x, labels, parameters, lambd)
             if loss is not None:
                 return loss
-        return cross_entropy(self(x), labels)
+        return cross_entropy(self(like(self.out_layer.weight, "x", x)), labels)
 
     def parameters_of_layers(self, reverses: bool) -> tuple[list[Tensor] | None, float | None]:
         """The parameters, and λ for LeakyReLU; no parameters if the layers are not scGPT's."""
