@@ -28,7 +28,7 @@ import CFastLossKernels
 ///   instead of the matrix.
 /// - Beyond 1,024 rows the matrix is never stored. A tile is multiplied, turned into its part of the loss and
 ///   into factors while it is in cache, and multiplied into the gradients of its rows and of its columns.
-///   Scratch memory is about B·(D + 48) floats, and a tile and a panel of 32·D for each worker: 34 MiB at B =
+///   Scratch memory is about B·(D + 48) floats, and a tile for each worker: 34 MiB at B =
 ///   16,384, D = 512. A gradient that accumulates or is 16-bit needs another B·D.
 /// - Pairs of row blocks whose similarities are proved to be all positive, or all negative, need no
 ///   similarities: see ``certificate``. A batch in one cone takes 3·B·D² flops. The sums need up to nine
