@@ -78,10 +78,10 @@ package struct DecoderOutputs {
 
 /// What happens to the outputs of a block of masked tokens.
 struct TokenOutputs {
-    /// The most tokens of a block.
-    static let mostTokens = 192
-    /// A number for each token of a block: ``mostTokens`` of them.
-    typealias Places = InlineArray<192, Int>
+    /// The most tokens that are processed together: their floats are on the stack.
+    static let mostTokens = 64
+    /// A number for each token of such a group: ``mostTokens`` of them.
+    typealias Places = InlineArray<64, Int>
 
     /// How the gradients of the outputs are formed.
     private enum Gradients {
@@ -129,6 +129,19 @@ struct TokenOutputs {
     ///   - predictions: the predicted values.
     ///   - logits: of a value that is not zero; nil without explicit zeros.
     func process(
+        _ count: Int, rows: UnsafePointer<Int>, predictions: UnsafeMutablePointer<Float>,
+        logits: UnsafeMutablePointer<Float>?
+    ) -> BlockSums {
+        var sums = BlockSums()
+        for start in stride(from: 0, to: count, by: Self.mostTokens) {
+            sums += processGroup(
+                min(Self.mostTokens, count - start), rows: rows + start, predictions: predictions + start,
+                logits: logits.map { $0 + start })
+        }
+        return sums
+    }
+
+    private func processGroup(
         _ count: Int, rows: UnsafePointer<Int>, predictions: UnsafeMutablePointer<Float>,
         logits: UnsafeMutablePointer<Float>?
     ) -> BlockSums {
@@ -206,7 +219,7 @@ struct TokenOutputs {
     }
 }
 
-/// Calls `body` with memory for `count` floats, at most 384, on the stack.
+/// Calls `body` with memory for `count` floats, at most 256, on the stack.
 func withFloats<Result>(_ count: Int, _ body: (UnsafeMutablePointer<Float>) -> Result) -> Result {
     withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { memory in
         guard let floats = memory.baseAddress else { preconditionFailure("\(count) floats have no address") }
