@@ -129,6 +129,9 @@ package struct ModelElements {
     /// Copies some elements, as floats.
     package func copy(_ range: Range<Int>, to memory: UnsafeMutablePointer<Float>) {
         guard let address, !range.isEmpty else { return }
+        if let floats = floatsInPlace {
+            return memory.update(from: floats + range.lowerBound, count: range.count)
+        }
         kernels.widen(
             address + range.lowerBound * type.byteCount, range.count, memory, type.kernelElement)
     }
