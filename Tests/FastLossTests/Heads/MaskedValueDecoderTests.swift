@@ -247,7 +247,8 @@ struct MaskedValueShape: Sendable, CustomTestStringConvertible {
         "\(style.rawValue), \(cells)×\(tokens)×\(width), \(genes) genes, \(batches) batches, mask \(ratio)"
     }
 
-    /// Genes around a block and a group, cells around a panel, one and many batches, every style.
+    /// Genes around a block and a group, cells around a panel, one and many batches, every style; and enough genes
+    /// for the products of the scale of blocks.
     static let all = [
         MaskedValueShape(cells: 1, tokens: 1, width: 1, genes: 1, ratio: 1),
         MaskedValueShape(cells: 3, tokens: 7, width: 5, genes: 7, explicitZeros: false),
@@ -259,6 +260,8 @@ struct MaskedValueShape: Sendable, CustomTestStringConvertible {
         MaskedValueShape(cells: 3, tokens: 30, width: 8, genes: 20, style: .concatQuery, hiddenWidth: 1),
         MaskedValueShape(cells: 5, tokens: 97, width: 31, genes: 97, style: .sumQuery, hiddenWidth: 64),
         MaskedValueShape(cells: 1, tokens: 130, width: 16, genes: 60, style: .sumQuery, ratio: 1),
+        MaskedValueShape(cells: 3, tokens: 30, width: 128, genes: 1700, batches: 2, ratio: 1),
+        MaskedValueShape(cells: 2, tokens: 30, width: 128, genes: 1100, style: .concatQuery, ratio: 1),
     ]
 }
 
