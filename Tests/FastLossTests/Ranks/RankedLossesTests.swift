@@ -89,6 +89,17 @@ import Testing
         }
     }
 
+    /// One process has rows enough for the products of the scale of blocks, the ranks have not.
+    @Test func `a batch of blocks is that of its ranks`() throws {
+        let batch = RankBatch(counts: [1_030, 1_070], columns: 40)
+        var random = RandomInputs(seed: 23)
+        let embeddings = random.normals(batch.rows * batch.columns)
+        let loss = ElasticCellSimilarity(threshold: 0.3)
+        let whole = try loss.valueAndGradient(embeddings: embeddings, shape: batch.shape)
+        let (result, _) = try elastic(loss, batch, embeddings)
+        expectOneProcess(result, value: whole.loss.value, gradient: whole.gradient, "\(batch.counts)")
+    }
+
     @Test(arguments: sizes, [Float(0.5), 0.05, 0.01])
     func `contrastive cell embedding is that of one process`(ranks: Int, temperature: Float) throws {
         for batch in RankBatch.all(ranks: ranks) {
