@@ -27,11 +27,12 @@ RESULTS = ROOT / "Benchmarks" / "Results"
 #: each gradient. torch.compile adds up millions of squares in few float32 lanes, and loses four digits.
 OWN_TOLERANCE = 5e-6
 PEER_TOLERANCE = 1e-3
-#: The same for the heads, of which float64 checks a small one; and the largest distance of the peers from the
-#: first one at the size that is timed. There, a millionth of the hidden units are within rounding of 0, where
-#: LeakyReLU's slope jumps: their gradients differ by all of their length.
+#: The same for the heads, of which float64 checks a small one.
 HEAD_TOLERANCE = 2e-6
-HEAD_DISTANCE = 2e-3
+#: The largest distance of the peers from the first one at the size that is timed, where float64 checks a
+#: smaller one. In the heads, a millionth of the hidden units are then within rounding of 0, where LeakyReLU's
+#: slope jumps: their gradients differ by all of their length.
+DISTANCE = 2e-3
 #: Calls up to this length, in seconds, are timed after other work, too.
 SHORT_CALL = 0.02
 #: How often a row is timed if other processes keep the machine busy.
@@ -59,7 +60,8 @@ def refuse(problem: Problem, wrong: dict[str, float], other: str) -> None:
 def checked_calls(
     problem: Problem, providers: list[Provider]
 ) -> tuple[dict[str, Call], dict[str, float], dict[str, float]]:
-    """Every provider's call, with its error against float64; of a head, also its distance from the first."""
+    """Every provider's call, with its error against float64, and its distance from the first if float64
+    checks a smaller problem."""
     small = problem.checked
     inputs = small.inputs()
     truth = oracle.truth(small, inputs)
@@ -75,7 +77,7 @@ def checked_calls(
     results = ((name, call.read(call.run())) for name, call in calls.items())
     first, reference = next(results)
     distances = {name: oracle.error(result, reference) for name, result in results}
-    refuse(problem, {name: far for name, far in distances.items() if not far <= HEAD_DISTANCE}, first)
+    refuse(problem, {name: far for name, far in distances.items() if not far <= DISTANCE}, first)
     return calls, errors, distances
 
 

@@ -68,6 +68,14 @@ def embeddings(rows: int, width: int, noise_seed: int = 7, noise: float = 0.2) -
     return noisy.astype(np.float32)
 
 
+def cone(rows: int, width: int) -> Array:
+    """Embeddings within 36° of one direction, with similarities near 0.67, and of different lengths."""
+    random = np.random.default_rng(8)
+    centre = random.standard_normal(width)
+    exact = centre + 0.7 * random.standard_normal((rows, width))
+    return ((0.5 + random.random((rows, 1))) * exact / np.sqrt(width)).astype(np.float32)
+
+
 def class_inputs(rows: int, classes: int) -> dict[str, Array]:
     """Logits that favour the right class by 2, plus noise of standard deviation 2."""
     random = np.random.default_rng(4)
@@ -90,6 +98,7 @@ MAKERS = {
     "mse": value_inputs,
     "value_terms": value_inputs,
     "elastic": lambda rows, width: {"embedding": embeddings(rows, width)},
+    "elastic_cone": lambda rows, width: {"embedding": cone(rows, width)},
     "contrastive": lambda rows, width: {
         "embedding": embeddings(rows, width),
         "second": embeddings(rows, width, noise_seed=8),

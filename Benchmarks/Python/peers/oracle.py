@@ -97,7 +97,7 @@ def truth(problem: Problem, inputs: dict[str, Array]) -> Result:
         for name, value in inputs.items()
     }
     wanted = [tensors[name].requires_grad_() for name in problem.differentiated]
-    outcome = globals()[problem.loss](tensors)
+    outcome = globals()[problem.function](tensors)
     loss, metric = outcome if isinstance(outcome, tuple) else (outcome, None)
     gradients = torch.autograd.grad(loss, wanted) if wanted else ()
     return loss.item(), None if metric is None else metric.item(), [g.numpy() for g in gradients]

@@ -13,6 +13,9 @@ ECS_WEIGHT = 10.0
 CLAMP = 2.0**-23
 #: B × L × D of the heads that are compared with float64.
 CHECKED_HEAD = (3, 40, 16)
+#: B × D of the similarities that are compared with float64 in the place of larger ones, whose matrices of
+#: pairs would take tens of GiB.
+CHECKED_PAIRS = (4096, 512)
 #: As written, a call takes seconds.
 HEAD_ROUNDS = 3
 
@@ -23,7 +26,7 @@ VALUE_INPUTS = ("gene", "gene_nonzero", "cell", "cell_nonzero")
 class Problem:
     """One row of the comparison."""
 
-    #: Which loss: a function of this name in every provider.
+    #: Which loss, and of which inputs if there are several.
     loss: str
     #: The shape as people write it, e.g. 64×1201×512.
     shape: tuple[int, ...]
@@ -39,6 +42,11 @@ class Problem:
     @property
     def title(self) -> str:
         return TITLES[self.loss]
+
+    @property
+    def function(self) -> str:
+        """The name of its function in every provider."""
+        return self.loss.removesuffix("_cone")
 
     @property
     def shape_text(self) -> str:
@@ -65,14 +73,19 @@ class Problem:
 
     @property
     def checked(self) -> "Problem":
-        """The problem that is compared with float64: a small one for a head, which would take minutes."""
-        return replace(self, shape=CHECKED_HEAD) if self.is_head else self
+        """The problem that is compared with float64: a smaller one for a head, which would take minutes, and
+        for the pairs of a large batch."""
+        if self.is_head:
+            return replace(self, shape=CHECKED_HEAD)
+        pairs = self.function in ("elastic", "contrastive")
+        return replace(self, shape=CHECKED_PAIRS) if pairs and self.shape[0] > CHECKED_PAIRS[0] else self
 
 
 TITLES = {
     "mse": "masked MSE",
     "value_terms": "four value terms, relative error",
     "elastic": "ECS",
+    "elastic_cone": "ECS in a cone",
     "contrastive": "CCE",
     "cross_entropy": "cross-entropy",
     "integration": "integration objective",
@@ -86,6 +99,7 @@ DIFFERENTIATED = {
     "mse": ("gene",),
     "value_terms": VALUE_INPUTS,
     "elastic": ("embedding",),
+    "elastic_cone": ("embedding",),
     "contrastive": ("embedding", "second"),
     "cross_entropy": ("logits",),
     "integration": (*VALUE_INPUTS, "embedding", "logits"),
@@ -127,6 +141,15 @@ def problems(quick: bool = False) -> list[Problem]:
         *[
             Problem("elastic", (rows, 512), swift=swift_name(ecs, both, rows, rows, 512), large=rows > 256)
             for rows in (64, 256, 1024, 4096)
+        ],
+        *[
+            Problem(
+                "elastic_cone",
+                (rows, depth),
+                swift=swift_name(f"{ecs}(cone)", both, rows, rows, depth),
+                large=rows > 2048,
+            )
+            for rows, depth in ((2048, 128), (4096, 512), (16384, 512))
         ],
         *[
             Problem(

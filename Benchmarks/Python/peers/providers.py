@@ -67,13 +67,13 @@ def torch_call(function: Callable[[dict[str, Any]], Any], problem: Problem, inpu
 def written(problem: Problem, inputs: dict[str, Array]) -> Call:
     from . import torch_written
 
-    return torch_call(getattr(torch_written, problem.loss), problem, inputs)
+    return torch_call(getattr(torch_written, problem.function), problem, inputs)
 
 
 def best(problem: Problem, inputs: dict[str, Array]) -> Call:
     from . import torch_best
 
-    return torch_call(getattr(torch_best, problem.loss), problem, inputs)
+    return torch_call(getattr(torch_best, problem.function), problem, inputs)
 
 
 def compiled(problem: Problem, inputs: dict[str, Array]) -> Call:
@@ -81,7 +81,9 @@ def compiled(problem: Problem, inputs: dict[str, Array]) -> Call:
 
     from . import torch_best
 
-    function = getattr(torch_best, f"compiled_{problem.loss}", None) or getattr(torch_best, problem.loss)
+    function = getattr(torch_best, f"compiled_{problem.function}", None) or getattr(
+        torch_best, problem.function
+    )
     # Forget other shapes: otherwise torch.compile would make a slower program with symbolic shapes.
     torch.compiler.reset()
     return torch_call(torch.compile(function, dynamic=False, fullgraph=True), problem, inputs)
@@ -90,7 +92,7 @@ def compiled(problem: Problem, inputs: dict[str, Array]) -> Call:
 def fastloss_torch(problem: Problem, inputs: dict[str, Array]) -> Call:
     from . import fastloss_torch as functions
 
-    return torch_call(getattr(functions, problem.loss), problem, inputs)
+    return torch_call(getattr(functions, problem.function), problem, inputs)
 
 
 def empty_function(problem: Problem, inputs: dict[str, Array]) -> Callable[[], Any]:
@@ -115,7 +117,7 @@ def jax_jit(problem: Problem, inputs: dict[str, Array]) -> Call:
     wanted = {name: arrays.pop(name) for name in problem.differentiated}
 
     def losses(wanted: dict[str, Any], others: dict[str, Any]) -> tuple[Any, Any]:
-        return split(getattr(functions, problem.loss)({**wanted, **others}))
+        return split(getattr(functions, problem.function)({**wanted, **others}))
 
     if wanted:
         both = jax.jit(jax.value_and_grad(losses, has_aux=True))
@@ -143,7 +145,7 @@ def fastloss_numpy(problem: Problem, inputs: dict[str, Array]) -> Call:
     from . import fastloss_numpy as functions
 
     gradients = {name: np.empty_like(inputs[name]) for name in problem.differentiated}
-    function = getattr(functions, problem.loss)(inputs, gradients)
+    function = getattr(functions, problem.function)(inputs, gradients)
 
     def read(result: Any) -> Result:
         loss, metric = split(result)

@@ -19,11 +19,14 @@ from peers.problems import Problem, heads, problems
 from peers.providers import Provider, available
 from peers.swift_process import SwiftProcess
 
+from fastloss.torch import certified_pairs
+
 SMALL = [
     Problem("integration", (5, 40, 16)),
     Problem("integration", (5, 40, 16), gradient=False),
     Problem("value_terms", (5, 40)),
     Problem("elastic", (9, 16)),
+    Problem("elastic_cone", (9, 16)),
     Problem("contrastive", (9, 16)),
     Problem("cross_entropy", (9, 4)),
     *(row.checked for row in heads(64)),
@@ -368,6 +371,24 @@ def test_readme_takes_no_part_and_no_disturbed_run() -> None:
     disturbed["rows"][0]["disturbance"] = 0.5
     with pytest.raises(SystemExit, match="not idle"):
         command.update(disturbed)
+
+
+def test_a_cone_is_certified() -> None:
+    """The row of the closed form times the closed form."""
+
+    def certified(loss: str) -> int:
+        embedding = Problem(loss, (2048, 128)).inputs()["embedding"]
+        return certified_pairs(torch.from_numpy(embedding), 0.8)
+
+    assert certified("elastic_cone") == 2048**2
+    assert certified("elastic") == 0
+
+
+def test_large_matrices_of_pairs_are_checked_at_a_smaller_size() -> None:
+    row = Problem("elastic_cone", (16384, 512))
+    assert row.checked == replace(row, shape=(4096, 512))
+    assert replace(row, shape=(4096, 512)).checked.shape == (4096, 512)
+    assert Problem("mse", (8192, 1201)).checked.shape == (8192, 1201)
 
 
 def test_rows() -> None:
