@@ -70,11 +70,11 @@ print(json.dumps([[call.name, *found[call.name]] + [call.digest()] for call in e
 """
 
 
-def assert_limits_are_errors(module: str, limits: Sequence[int]) -> None:
+def assert_limits_are_errors(module: str, limits: Sequence[int], **environment: str) -> None:
     """limits: bytes of address space that a child may add to its parent's."""
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, module, json.dumps(limits)],
-        env=os.environ,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=900,

@@ -44,10 +44,11 @@ void *_Nullable fastloss_make_thread_memory(size_t size, void (*_Nonnull release
 enum { FASTLOSS_BLAS_BUFFER_SIZE = 128 << 20 };
 
 /// Has OpenBLAS allocate the buffers of `count` products that run at the same time, which it then keeps.
-/// Returns false if there is no memory.
+/// Where its allocator is not exported, checks in every call that there is room for them. Returns false if
+/// there is no memory.
 ///
 /// OpenBLAS allocates a buffer in the first product that needs it. If there is no memory, it tries again for
-/// ever.
+/// ever; newer versions try ten times, and then end the process.
 bool fastloss_reserve_blas_buffers(int count);
 
 /// The most bytes that a formatted number takes, with the 0 at its end.

@@ -112,9 +112,6 @@ package struct ScratchMemory: ~Copyable {
     ///
     /// - Parameter call: the name of the computation in the error.
     package mutating func reserve(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
-        if layout.usesBLAS, !fastloss_reserve_blas_buffers(Int32(layout.workers)) {
-            throw .outOfMemory(call: call, bytes: layout.workers * BLAS.bufferSize)
-        }
         if layout.byteCount > memory.count {
             free(memory.baseAddress)
             memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
@@ -129,6 +126,10 @@ package struct ScratchMemory: ~Copyable {
                 if isLarge { madvise(start, layout.byteCount, MADV_HUGEPAGE) }
             #endif
             memory = UnsafeMutableRawBufferPointer(start: start, count: layout.byteCount)
+        }
+        // After the scratch memory, which could take the room that this finds.
+        if layout.usesBLAS, !fastloss_reserve_blas_buffers(Int32(layout.workers)) {
+            throw .outOfMemory(call: call, bytes: layout.workers * BLAS.bufferSize)
         }
         return Execution(workers: layout.workers, base: memory.baseAddress)
     }
