@@ -142,27 +142,27 @@ extension Call {
     }
 
     /// Takes an output of the model for a loss that reads floats: a 16-bit one is widened when it is packed.
-    func floats(
+    func widened(
         _ pointer: UnsafePointer<Float>?, _ strides: Strides, _ type: ElementType
-    ) throws(CallError) -> Taken<Float> {
-        try takeFloats(UnsafeRawPointer(pointer), strides, type, role: .input)
+    ) throws(CallError) -> TakenOutput {
+        try takeWidened(UnsafeRawPointer(pointer), strides, type, role: .input)
     }
 
     /// Takes the gradient of such an output, which is rounded when it is unpacked.
-    func floats(
+    func widened(
         _ pointer: UnsafeMutablePointer<Float>?, _ strides: Strides, _ type: ElementType,
         update: GradientUpdate
-    ) throws(CallError) -> Taken<Float> {
-        try takeFloats(
+    ) throws(CallError) -> TakenOutput {
+        try takeWidened(
             UnsafeRawPointer(pointer), strides, type, role: update == .overwrite ? .output : .accumulator)
     }
 
-    private func takeFloats(
+    private func takeWidened(
         _ pointer: UnsafeRawPointer?, _ strides: Strides, _ type: ElementType, role: Operand.Role
-    ) throws(CallError) -> Taken<Float> {
+    ) throws(CallError) -> TakenOutput {
         let taken = try take(
             pointer, strides, size: type.byteCount, role: role, widened: type == .float32 ? nil : type)
-        return Taken(index: taken.index, count: taken.count)
+        return TakenOutput(index: taken.index, count: taken.count, type: .float32)
     }
 
     /// Takes token states and reads only the first token of each cell.
@@ -330,6 +330,19 @@ extension Call {
         ModelElements(handle[taken.index].contiguous, count: taken.count, type: taken.type)
     }
 
+    /// The elements of an optional output of the model.
+    func optionalElements(_ taken: TakenOutput?) -> ModelElements? { taken.map { elements($0) } }
+
+    /// The elements of an optional gradient.
+    func optionalMemory(_ taken: TakenOutput?) -> GradientMemory? {
+        taken.map { GradientMemory(handle[$0.index].contiguous, count: $0.count, type: $0.type) }
+    }
+
+    /// The elements of an optional input.
+    func optionalBuffer<Element>(_ taken: Taken<Element>?) -> UnsafeBufferPointer<Element>? {
+        taken.map { UnsafeBufferPointer(buffer($0)) }
+    }
+
     /// The elements of an input.
     ///
     /// The span lives as long as this call: the workspace holds packed matrices, and the caller holds the
@@ -344,12 +357,5 @@ extension Call {
     func optionalSpan<Element>(_ taken: Taken<Element>?) -> Span<Element>? {
         guard let taken else { return nil }
         return span(taken)
-    }
-
-    /// The elements of an optional output.
-    @_lifetime(borrow self)
-    func mutableSpan<Element>(_ taken: Taken<Element>?) -> MutableSpan<Element>? {
-        guard let taken else { return nil }
-        return unsafe _overrideLifetime(MutableSpan(_unsafeElements: buffer(taken)), borrowing: self)
     }
 }

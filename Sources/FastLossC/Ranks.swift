@@ -103,7 +103,7 @@ public func fastloss_ranks_elastic_cell_similarity(
             options.write(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedElastic(
-                        options.loss, embeddings: call.span(embeddings), shape: shape,
+                        options.loss, embeddings: ModelElements(call.span(embeddings)), shape: shape,
                         into: call.output(gradient), communicator: ranks
                     ).run(workspace)
                 }, to: loss)
@@ -139,7 +139,8 @@ public func fastloss_ranks_contrastive_cell_embedding(
             loss.pointee = fastloss_loss_value(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedContrastive(
-                        options.loss, first: call.span(first), second: call.span(second), shape: shape,
+                        options.loss, first: ModelElements(call.span(first)),
+                        second: ModelElements(call.span(second)), shape: shape,
                         into: call.output(firstGradient), call.output(secondGradient), communicator: ranks
                     ).run(workspace)
                 })

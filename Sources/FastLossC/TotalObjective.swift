@@ -40,117 +40,137 @@ private struct OutputTypes {
 /// The objective's inputs among the matrices of a call; nil for absent ones.
 private struct TakenInputs {
     let types: OutputTypes
+    /// Whether 16-bit outputs and gradients are handed on as floats.
+    let widens: Bool
     let shape: MatrixShape
     let width: Int
     let targets: Taken<Float>
     let mask: Taken<Bool>?
-    let genePredictions: Taken<Float>?
-    let geneNonzero: Taken<Float>?
-    let cellPredictions: Taken<Float>?
-    let cellNonzero: Taken<Float>?
-    let generatedPredictions: Taken<Float>?
-    let cellEmbedding: Taken<Float>?
-    let secondCellEmbedding: Taken<Float>?
+    let genePredictions: TakenOutput?
+    let geneNonzero: TakenOutput?
+    let cellPredictions: TakenOutput?
+    let cellNonzero: TakenOutput?
+    let generatedPredictions: TakenOutput?
+    let cellEmbedding: TakenOutput?
+    let secondCellEmbedding: TakenOutput?
     let cellTypes: TakenClassification?
     let batches: TakenClassification?
 
-    init(_ inputs: fastloss_objective_inputs, _ call: borrowing Call) throws(CallError) {
+    init(
+        _ inputs: fastloss_objective_inputs, widens: Bool, _ call: borrowing Call
+    ) throws(CallError) {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         let types = try OutputTypes(inputs)
         self.types = types
+        self.widens = widens
+        func optional(
+            _ view: fastloss_view, _ columns: Int64, _ name: String, _ type: ElementType
+        ) throws(CallError) -> TakenOutput? {
+            try call.optional(view, cells, columns, name, type, widens: widens)
+        }
         shape = MatrixShape(rows: Int(clamping: cells), columns: Int(clamping: genes))
         self.width = Int(clamping: width)
         // The targets may be absent if no value term is enabled.
-        if let targets = try call.optional(inputs.targets, cells, genes, "targets", .float32) {
-            self.targets = targets
-        } else {
-            targets = try call.input(nil, Strides(count: 0, of: "targets"))
-        }
+        let targets = inputs.targets
+        self.targets =
+            targets.data == nil
+            ? try call.input(nil, Strides(count: 0, of: "targets"))
+            : try call.input(
+                targets.data,
+                Strides(rows: cells, columns: genes, stride: targets.stride, of: "targets"))
         let mask = inputs.mask
         self.mask =
             mask.data == nil
             ? nil
             : try call.input(mask.data, Strides(rows: cells, columns: genes, stride: mask.stride, of: "mask"))
-        genePredictions = try call.optional(
-            inputs.gene_predictions, cells, genes, "gene_predictions", types.genePredictions)
-        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "gene_nonzero", types.geneNonzero)
-        cellPredictions = try call.optional(
-            inputs.cell_predictions, cells, genes, "cell_predictions", types.cellPredictions)
-        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cell_nonzero", types.cellNonzero)
-        generatedPredictions = try call.optional(
-            inputs.generated_predictions, cells, genes, "generated_predictions", types.generatedPredictions)
-        cellEmbedding = try call.optional(
-            inputs.cell_embedding, cells, width, "cell_embedding", types.cellEmbedding)
-        secondCellEmbedding = try call.optional(
-            inputs.second_cell_embedding, cells, width, "second_cell_embedding", types.secondCellEmbedding)
+        genePredictions = try optional(
+            inputs.gene_predictions, genes, "gene_predictions", types.genePredictions)
+        geneNonzero = try optional(inputs.gene_nonzero, genes, "gene_nonzero", types.geneNonzero)
+        cellPredictions = try optional(
+            inputs.cell_predictions, genes, "cell_predictions", types.cellPredictions)
+        cellNonzero = try optional(inputs.cell_nonzero, genes, "cell_nonzero", types.cellNonzero)
+        generatedPredictions = try optional(
+            inputs.generated_predictions, genes, "generated_predictions", types.generatedPredictions)
+        cellEmbedding = try optional(
+            inputs.cell_embedding, width, "cell_embedding", types.cellEmbedding)
+        secondCellEmbedding = try optional(
+            inputs.second_cell_embedding, width, "second_cell_embedding", types.secondCellEmbedding)
         cellTypes = try TakenClassification(
             inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count,
-            ("cell_type_logits", "cell_type_labels"), types.cellTypeLogits, call)
+            ("cell_type_logits", "cell_type_labels"), types.cellTypeLogits,
+            widens: widens, call)
         batches = try TakenClassification(
             inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count,
-            ("batch_logits", "batch_labels"), types.batchLogits, call)
+            ("batch_logits", "batch_labels"), types.batchLogits,
+            widens: widens, call)
     }
 }
 
 /// Logits and labels among the matrices of a call.
 private struct TakenClassification {
-    let logits: Taken<Float>
+    let logits: TakenOutput
     let labels: Taken<Int32>
     let classes: Int
 
     /// Nil if both are absent. Throws if one is.
     init?(
         _ logits: fastloss_view, _ labels: UnsafePointer<Int32>?, _ cells: Int64, _ classes: Int64,
-        _ names: (logits: String, labels: String), _ type: ElementType, _ call: borrowing Call
+        _ names: (logits: String, labels: String), _ type: ElementType, widens: Bool,
+        _ call: borrowing Call
     ) throws(CallError) {
         guard logits.data != nil || labels != nil else { return nil }
-        self.logits = try call.floats(
-            logits.data,
-            Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits), type)
+        let strides = Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits)
+        self.logits =
+            widens
+            ? try call.widened(logits.data, strides, type) : try call.input(logits.data, strides, type)
         self.labels = try call.input(labels, Strides(count: cells, of: names.labels))
         self.classes = Int(clamping: classes)
     }
 
-    @_lifetime(borrow call)
-    func spans(_ call: borrowing Call) -> Classification {
-        Classification(logits: call.span(logits), labels: call.span(labels), classes: classes)
+    func elements(_ call: borrowing Call) -> ClassificationElements {
+        ClassificationElements(
+            logits: call.elements(logits), labels: UnsafeBufferPointer(call.buffer(labels)), classes: classes)
     }
 }
 
 extension Call {
     /// An input; nil if it is absent.
     fileprivate func optional(
-        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String, _ type: ElementType
-    ) throws(CallError) -> Taken<Float>? {
+        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String, _ type: ElementType,
+        widens: Bool
+    ) throws(CallError) -> TakenOutput? {
         guard view.data != nil else { return nil }
-        return try floats(
-            view.data, Strides(rows: rows, columns: columns, stride: view.stride, of: name), type)
+        let strides = Strides(rows: rows, columns: columns, stride: view.stride, of: name)
+        return widens ? try widened(view.data, strides, type) : try input(view.data, strides, type)
     }
 
     /// An output; nil if it is absent. Throws if the input that it belongs to is absent.
     fileprivate func optional(
         _ view: fastloss_mutable_view, _ rows: Int64, _ columns: Int64, _ name: String,
-        input: Bool, type: ElementType, update: GradientUpdate
-    ) throws(CallError) -> Taken<Float>? {
+        input: Bool, type: ElementType, widens: Bool, update: GradientUpdate
+    ) throws(CallError) -> TakenOutput? {
         guard view.data != nil else { return nil }
         guard input else { throw .loss(.gradientWithoutInput(gradient: name)) }
         let strides = Strides(rows: rows, columns: columns, stride: view.stride, of: name)
-        return try floats(view.data, strides, type, update: update)
+        return widens
+            ? try widened(view.data, strides, type, update: update)
+            : try output(view.data, strides, type, update: update)
     }
 }
 
 extension TakenInputs {
     /// The inputs for the objective.
-    @_lifetime(borrow call)
-    func spans(_ call: borrowing Call) -> ObjectiveInputs {
-        ObjectiveInputs(
-            shape: shape, targets: call.optionalSpan(targets), mask: call.optionalSpan(mask),
-            genePredictions: call.optionalSpan(genePredictions), geneNonzero: call.optionalSpan(geneNonzero),
-            cellPredictions: call.optionalSpan(cellPredictions), cellNonzero: call.optionalSpan(cellNonzero),
-            generatedPredictions: call.optionalSpan(generatedPredictions), width: width,
-            cellEmbedding: call.optionalSpan(cellEmbedding),
-            secondCellEmbedding: call.optionalSpan(secondCellEmbedding), cellTypes: cellTypes?.spans(call),
-            batches: batches?.spans(call))
+    func elements(_ call: borrowing Call) -> ObjectiveElements {
+        ObjectiveElements(
+            shape: shape, targets: UnsafeBufferPointer(call.buffer(targets)), mask: call.optionalBuffer(mask),
+            genePredictions: call.optionalElements(genePredictions),
+            geneNonzero: call.optionalElements(geneNonzero),
+            cellPredictions: call.optionalElements(cellPredictions),
+            cellNonzero: call.optionalElements(cellNonzero),
+            generatedPredictions: call.optionalElements(generatedPredictions), width: width,
+            cellEmbedding: call.optionalElements(cellEmbedding),
+            secondCellEmbedding: call.optionalElements(secondCellEmbedding),
+            cellTypes: cellTypes?.elements(call), batches: batches?.elements(call))
     }
 }
 
@@ -166,16 +186,16 @@ extension fastloss_objective_gradients: SizedStruct {
 private struct TakenGradients {
     let scale: Float
     let update: GradientUpdate
-    let genePredictions: Taken<Float>?
-    let geneNonzero: Taken<Float>?
-    let cellPredictions: Taken<Float>?
-    let cellNonzero: Taken<Float>?
-    let generatedPredictions: Taken<Float>?
-    let cellEmbedding: Taken<Float>?
-    let secondCellEmbedding: Taken<Float>?
-    let cellTypeLogits: Taken<Float>?
-    let batchLogits: Taken<Float>?
-    let reversedBatchLogits: Taken<Float>?
+    let genePredictions: TakenOutput?
+    let geneNonzero: TakenOutput?
+    let cellPredictions: TakenOutput?
+    let cellNonzero: TakenOutput?
+    let generatedPredictions: TakenOutput?
+    let cellEmbedding: TakenOutput?
+    let secondCellEmbedding: TakenOutput?
+    let cellTypeLogits: TakenOutput?
+    let batchLogits: TakenOutput?
+    let reversedBatchLogits: TakenOutput?
 
     init(
         _ gradients: fastloss_objective_gradients, of inputs: fastloss_objective_inputs, _ taken: TakenInputs,
@@ -186,50 +206,55 @@ private struct TakenGradients {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         genePredictions = try call.optional(
             gradients.gene_predictions, cells, genes, "gradients.gene_predictions",
-            input: taken.genePredictions != nil, type: taken.types.genePredictions, update: update)
+            input: taken.genePredictions != nil, type: taken.types.genePredictions, widens: taken.widens,
+            update: update)
         geneNonzero = try call.optional(
             gradients.gene_nonzero, cells, genes, "gradients.gene_nonzero", input: taken.geneNonzero != nil,
-            type: taken.types.geneNonzero, update: update)
+            type: taken.types.geneNonzero, widens: taken.widens, update: update)
         cellPredictions = try call.optional(
             gradients.cell_predictions, cells, genes, "gradients.cell_predictions",
-            input: taken.cellPredictions != nil, type: taken.types.cellPredictions, update: update)
+            input: taken.cellPredictions != nil, type: taken.types.cellPredictions, widens: taken.widens,
+            update: update)
         cellNonzero = try call.optional(
             gradients.cell_nonzero, cells, genes, "gradients.cell_nonzero", input: taken.cellNonzero != nil,
-            type: taken.types.cellNonzero, update: update)
+            type: taken.types.cellNonzero, widens: taken.widens, update: update)
         generatedPredictions = try call.optional(
             gradients.generated_predictions, cells, genes, "gradients.generated_predictions",
-            input: taken.generatedPredictions != nil, type: taken.types.generatedPredictions, update: update)
+            input: taken.generatedPredictions != nil, type: taken.types.generatedPredictions,
+            widens: taken.widens, update: update)
         cellEmbedding = try call.optional(
             gradients.cell_embedding, cells, width, "gradients.cell_embedding",
-            input: taken.cellEmbedding != nil, type: taken.types.cellEmbedding, update: update)
+            input: taken.cellEmbedding != nil, type: taken.types.cellEmbedding, widens: taken.widens,
+            update: update)
         secondCellEmbedding = try call.optional(
             gradients.second_cell_embedding, cells, width, "gradients.second_cell_embedding",
-            input: taken.secondCellEmbedding != nil, type: taken.types.secondCellEmbedding, update: update)
+            input: taken.secondCellEmbedding != nil, type: taken.types.secondCellEmbedding,
+            widens: taken.widens, update: update)
         cellTypeLogits = try call.optional(
             gradients.cell_type_logits, cells, inputs.cell_type_count, "gradients.cell_type_logits",
-            input: taken.cellTypes != nil, type: taken.types.cellTypeLogits, update: update)
+            input: taken.cellTypes != nil, type: taken.types.cellTypeLogits, widens: taken.widens,
+            update: update)
         batchLogits = try call.optional(
             gradients.batch_logits, cells, inputs.batch_count, "gradients.batch_logits",
-            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, widens: taken.widens, update: update)
         reversedBatchLogits = try call.optional(
             gradients.reversed_batch_logits, cells, inputs.batch_count, "gradients.reversed_batch_logits",
-            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, widens: taken.widens, update: update)
     }
 
     /// The gradients for the objective.
-    @_lifetime(borrow call)
-    func spans(_ call: borrowing Call) -> ObjectiveGradients {
-        ObjectiveGradients(
-            genePredictions: call.mutableSpan(genePredictions),
-            geneNonzero: call.mutableSpan(geneNonzero),
-            cellPredictions: call.mutableSpan(cellPredictions),
-            cellNonzero: call.mutableSpan(cellNonzero),
-            generatedPredictions: call.mutableSpan(generatedPredictions),
-            cellEmbedding: call.mutableSpan(cellEmbedding),
-            secondCellEmbedding: call.mutableSpan(secondCellEmbedding),
-            cellTypeLogits: call.mutableSpan(cellTypeLogits),
-            batchLogits: call.mutableSpan(batchLogits),
-            reversedBatchLogits: call.mutableSpan(reversedBatchLogits))
+    func memory(_ call: borrowing Call) -> ObjectiveGradientMemory {
+        ObjectiveGradientMemory(
+            genePredictions: call.optionalMemory(genePredictions),
+            geneNonzero: call.optionalMemory(geneNonzero),
+            cellPredictions: call.optionalMemory(cellPredictions),
+            cellNonzero: call.optionalMemory(cellNonzero),
+            generatedPredictions: call.optionalMemory(generatedPredictions),
+            cellEmbedding: call.optionalMemory(cellEmbedding),
+            secondCellEmbedding: call.optionalMemory(secondCellEmbedding),
+            cellTypeLogits: call.optionalMemory(cellTypeLogits),
+            batchLogits: call.optionalMemory(batchLogits),
+            reversedBatchLogits: call.optionalMemory(reversedBatchLogits))
     }
 }
 
@@ -293,14 +318,13 @@ public func fastloss_total_objective(
     _ value: UnsafeMutablePointer<fastloss_objective_value>?
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
-        try call.totalObjective(objective, inputs, gradients, value) {
+        try call.totalObjective(objective, inputs, gradients, value, widens: false) {
             (objective, inputs, gradients) throws(CallError) in
             try call.runObjective { (layout) throws(LossError) in
-                let spans = inputs.spans(call)
-                guard let gradients else { return try objective.plan(spans, in: &layout) }
-                var gradientSpans = gradients.spans(call)
+                let elements = inputs.elements(call)
+                guard let gradients else { return try objective.plan(elements, in: &layout) }
                 return try objective.plan(
-                    spans, gradients: &gradientSpans, gradientScale: gradients.scale,
+                    elements, gradients: gradients.memory(call), gradientScale: gradients.scale,
                     update: gradients.update, in: &layout)
             }
         }
@@ -315,18 +339,14 @@ public func fastloss_ranks_total_objective(
     _ value: UnsafeMutablePointer<fastloss_objective_value>?
 ) -> fastloss_status {
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
-        try call.totalObjective(objective, inputs, gradients, value) {
+        try call.totalObjective(objective, inputs, gradients, value, widens: true) {
             (objective, inputs, gradients) throws(CallError) in
             do throws(LossError) {
                 return try call.runAcrossRanks { (workspace) throws(LossError) in
-                    let spans = inputs.spans(call)
-                    guard let gradients else {
-                        return try objective.value(spans, across: ranks, workspace: workspace)
-                    }
-                    var gradientSpans = gradients.spans(call)
-                    return try objective.valueAndGradient(
-                        spans, gradients: &gradientSpans, gradientScale: gradients.scale,
-                        update: gradients.update, across: ranks, workspace: workspace)
+                    try objective.valueAndGradient(
+                        inputs.elements(call), gradients: gradients.map { $0.memory(call) },
+                        gradientScale: gradients?.scale ?? 1, update: gradients?.update ?? .overwrite,
+                        across: ranks, workspace: workspace)
                 }
             } catch {
                 throw .objective(error)
@@ -340,14 +360,14 @@ extension Call {
     fileprivate func totalObjective(
         _ objective: UnsafePointer<fastloss_objective>?, _ inputs: UnsafePointer<fastloss_objective_inputs>?,
         _ gradients: UnsafePointer<fastloss_objective_gradients>?,
-        _ value: UnsafeMutablePointer<fastloss_objective_value>?,
+        _ value: UnsafeMutablePointer<fastloss_objective_value>?, widens: Bool,
         _ compute: (TotalObjective, TakenInputs, TakenGradients?) throws(CallError) -> ObjectiveValue
     ) throws(CallError) {
         let objective = try fastloss_objective.read(required(objective, "objective")).objective()
         let place = try required(value, "value")
         let size = try fastloss_objective_value.checkedSize(place)
         let inputs = try fastloss_objective_inputs.read(required(inputs, "inputs"))
-        let taken = try TakenInputs(inputs, self)
+        let taken = try TakenInputs(inputs, widens: widens, self)
         let takenGradients: TakenGradients? =
             gradients == nil
             ? nil

@@ -347,6 +347,72 @@ static void test_objective_of(fastloss_element_type type) {
     CHECK(value.total == expected.total);
 }
 
+/// Outputs without gaps are read in place, and their gradients written there: without memory for copies, and
+/// with the bits of copies.
+static void test_objective_in_place(fastloss_element_type type) {
+    output genes, first, second;
+    make_output(&genes, 7, type);
+    make_output(&first, 11, type);
+    make_output(&second, 5, type);
+    output *outputs[] = {&genes, &first, &second};
+    float targets[ROWS * COLUMNS];
+    for (int i = 0; i < ROWS * COLUMNS; i++) targets[i] = 0.5f * (float)(i % 5);
+    fastloss_objective objective = FASTLOSS_OBJECTIVE;
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_MASKED_GENE, 1));
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_ELASTIC, 10));
+    CHECK_OK(fastloss_objective_enable(&objective, FASTLOSS_TERM_CONTRASTIVE, 10));
+    fastloss_objective_inputs inputs = FASTLOSS_OBJECTIVE_INPUTS;
+    inputs.cells = ROWS, inputs.genes = inputs.width = COLUMNS;
+    inputs.targets.data = targets, inputs.targets.stride = COLUMNS;
+    inputs.gene_predictions_type = inputs.cell_embedding_type = inputs.second_cell_embedding_type = type;
+    fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
+    gradients.scale = 1000;
+    fastloss_view *views[] = {
+        &inputs.gene_predictions, &inputs.cell_embedding, &inputs.second_cell_embedding};
+    fastloss_mutable_view *places[] = {
+        &gradients.gene_predictions, &gradients.cell_embedding, &gradients.second_cell_embedding};
+    uint16_t dense[3][ROWS * COLUMNS], dense_gradients[3][ROWS * COLUMNS];
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < ROWS * COLUMNS; i++) {
+            dense[k][i] = outputs[k]->elements[i / COLUMNS * STRIDE + i % COLUMNS];
+            dense_gradients[k][i] = SENTINEL;
+        }
+    }
+    fastloss_workspace *with_gaps = NULL, *in_place = NULL;
+    CHECK_OK(fastloss_workspace_create(1, &with_gaps));
+    CHECK_OK(fastloss_workspace_create(1, &in_place));
+    fastloss_objective_value expected = FASTLOSS_OBJECTIVE_VALUE, value = FASTLOSS_OBJECTIVE_VALUE;
+    // The second time on top of the first.
+    for (int k = 0; k < 2; k++) {
+        gradients.update = k == 0 ? FASTLOSS_UPDATE_OVERWRITE : FASTLOSS_UPDATE_ACCUMULATE;
+        for (int i = 0; i < 3; i++) {
+            views[i]->data = as_floats(outputs[i]->elements), views[i]->stride = STRIDE;
+            places[i]->data = (float *)(void *)outputs[i]->gradient, places[i]->stride = STRIDE;
+        }
+        CHECK_OK(fastloss_total_objective(&objective, &inputs, &gradients, with_gaps, &expected));
+        for (int i = 0; i < 3; i++) {
+            views[i]->data = as_floats(dense[i]), views[i]->stride = COLUMNS;
+            places[i]->data = (float *)(void *)dense_gradients[i], places[i]->stride = COLUMNS;
+        }
+        CHECK_OK(fastloss_total_objective(&objective, &inputs, &gradients, in_place, &value));
+        CHECK(value.total == expected.total && value.relative_error == expected.relative_error);
+        for (int i = 0; i < 3 * ROWS * COLUMNS; i++) {
+            const int o = i / (ROWS * COLUMNS), j = i % (ROWS * COLUMNS);
+            CHECK(dense_gradients[o][j] == outputs[o]->gradient[j / COLUMNS * STRIDE + j % COLUMNS]);
+        }
+    }
+    CHECK(fastloss_workspace_byte_count(in_place) < fastloss_workspace_byte_count(with_gaps));
+    fastloss_workspace_destroy(in_place);
+    fastloss_workspace_destroy(with_gaps);
+
+    // Buffers that share an element.
+    gradients.second_cell_embedding.data = (float *)(void *)(dense_gradients[1] + ROWS * COLUMNS - 1);
+    CHECK_FAILS(
+        fastloss_total_objective(&objective, &inputs, &gradients, NULL, &value),
+        FASTLOSS_ERROR_OVERLAPPING_BUFFERS,
+        "output gradients.second_cell_embedding shares memory with gradients.cell_embedding");
+}
+
 // -----------------------------------------------------------------------------------------------------------
 // Task heads: parameters, targets and losses stay float32
 // -----------------------------------------------------------------------------------------------------------
@@ -614,6 +680,7 @@ void test_mixed_precision(void) {
         test_cell_embeddings_of(types[i]);
         test_classification_of(types[i]);
         test_objective_of(types[i]);
+        test_objective_in_place(types[i]);
         test_expression_decoder_of(types[i]);
         test_masked_value_decoder_of(types[i], FASTLOSS_QUERY_INNER_PRODUCT);
         test_masked_value_decoder_of(types[i], FASTLOSS_QUERY_SUM);

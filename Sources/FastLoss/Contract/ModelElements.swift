@@ -115,6 +115,12 @@ package struct ModelElements {
         type == .float32 ? address?.assumingMemoryBound(to: Float.self) : nil
     }
 
+    /// The elements of an output of floats.
+    var floatBuffer: UnsafeBufferPointer<Float> {
+        precondition(type == .float32, "the loss reads outputs of Float alone")
+        return UnsafeBufferPointer(start: address?.assumingMemoryBound(to: Float.self), count: count)
+    }
+
     /// Some elements as floats: those of `float32` where they are, others widened into `memory`.
     package func floats(
         _ range: Range<Int>, widenedInto memory: UnsafeMutablePointer<Float>

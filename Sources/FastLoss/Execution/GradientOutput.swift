@@ -2,6 +2,34 @@
 
 import CFastLossKernels
 
+/// The elements of a gradient in memory. Lives under the rule of `Span.memory`.
+package struct GradientMemory {
+    /// Nil only if there are no elements.
+    package let address: UnsafeMutableRawPointer?
+    package let count: Int
+    /// The type of the elements, that of the input whose gradient this is.
+    package let type: ElementType
+
+    package init(_ address: UnsafeMutableRawPointer?, count: Int, type: ElementType) {
+        self.address = address
+        self.count = count
+        self.type = type
+    }
+
+    package init<Element: ModelOutputElement>(_ memory: UnsafeMutableBufferPointer<Element>) {
+        self.init(memory.baseAddress, count: memory.count, type: Element.elementType)
+    }
+
+    func named(_ name: String) -> NamedMemory {
+        NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
+    }
+
+    /// Replaces every element by 0.
+    func clear() {
+        address?.initializeMemory(as: UInt8.self, repeating: 0, count: count * type.byteCount)
+    }
+}
+
 /// The output of a gradient.
 package struct GradientOutput {
     /// Nil only if there are no elements.
@@ -52,6 +80,11 @@ package struct GradientOutput {
         precondition(type == .float32, "the loss writes gradients of Float alone")
         return UnsafeMutableBufferPointer(
             start: address?.assumingMemoryBound(to: Float.self), count: count)
+    }
+
+    /// The elements, if they are floats and there are any.
+    var floatsInPlace: UnsafeMutablePointer<Float>? {
+        type == .float32 ? address?.assumingMemoryBound(to: Float.self) : nil
     }
 
     /// What the buffer holds.

@@ -22,7 +22,8 @@ public typealias ObjectiveGradientBuffers = ObjectiveGradientFields<UnsafeMutabl
 /// A buffer has as many elements as the input that it belongs to, and requires that input. If no enabled term
 /// reads the input, the buffer receives 0, or keeps its contents when accumulating.
 ///
-/// Its forms are ``ObjectiveGradients``, ``ObjectiveGradientArrays`` and ``ObjectiveGradientBuffers``.
+/// Its forms are ``ObjectiveGradients``, ``ObjectiveGradientArrays`` and ``ObjectiveGradientBuffers``; and spans
+/// of the type of 16-bit outputs. Each element is rounded once: of the cell embedding, the sum over its terms.
 public struct ObjectiveGradientFields<Buffer: ~Copyable & ~Escapable>: ~Copyable, ~Escapable {
     /// B·L elements.
     public var genePredictions: Optional<Buffer>
@@ -101,10 +102,10 @@ extension ObjectiveGradientFields where Buffer: ~Copyable & ~Escapable {
     @_lifetime(self: copy self)
     private mutating func table(
         scale: Float, update: GradientUpdate,
-        _ memory: (inout Buffer) -> UnsafeMutableBufferPointer<Float>
+        _ memory: (inout Buffer) -> GradientMemory
     ) -> GradientTable {
         @_lifetime(buffer: copy buffer)
-        func memoryIfGiven(_ buffer: inout Buffer?) -> UnsafeMutableBufferPointer<Float>? {
+        func memoryIfGiven(_ buffer: inout Buffer?) -> GradientMemory? {
             buffer == nil ? nil : memory(&buffer!)
         }
         var table = GradientTable(scale: scale, update: update)
@@ -122,16 +123,29 @@ extension ObjectiveGradientFields where Buffer: ~Copyable & ~Escapable {
     }
 }
 
-extension ObjectiveGradientFields<MutableSpan<Float>> {
+extension ObjectiveGradientFields where Buffer: ~Copyable & ~Escapable {
     /// The memory of the spans.
     @_lifetime(self: copy self)
-    mutating func table(scale: Float, update: GradientUpdate) -> GradientTable {
-        table(scale: scale, update: update) { $0.memory }
+    mutating func table<Element: ModelOutputElement>(
+        scale: Float, update: GradientUpdate
+    ) -> GradientTable where Buffer == MutableSpan<Element> {
+        table(scale: scale, update: update) { GradientMemory($0.memory) }
     }
 }
 
 extension ObjectiveGradientFields<UnsafeMutableBufferPointer<Float>> {
     /// The memory that the buffers point to.
+    func table(scale: Float, update: GradientUpdate) -> GradientTable {
+        var gradients = self
+        return gradients.table(scale: scale, update: update) { GradientMemory($0) }
+    }
+}
+
+/// The memory of an objective's gradients, each of the type of its input.
+package typealias ObjectiveGradientMemory = ObjectiveGradientFields<GradientMemory>
+
+extension ObjectiveGradientMemory {
+    /// The memory as it is.
     func table(scale: Float, update: GradientUpdate) -> GradientTable {
         var gradients = self
         return gradients.table(scale: scale, update: update) { $0 }
@@ -143,7 +157,7 @@ extension ObjectiveGradientFields<[Float]> {
     mutating func table(scale: Float, update: GradientUpdate) -> GradientTable {
         table(scale: scale, update: update) {
             var span = $0.mutableSpan
-            return span.memory
+            return GradientMemory(span.memory)
         }
     }
 }

@@ -6,12 +6,17 @@ import CFastLossKernels
 extension TotalObjective {
     /// The total, every term and the relative error, from spans.
     ///
+    /// Outputs of the model are `Float`, ``BFloat16`` or `Float16`; the value is that of the widened outputs.
+    ///
     /// - Parameters:
     ///   - inputs: the model's outputs and their targets.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
-    public func value(_ inputs: ObjectiveInputs, workspace: Workspace) throws(LossError) -> ObjectiveValue {
-        try value(of: inputs.buffers, workspace)
+    public func value<Element: ModelOutputElement>(
+        _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
+        workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try value(of: inputs.elements(), workspace)
     }
 
     /// The total, every term and the relative error, from arrays.
@@ -22,7 +27,7 @@ extension TotalObjective {
     /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
     public func value(_ inputs: ObjectiveArrays, workspace: Workspace) throws(LossError) -> ObjectiveValue {
         defer { withExtendedLifetime(inputs) {} }
-        return try value(of: inputs.buffers, workspace)
+        return try value(of: inputs.elements(), workspace)
     }
 
     /// The total, every term and the relative error, from buffer pointers.
@@ -32,10 +37,13 @@ extension TotalObjective {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
     public func value(_ inputs: ObjectiveBuffers, workspace: Workspace) throws(LossError) -> ObjectiveValue {
-        try value(of: inputs, workspace)
+        try value(of: inputs.elements(), workspace)
     }
 
     /// The total, every term and the relative error, and the total's gradients, from spans and into spans.
+    ///
+    /// Outputs of the model are `Float`, ``BFloat16`` or `Float16`, and their gradients have the same type. The
+    /// gradient of the cell embedding is summed over ECS and CCE before it is rounded.
     ///
     /// - Parameters:
     ///   - inputs: the model's outputs and their targets.
@@ -46,12 +54,13 @@ extension TotalObjective {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: the errors of `value`; a buffer whose input is missing;
     ///   overlap. The buffers are unchanged, unless a probability is out of range.
-    public func valueAndGradient(
-        _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
+        gradients: inout ObjectiveGradientFields<MutableSpan<Element>>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         let table = gradients.table(scale: gradientScale, update: update)
-        return try valueAndGradient(of: inputs.buffers, table, workspace)
+        return try valueAndGradient(of: inputs.elements(), table, workspace)
     }
 
     /// The total, every term and the relative error, and the total's gradients, from arrays and into arrays.
@@ -77,7 +86,7 @@ extension TotalObjective {
     ) throws(LossError) -> ObjectiveValue {
         defer { withExtendedLifetime(inputs) {} }
         let table = gradients.table(scale: gradientScale, update: update)
-        return try valueAndGradient(of: inputs.buffers, table, workspace)
+        return try valueAndGradient(of: inputs.elements(), table, workspace)
     }
 
     /// The total, every term and the relative error, and the total's gradients, from buffer pointers and
@@ -96,31 +105,33 @@ extension TotalObjective {
         _ inputs: ObjectiveBuffers, gradients: ObjectiveGradientBuffers, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        try valueAndGradient(of: inputs, gradients.table(scale: gradientScale, update: update), workspace)
+        try valueAndGradient(
+            of: inputs.elements(), gradients.table(scale: gradientScale, update: update), workspace)
     }
 
     /// A plan of the value.
-    package func plan(_ inputs: ObjectiveInputs, in layout: inout ScratchLayout) throws(LossError) -> Plan {
-        try Plan(self, inputs.buffers, GradientTable(), in: &layout)
+    package func plan(
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
+    ) throws(LossError) -> Plan {
+        try Plan(self, inputs, GradientTable(), in: &layout)
     }
 
     /// A plan of the value and the gradients.
     package func plan(
-        _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float,
+        _ inputs: ObjectiveElements, gradients: ObjectiveGradientMemory, gradientScale: Float,
         update: GradientUpdate, in layout: inout ScratchLayout
     ) throws(LossError) -> Plan {
-        try Plan(
-            self, inputs.buffers, gradients.table(scale: gradientScale, update: update), in: &layout)
+        try Plan(self, inputs, gradients.table(scale: gradientScale, update: update), in: &layout)
     }
 
     private func value(
-        of inputs: ObjectiveBuffers, _ workspace: Workspace
+        of inputs: ObjectiveElements, _ workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         try valueAndGradient(of: inputs, GradientTable(), workspace)
     }
 
     private func valueAndGradient(
-        of inputs: ObjectiveBuffers, _ gradients: GradientTable, _ workspace: Workspace
+        of inputs: ObjectiveElements, _ gradients: GradientTable, _ workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         var layout = workspace.layout
         let plan = try Plan(self, inputs, gradients, in: &layout)
@@ -140,11 +151,12 @@ extension TotalObjective {
         private var elastic: ElasticCellSimilarity.Plan?
         private var contrastive: ContrastiveCellEmbedding.Plan?
         private var batch: CrossEntropy.Plan?
+        private let sum: EmbeddingGradientSum?
 
         package var name: String { "TotalObjective" }
 
         init(
-            _ objective: TotalObjective, _ inputs: ObjectiveBuffers, _ gradients: GradientTable,
+            _ objective: TotalObjective, _ inputs: ObjectiveElements, _ gradients: GradientTable,
             in layout: inout ScratchLayout
         ) throws(LossError) {
             self.objective = objective
@@ -156,6 +168,7 @@ extension TotalObjective {
             }
             _ = try inputs.shape.checkedCount()
             try gradients.check(against: inputs)
+            sum = try EmbeddingGradientSum(gradients, of: objective, in: &layout)
             let start = layout.mark
             cellType = try planCellType(inputs, in: &layout)
             layout.rewind(to: start)
@@ -176,10 +189,12 @@ extension TotalObjective {
             }
             record(cellType?.run(on: execution), of: .cellType, in: &result)
             // CCE runs after ECS and adds to its gradient.
+            sum?.start(on: execution)
             let similarity = elastic?.run(on: execution)
             record(similarity, of: .elastic, in: &result)
             result.certifiedPairs = similarity?.certifiedPairs ?? 0
             record(contrastive?.run(on: execution), of: .contrastive, in: &result)
+            sum?.finish(on: execution)
             record(batch?.run(on: execution), of: .batch, in: &result)
             for slot in GradientSlot.allCases where !isWritten(slot) { gradients.clear(slot) }
             return result
@@ -194,7 +209,7 @@ extension TotalObjective.Plan {
 
     /// The value terms and the relative error, in one pass.
     private func planValues(
-        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
     ) throws(LossError) -> MaskedPass.Reduced? {
         let terms = ObjectiveTerm.valueTerms
         var count = weights.maskedGene == nil ? 0 : 1
@@ -205,7 +220,7 @@ extension TotalObjective.Plan {
         }
         guard let first else { return nil }
 
-        let targets = try inputs.required(.targets, by: first)
+        let targets = try inputs.requiredTargets(by: first)
         let mask = inputs.mask
         let pass = try MaskedPass(
             targets: targets.span, mask: mask?.span, count: inputs.shape.checkedCount())
@@ -216,7 +231,7 @@ extension TotalObjective.Plan {
             let predictions = try inputs.required(term.predictions, by: term)
             values.add(
                 try pass.term(
-                    objective.kernel(of: term), predictions: ModelElements(predictions.span),
+                    objective.kernel(of: term), predictions: predictions,
                     named: term.predictions.name,
                     gradient: gradients.output(term.gradient, weight: weight)))
         }
@@ -224,7 +239,7 @@ extension TotalObjective.Plan {
             let predictions = try inputs.required(.genePredictions, by: .maskedGene)
             values.add(
                 try pass.term(
-                    ElementwiseMetric.relativeError.kernel, predictions: ModelElements(predictions.span),
+                    ElementwiseMetric.relativeError.kernel, predictions: predictions,
                     named: InputSlot.genePredictions.name))
         }
         try values.select(workers: layout.workers, whenEmpty: objective.whenMaskEmpty, named: name)
@@ -232,13 +247,13 @@ extension TotalObjective.Plan {
     }
 
     private func planCellType(
-        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
     ) throws(LossError) -> CrossEntropy.Plan? {
         guard let weight = weights.cellType else { return nil }
         let cellTypes = try inputs.classification(of: .cellType)
         try checkCount(InputSlot.cellTypeLabels.name, cellTypes.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.cellTypes, logits: ModelElements(cellTypes.logits.span), labels: cellTypes.labels.span,
+            objective.cellTypes, logits: cellTypes.logits, labels: cellTypes.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.cellTypeLogits.name, labels: InputSlot.cellTypeLabels.name,
                 loss: "CrossEntropy of cellTypes.labels"),
@@ -246,7 +261,7 @@ extension TotalObjective.Plan {
     }
 
     private func planBatch(
-        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
     ) throws(LossError) -> CrossEntropy.Plan? {
         guard let weight = weights.batch else { return nil }
         let reversal = objective.domainAdversarial.reversal
@@ -254,7 +269,7 @@ extension TotalObjective.Plan {
         let batches = try inputs.classification(of: .batch)
         try checkCount(InputSlot.batchLabels.name, batches.labels.count, is: inputs.shape.rows)
         return try CrossEntropy.Plan(
-            objective.domainAdversarial.crossEntropy, logits: ModelElements(batches.logits.span),
+            objective.domainAdversarial.crossEntropy, logits: batches.logits,
             labels: batches.labels.span,
             named: CrossEntropy.Names(
                 logits: InputSlot.batchLogits.name, labels: InputSlot.batchLabels.name,
@@ -265,30 +280,29 @@ extension TotalObjective.Plan {
     }
 
     private func planElastic(
-        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
     ) throws(LossError) -> ElasticCellSimilarity.Plan? {
         guard let weight = weights.elastic else { return nil }
         let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
         return try ElasticCellSimilarity.Plan(
-            objective.elasticCellSimilarity, embeddings: ModelElements(embeddings.span),
+            objective.elasticCellSimilarity, embeddings: embeddings,
             named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
-            into: gradients.output(.cellEmbedding, weight: weight), in: &layout)
+            into: gradients.output(.cellEmbedding, weight: weight), summedIn: sum?.floats, in: &layout)
     }
 
     private func planContrastive(
-        _ inputs: ObjectiveBuffers, in layout: inout ScratchLayout
+        _ inputs: ObjectiveElements, in layout: inout ScratchLayout
     ) throws(LossError) -> ContrastiveCellEmbedding.Plan? {
         guard let weight = weights.contrastive else { return nil }
         let first = try inputs.required(.cellEmbedding, by: .contrastive)
         let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
         return try ContrastiveCellEmbedding.Plan(
-            objective.contrastiveCellEmbedding, first: ModelElements(first.span),
-            second: ModelElements(second.span),
+            objective.contrastiveCellEmbedding, first: first, second: second,
             named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
             shape: inputs.embeddingShape,
             into: gradients.output(
                 .cellEmbedding, weight: weight, update: weights.elastic == nil ? nil : .accumulate),
-            gradients.output(.secondCellEmbedding, weight: weight), in: &layout)
+            gradients.output(.secondCellEmbedding, weight: weight), firstSummedIn: sum?.floats, in: &layout)
     }
 }
 

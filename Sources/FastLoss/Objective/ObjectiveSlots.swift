@@ -127,11 +127,10 @@ extension ObjectiveTerm {
 
 // MARK: - Inputs by slot
 
-extension ObjectiveBuffers {
-    /// The floats of an input; nil if they are not given.
-    subscript(slot: InputSlot) -> UnsafeBufferPointer<Float>? {
+extension ObjectiveElements {
+    /// An output of the model; nil if it is not given.
+    subscript(slot: InputSlot) -> ModelElements? {
         switch slot {
-        case .targets: targets
         case .genePredictions: genePredictions
         case .geneNonzero: geneNonzero
         case .cellPredictions: cellPredictions
@@ -141,28 +140,35 @@ extension ObjectiveBuffers {
         case .secondCellEmbedding: secondCellEmbedding
         case .cellTypeLogits: cellTypes?.logits
         case .batchLogits: batches?.logits
-        case .mask, .cellTypeLabels, .batchLabels: nil
+        case .targets, .mask, .cellTypeLabels, .batchLabels: nil
         }
     }
 
     /// The memory of an input; nil if it is not given.
     func memory(_ slot: InputSlot) -> NamedMemory? {
         switch slot {
+        case .targets: targets.map { NamedMemory(slot.name, $0) }
         case .mask: mask.map { NamedMemory(slot.name, $0) }
         case .cellTypeLabels: cellTypes.map { NamedMemory(slot.name, $0.labels) }
         case .batchLabels: batches.map { NamedMemory(slot.name, $0.labels) }
-        default: self[slot].map { NamedMemory(slot.name, $0) }
+        default: self[slot].map { $0.named(slot.name) }
         }
     }
 
-    /// The floats that an enabled term reads.
-    func required(_ slot: InputSlot, by term: ObjectiveTerm) throws(LossError) -> UnsafeBufferPointer<Float> {
-        guard let floats = self[slot] else { throw .missingInput(term: term.name, argument: slot.name) }
-        return floats
+    /// The output of the model that an enabled term reads.
+    func required(_ slot: InputSlot, by term: ObjectiveTerm) throws(LossError) -> ModelElements {
+        guard let elements = self[slot] else { throw .missingInput(term: term.name, argument: slot.name) }
+        return elements
+    }
+
+    /// The targets that an enabled term reads.
+    func requiredTargets(by term: ObjectiveTerm) throws(LossError) -> UnsafeBufferPointer<Float> {
+        guard let targets else { throw .missingInput(term: term.name, argument: InputSlot.targets.name) }
+        return targets
     }
 
     /// The classification that an enabled term reads.
-    func classification(of term: ObjectiveTerm) throws(LossError) -> ClassificationBuffers {
+    func classification(of term: ObjectiveTerm) throws(LossError) -> ClassificationElements {
         let (classification, argument) = term == .batch ? (batches, "batches") : (cellTypes, "cellTypes")
         guard let classification else { throw .missingInput(term: term.name, argument: argument) }
         return classification
@@ -176,7 +182,7 @@ extension ObjectiveBuffers {
 
 /// The buffers of the gradients that are wanted, and the factor of all gradients.
 struct GradientTable {
-    private var buffers = InlineArray<10, UnsafeMutableBufferPointer<Float>?>(repeating: nil)
+    private var buffers = InlineArray<10, GradientMemory?>(repeating: nil)
     let scale: Float
     let update: GradientUpdate
 
@@ -186,24 +192,24 @@ struct GradientTable {
         self.update = update
     }
 
-    subscript(slot: GradientSlot) -> UnsafeMutableBufferPointer<Float>? {
+    subscript(slot: GradientSlot) -> GradientMemory? {
         get { buffers[slot.rawValue] }
         set { buffers[slot.rawValue] = newValue }
     }
 
     /// Throws if a buffer has no input, not its input's size, or shares memory with an input or another
     /// buffer.
-    func check(against inputs: ObjectiveBuffers) throws(LossError) {
+    func check(against inputs: ObjectiveElements) throws(LossError) {
         for slot in GradientSlot.allCases {
             guard let buffer = self[slot] else { continue }
             guard let input = inputs[slot.input] else {
                 throw .gradientWithoutInput(gradient: slot.name)
             }
             try checkCount(slot.name, buffer.count, is: input.count)
-            let memory = NamedMemory(slot.name, buffer)
+            let memory = buffer.named(slot.name)
             for other in InputSlot.allCases { try checkNoOverlap(memory, inputs.memory(other)) }
             for other in GradientSlot.allCases where other.rawValue < slot.rawValue {
-                try checkNoOverlap(memory, self[other].map { NamedMemory(other.name, $0) })
+                try checkNoOverlap(memory, self[other].map { $0.named(other.name) })
             }
         }
     }
@@ -216,13 +222,14 @@ struct GradientTable {
     ) -> GradientOutput? {
         guard let buffer = self[slot], let weight else { return nil }
         return GradientOutput(
-            buffer, named: slot.name, scale: -Double(lambda ?? -1) * Double(weight) * Double(scale),
+            buffer.address, count: buffer.count, type: buffer.type, named: slot.name,
+            scale: -Double(lambda ?? -1) * Double(weight) * Double(scale),
             named: lambda == nil ? "weight · gradientScale" : "lambda · weight · gradientScale",
             update: update ?? self.update)
     }
 
     /// Writes 0 to a buffer whose terms are off, unless gradients accumulate.
     func clear(_ slot: GradientSlot) {
-        if update == .overwrite { self[slot]?.update(repeating: 0) }
+        if update == .overwrite { self[slot]?.clear() }
     }
 }

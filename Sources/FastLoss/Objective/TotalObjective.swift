@@ -16,7 +16,7 @@
 ///
 /// `inputs` and `gradients` are spans (``ObjectiveInputs``, ``ObjectiveGradients``), arrays
 /// (``ObjectiveArrays``, ``ObjectiveGradientArrays``) or buffer pointers (``ObjectiveBuffers``,
-/// ``ObjectiveGradientBuffers``).
+/// ``ObjectiveGradientBuffers``). Spans of a model's outputs may be ``BFloat16`` or `Float16`.
 ///
 /// Sources: scGPT's `finetune_integration.py`, `pretrain.py`, `trainer.py` and tutorials; scFormer's
 /// integration script.

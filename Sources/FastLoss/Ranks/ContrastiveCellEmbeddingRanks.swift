@@ -31,7 +31,8 @@ extension ContrastiveCellEmbedding {
         workspace: Workspace
     ) throws(LossError) -> LossValue {
         try RankedContrastive(
-            self, first: first, second: second, shape: shape, into: nil, nil, communicator: communicator
+            self, first: ModelElements(first), second: ModelElements(second), shape: shape, into: nil, nil,
+            communicator: communicator
         ).run(workspace)
     }
 
@@ -67,8 +68,8 @@ extension ContrastiveCellEmbedding {
                 secondGradient.memory, named: "secondGradient", scale: gradientScale, update: update)
         )
         return try RankedContrastive(
-            self, first: first, second: second, shape: shape, into: outputs.0, outputs.1,
-            communicator: communicator
+            self, first: ModelElements(first), second: ModelElements(second), shape: shape, into: outputs.0,
+            outputs.1, communicator: communicator
         ).run(workspace)
     }
 }
@@ -97,13 +98,13 @@ package struct RankedContrastive<Ranks: Communicator> {
     private let check: LossError?
 
     package init(
-        _ loss: ContrastiveCellEmbedding, first: Span<Float>, second: Span<Float>,
+        _ loss: ContrastiveCellEmbedding, first: ModelElements, second: ModelElements,
         named names: (first: String, second: String) = ("first", "second"), shape: MatrixShape,
         into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?, communicator: Ranks
     ) {
         self.loss = loss
-        self.first = first.memory
-        self.second = second.memory
+        self.first = first.floatBuffer
+        self.second = second.floatBuffer
         self.shape = shape
         self.firstOutput = firstOutput
         self.secondOutput = secondOutput
@@ -115,8 +116,8 @@ package struct RankedContrastive<Ranks: Communicator> {
         do throws(LossError) {
             var layout = ScratchLayout(workers: 1)
             _ = try ContrastiveCellEmbedding.Plan(
-                ofRank, first: ModelElements(first), second: ModelElements(second), named: names,
-                shape: shape, into: firstOutput, secondOutput, in: &layout)
+                ofRank, first: first, second: second, named: names, shape: shape, into: firstOutput,
+                secondOutput, in: &layout)
         } catch {
             failure = error
         }

@@ -21,8 +21,9 @@ extension ElasticCellSimilarity {
         embeddings: Span<Float>, shape: MatrixShape, across communicator: some Communicator,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
-        try RankedElastic(self, embeddings: embeddings, shape: shape, into: nil, RankGroup(communicator))
-            .run(workspace)
+        try RankedElastic(
+            self, embeddings: ModelElements(embeddings), shape: shape, into: nil, RankGroup(communicator)
+        ).run(workspace)
     }
 
     /// Computes the loss of a batch whose rows are spread over ranks, and the gradient of this rank's rows.
@@ -47,7 +48,7 @@ extension ElasticCellSimilarity {
     ) throws(LossError) -> LossValue {
         let output = GradientOutput(gradient.memory, scale: gradientScale, update: update)
         return try RankedElastic(
-            self, embeddings: embeddings, shape: shape, into: output, RankGroup(communicator)
+            self, embeddings: ModelElements(embeddings), shape: shape, into: output, RankGroup(communicator)
         ).run(workspace)
     }
 }
@@ -67,7 +68,7 @@ package struct RankedElastic<Ranks: Communicator> {
     private let check: LossError?
 
     package init(
-        _ loss: ElasticCellSimilarity, embeddings: Span<Float>, named name: String = "embeddings",
+        _ loss: ElasticCellSimilarity, embeddings: ModelElements, named name: String = "embeddings",
         shape: MatrixShape, into output: GradientOutput?, communicator: Ranks
     ) {
         self.init(
@@ -75,11 +76,11 @@ package struct RankedElastic<Ranks: Communicator> {
     }
 
     init(
-        _ loss: ElasticCellSimilarity, embeddings: Span<Float>, named name: String = "embeddings",
+        _ loss: ElasticCellSimilarity, embeddings: ModelElements, named name: String = "embeddings",
         shape: MatrixShape, into output: GradientOutput?, _ group: RankGroup<Ranks>
     ) {
         self.loss = loss
-        self.embeddings = embeddings.memory
+        self.embeddings = embeddings.floatBuffer
         self.shape = shape
         self.output = output
         self.group = group
@@ -90,7 +91,7 @@ package struct RankedElastic<Ranks: Communicator> {
         do throws(LossError) {
             var layout = ScratchLayout(workers: 1)
             _ = try ElasticCellSimilarity.Plan(
-                ofRank, embeddings: ModelElements(embeddings), named: name, shape: shape, into: output,
+                ofRank, embeddings: embeddings, named: name, shape: shape, into: output,
                 in: &layout)
         } catch {
             failure = error

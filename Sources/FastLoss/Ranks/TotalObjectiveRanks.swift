@@ -18,7 +18,7 @@ extension TotalObjective {
     public func value(
         _ inputs: ObjectiveInputs, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        try RankedObjective(self, inputs.buffers, GradientTable(), RankGroup(communicator)).run(workspace)
+        try RankedObjective(self, inputs.elements(), GradientTable(), RankGroup(communicator)).run(workspace)
     }
 
     /// The objective of a batch whose cells are spread over ranks, from arrays.
@@ -26,7 +26,7 @@ extension TotalObjective {
         _ inputs: ObjectiveArrays, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         defer { withExtendedLifetime(inputs) {} }
-        return try RankedObjective(self, inputs.buffers, GradientTable(), RankGroup(communicator))
+        return try RankedObjective(self, inputs.elements(), GradientTable(), RankGroup(communicator))
             .run(workspace)
     }
 
@@ -34,7 +34,16 @@ extension TotalObjective {
     public func value(
         _ inputs: ObjectiveBuffers, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        try RankedObjective(self, inputs, GradientTable(), RankGroup(communicator)).run(workspace)
+        try RankedObjective(self, inputs.elements(), GradientTable(), RankGroup(communicator)).run(workspace)
+    }
+
+    /// The objective of a batch whose cells are spread over ranks, and its gradients if they are wanted.
+    package func valueAndGradient(
+        _ inputs: ObjectiveElements, gradients: ObjectiveGradientMemory?, gradientScale: Float,
+        update: GradientUpdate, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        let table = gradients?.table(scale: gradientScale, update: update) ?? GradientTable()
+        return try RankedObjective(self, inputs, table, RankGroup(communicator)).run(workspace)
     }
 
     /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
@@ -57,7 +66,7 @@ extension TotalObjective {
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         let table = gradients.table(scale: gradientScale, update: update)
-        return try RankedObjective(self, inputs.buffers, table, RankGroup(communicator)).run(workspace)
+        return try RankedObjective(self, inputs.elements(), table, RankGroup(communicator)).run(workspace)
     }
 
     /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
@@ -68,7 +77,7 @@ extension TotalObjective {
     ) throws(LossError) -> ObjectiveValue {
         defer { withExtendedLifetime(inputs) {} }
         let table = gradients.table(scale: gradientScale, update: update)
-        return try RankedObjective(self, inputs.buffers, table, RankGroup(communicator)).run(workspace)
+        return try RankedObjective(self, inputs.elements(), table, RankGroup(communicator)).run(workspace)
     }
 
     /// The objective of a batch whose cells are spread over ranks, and the gradients of this rank's inputs, from
@@ -78,7 +87,7 @@ extension TotalObjective {
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         let table = gradients.table(scale: gradientScale, update: update)
-        return try RankedObjective(self, inputs, table, RankGroup(communicator)).run(workspace)
+        return try RankedObjective(self, inputs.elements(), table, RankGroup(communicator)).run(workspace)
     }
 }
 
@@ -89,12 +98,12 @@ extension TotalObjective {
 /// ECS and CCE, which couple cells of different ranks, go around the ring.
 struct RankedObjective<Ranks: Communicator> {
     private let objective: TotalObjective
-    private let inputs: ObjectiveBuffers
+    private let inputs: ObjectiveElements
     private let gradients: GradientTable
     private let group: RankGroup<Ranks>
 
     init(
-        _ objective: TotalObjective, _ inputs: ObjectiveBuffers, _ gradients: GradientTable,
+        _ objective: TotalObjective, _ inputs: ObjectiveElements, _ gradients: GradientTable,
         _ group: RankGroup<Ranks>
     ) {
         self.objective = objective
@@ -311,7 +320,7 @@ extension RankedObjective {
         guard let weight = weights.elastic else { return nil }
         let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
         return try RankedElastic(
-            objective.elasticCellSimilarity, embeddings: embeddings.span,
+            objective.elasticCellSimilarity, embeddings: embeddings,
             named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
             into: gradients.output(.cellEmbedding, weight: weight), group
         ).run(workspace).value
@@ -322,7 +331,7 @@ extension RankedObjective {
         let first = try inputs.required(.cellEmbedding, by: .contrastive)
         let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
         return try RankedContrastive(
-            objective.contrastiveCellEmbedding, first: first.span, second: second.span,
+            objective.contrastiveCellEmbedding, first: first, second: second,
             named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
             shape: inputs.embeddingShape,
             into: gradients.output(

@@ -136,11 +136,14 @@ extension ContrastiveCellEmbedding {
 
         package var name: String { "ContrastiveCellEmbedding" }
 
-        /// - Parameter names: the names of the two encodings in messages.
+        /// - Parameters:
+        ///   - names: the names of the two encodings in messages.
+        ///   - sum: floats that take the first gradient in place of its output. The caller writes them there.
         package init(
             _ loss: ContrastiveCellEmbedding, first: ModelElements, second: ModelElements,
             named names: (first: String, second: String) = ("first", "second"), shape: MatrixShape,
-            into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?, in layout: inout ScratchLayout
+            into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?,
+            firstSummedIn sum: ScratchArray<Float>? = nil, in layout: inout ScratchLayout
         ) throws(LossError) {
             // A subnormal temperature would have an infinite reciprocal.
             try checkParameter("temperature", loss.temperature, "above 0 and finite") {
@@ -165,9 +168,10 @@ extension ContrastiveCellEmbedding {
                 losses = try layout.add(0, of: Double.self)
                 return
             }
+            var firstSide = loss.side(first, shape: shape, batch: rows, gradient: firstOutput)
+            firstSide.sum = sum
             similarities = try BlockedSimilarities(
-                loss.side(first, shape: shape, batch: rows, gradient: firstOutput),
-                loss.side(second, shape: shape, batch: rows, gradient: secondOutput),
+                firstSide, loss.side(second, shape: shape, batch: rows, gradient: secondOutput),
                 schedule: .strips(RowStrips(rows: rows, columns: rows)), in: &layout)
             losses = try layout.add(rows, of: Double.self)
         }

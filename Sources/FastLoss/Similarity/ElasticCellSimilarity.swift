@@ -148,10 +148,13 @@ extension ElasticCellSimilarity {
 
         package var name: String { "ElasticCellSimilarity" }
 
-        /// - Parameter argument: the name of the embeddings in messages.
+        /// - Parameters:
+        ///   - argument: the name of the embeddings in messages.
+        ///   - sum: floats that take the gradient in place of the output. The caller writes them there.
         package init(
             _ loss: ElasticCellSimilarity, embeddings: ModelElements, named argument: String = "embeddings",
-            shape: MatrixShape, into output: GradientOutput?, in layout: inout ScratchLayout
+            shape: MatrixShape, into output: GradientOutput?, summedIn sum: ScratchArray<Float>? = nil,
+            in layout: inout ScratchLayout
         ) throws(LossError) {
             threshold = loss.threshold
             rows = shape.rows
@@ -167,10 +170,9 @@ extension ElasticCellSimilarity {
                 return
             }
             let schedule = Self.schedule(rows: rows)
-            let similarities = try BlockedSimilarities(
-                ElasticCellSimilarity.side(
-                    embeddings, shape: shape, batch: rows, gradient: output),
-                schedule: schedule, in: &layout)
+            var side = ElasticCellSimilarity.side(embeddings, shape: shape, batch: rows, gradient: output)
+            side.sum = sum
+            let similarities = try BlockedSimilarities(side, schedule: schedule, in: &layout)
             let sums = try layout.add(similarities.blocks, of: Double.self)
             var certified: CertifiedPairs.Scratch?
             if case .tiles(let pairs, _) = schedule, loss.certificate == .automatic {

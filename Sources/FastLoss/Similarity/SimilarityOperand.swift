@@ -14,6 +14,8 @@ package struct SimilaritySide {
     var roundsAlike = false
     /// Where dE goes, and what dN, formed from the epilogue's factors, is multiplied by.
     var gradient: (output: GradientOutput, factor: Double)?
+    /// Floats that take dE in place of a 16-bit output, to which several terms add.
+    var sum: ScratchArray<Float>?
 }
 
 /// Normalised rows. The right operand of many products also has the same rows in packed panels.

@@ -4,13 +4,14 @@ import CFastLossKernels
 
 /// dN of one side of a similarity matrix: the memory in which it is formed, and its conversion to dE.
 ///
-/// If an output of floats is overwritten, dN is formed in the output itself. If the output accumulates or is
-/// 16-bit, dN is formed in scratch memory: of all rows, or, if a worker completes some rows before it turns to
+/// If an output of floats is overwritten, or a sum in their place, dN is formed there. If the output accumulates
+/// or is 16-bit, dN is formed in scratch memory: of all rows, or, if a worker completes some rows before it turns to
 /// others, of so many rows for each worker.
 struct UnitGradient {
     /// The output and the scratch memory of dN.
     struct Scratch {
         fileprivate let output: GradientOutput
+        fileprivate let sum: ScratchArray<Float>?
         fileprivate let factor: Double
         fileprivate let columns: Int
         fileprivate let rowsOfWorker: Int?
@@ -25,10 +26,11 @@ struct UnitGradient {
         ) throws(LossError) {
             guard let gradient = side.gradient, gradient.output.address != nil else { return nil }
             output = gradient.output
+            sum = side.sum
             factor = gradient.factor
             columns = side.shape.columns
             rowsOfWorker = rowsAtATime
-            guard output.mode == FASTLOSS_ACCUMULATE || output.type != .float32 else {
+            guard output.accumulates || output.type != .float32 && sum == nil else {
                 aside = nil
                 return
             }
@@ -40,14 +42,17 @@ struct UnitGradient {
     }
 
     private let scratch: Scratch
+    /// Where dE goes, if as floats.
+    private let floats: UnsafeMutablePointer<Float>?
     private let base: UnsafeMutablePointer<Float>
     private let isAside: Bool
 
     init?(_ scratch: Scratch?, on execution: Execution) {
         guard let scratch else { return nil }
         self.scratch = scratch
-        // An output with elements has an address.
-        base = scratch.aside.map { execution.pointer($0) } ?? scratch.output.memory.baseAddress!
+        floats = scratch.sum.map { execution.pointer($0) } ?? scratch.output.floatsInPlace
+        // Without memory aside, dN is formed where dE goes.
+        base = scratch.aside.map { execution.pointer($0) } ?? floats!
         isAside = scratch.aside != nil
     }
 
@@ -64,13 +69,13 @@ struct UnitGradient {
     func carryBack(_ rows: Range<Int>, through unit: NormalizedRows, worker: Int) {
         let upstream = place(rows.lowerBound, worker: worker)
         let elements = rows.lowerBound * scratch.columns..<rows.upperBound * scratch.columns
-        guard scratch.output.type == .float32 else {
+        guard let floats else {
             unit.backward(rows, from: upstream, factor: scratch.factor, into: upstream, FASTLOSS_OVERWRITE)
             scratch.output.write(upstream, to: elements)
             return
         }
         unit.backward(
             rows, from: upstream, factor: scratch.factor,
-            into: scratch.output.memory.baseAddress! + elements.lowerBound, scratch.output.mode)
+            into: floats + elements.lowerBound, scratch.output.mode)
     }
 }

@@ -133,21 +133,25 @@ extension ObjectiveBatch {
     }
 }
 
-/// The memory of one call, by address, so that tests can make two arguments share it.
-final class ObjectiveMemory {
+/// The memory of one call of floats.
+typealias ObjectiveMemory = TypedObjectiveMemory<Float>
+
+/// The memory of one call, by address, so that tests can make two arguments share it. The outputs of the model are
+/// rounded to the type.
+final class TypedObjectiveMemory<Output: ModelOutputElement> {
     let batch: ObjectiveBatch
     let targets: UnsafeMutableBufferPointer<Float>
     let mask: UnsafeMutableBufferPointer<Bool>?
     let cellTypeLabels: UnsafeMutableBufferPointer<Int32>
     let batchLabels: UnsafeMutableBufferPointer<Int32>
-    private(set) var inputs: [ObjectiveSlot: UnsafeMutableBufferPointer<Float>] = [:]
-    var gradients: [ObjectiveSlot: UnsafeMutableBufferPointer<Float>] = [:]
+    private(set) var inputs: [ObjectiveSlot: UnsafeMutableBufferPointer<Output>] = [:]
+    var gradients: [ObjectiveSlot: UnsafeMutableBufferPointer<Output>] = [:]
     private var blocks: [UnsafeMutableRawPointer] = []
 
     /// Zero bytes behind every array: a gradient that is put there stays inside.
-    private static let slack = 256
+    private static var slack: Int { 256 }
 
-    init(_ batch: ObjectiveBatch, gradients: [ObjectiveSlot: [Float]]) {
+    init(_ batch: ObjectiveBatch, gradients: [ObjectiveSlot: [Output]]) {
         var blocks: [UnsafeMutableRawPointer] = []
         func copy<Element: BitwiseCopyable>(_ array: [Element]) -> UnsafeMutableBufferPointer<Element> {
             let size = array.count * MemoryLayout<Element>.stride + Self.slack
@@ -164,7 +168,7 @@ final class ObjectiveMemory {
         mask = batch.mask.map { copy($0) }
         cellTypeLabels = copy(batch.cellTypeLabels)
         batchLabels = copy(batch.batchLabels)
-        inputs = batch.inputs.mapValues { copy($0) }
+        inputs = batch.inputs.mapValues { copy($0.map { Output($0) }) }
         self.gradients = gradients.mapValues { copy($0) }
         self.blocks = blocks
     }
@@ -181,7 +185,7 @@ final class ObjectiveMemory {
         of objective: TotalObjective, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        var gradients = ObjectiveGradients(
+        var gradients = ObjectiveGradientFields<MutableSpan<Output>>(
             genePredictions: gradient(.genePredictions), geneNonzero: gradient(.geneNonzero),
             cellPredictions: gradient(.cellPredictions), cellNonzero: gradient(.cellNonzero),
             generatedPredictions: gradient(.generatedPredictions), cellEmbedding: gradient(.cellEmbedding),
@@ -191,10 +195,12 @@ final class ObjectiveMemory {
             spans, gradients: &gradients, gradientScale: gradientScale, update: update, workspace: workspace)
     }
 
-    private var spans: ObjectiveInputs {
+    private typealias Inputs = ObjectiveInputFields<Span<Output>, Span<Float>, Span<Bool>, Span<Int32>>
+
+    private var spans: Inputs {
         @_lifetime(borrow self)
         get {
-            ObjectiveInputs(
+            Inputs(
                 shape: batch.shape, targets: span(targets), mask: maskSpan,
                 genePredictions: input(.genePredictions), geneNonzero: input(.geneNonzero),
                 cellPredictions: input(.cellPredictions), cellNonzero: input(.cellNonzero),
@@ -216,13 +222,13 @@ final class ObjectiveMemory {
     @_lifetime(borrow self)
     private func classification(
         _ slot: ObjectiveSlot, _ labels: UnsafeMutableBufferPointer<Int32>, _ classes: Int
-    ) -> Classification? {
+    ) -> ClassificationFields<Span<Output>, Span<Int32>>? {
         guard let logits = inputs[slot] else { return nil }
-        return Classification(logits: span(logits), labels: span(labels), classes: classes)
+        return ClassificationFields(logits: span(logits), labels: span(labels), classes: classes)
     }
 
     @_lifetime(borrow self)
-    private func input(_ slot: ObjectiveSlot) -> Span<Float>? {
+    private func input(_ slot: ObjectiveSlot) -> Span<Output>? {
         guard let input = inputs[slot] else { return nil }
         return span(input)
     }
@@ -235,7 +241,7 @@ final class ObjectiveMemory {
     }
 
     @_lifetime(borrow self)
-    private func gradient(_ slot: ObjectiveSlot) -> MutableSpan<Float>? {
+    private func gradient(_ slot: ObjectiveSlot) -> MutableSpan<Output>? {
         guard let gradient = gradients[slot] else { return nil }
         return _overrideLifetime(MutableSpan(_unsafeElements: gradient), borrowing: self)
     }

@@ -242,8 +242,8 @@ typedef struct fastloss_objective_value {
 /// backward pass adds the gradients that arrive through a decoder, a classifier or the reversed
 /// discriminator.
 ///
-/// 16-bit inputs are widened into the workspace, and a gradient is rounded once: that of the cell embedding
-/// as the sum over both terms, with what was there before when accumulating.
+/// 16-bit inputs are read in place if their rows have no gaps. A gradient is rounded once: that of the cell
+/// embedding as the sum over both terms, with what was there before when accumulating.
 ///
 /// \param objective  the terms and their weights.
 /// \param inputs     the inputs of the terms.

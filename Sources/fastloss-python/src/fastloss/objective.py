@@ -274,7 +274,7 @@ class TotalObjective:
 
         targets, mask, predictions: B × L; embeddings: B × D; logits: B × C; labels: B, int32. Predictions,
         embeddings and logits are float32, float16 or bfloat16 of ml_dtypes, each of its own type, which its
-        gradient has, too. 16-bit inputs are widened into scratch memory, and a gradient is rounded once.
+        gradient has, too. 16-bit inputs are read as they are, and a gradient is rounded once.
 
         Raises FastLossError for a missing input, InvalidParameterError, and the errors of the terms' losses.
         """
