@@ -106,4 +106,40 @@ extension PublicCall {
         ]
         return ofMasks.flatMap(\.self) + others
     }
+
+    // MARK: - The objective
+
+    /// Every term of the objective, of either 16-bit type.
+    static func objectivesOfSixteenBits(_ cells: Int, _ tokens: Int, _ width: Int) -> [PublicCall] {
+        let batch = ObjectiveBatch.random(cells: cells, tokens: tokens, width: width)
+        return objectives(of: BFloat16.self, batch) + objectives(of: Float16.self, batch)
+    }
+
+    private static func objectives<Element: SixteenBits>(
+        of type: Element.Type, _ batch: ObjectiveBatch
+    ) -> [PublicCall] {
+        let arrays = ObjectiveStorage<Element>(batch)
+        let name = "TotalObjective of \(type), \(batch.shape.rows)×\(batch.shape.columns)×\(batch.width)"
+        let gradients = [GradientUpdate.overwrite, .accumulate].map { update in
+            PublicCall("\(name), gradients, \(update)", sixteenBitOutputs: gradientCounts(batch)) {
+                (memory, workspace) -> Double in
+                var gradients = ObjectiveGradientFields(
+                    genePredictions: memory.output(0, of: type), geneNonzero: memory.output(1, of: type),
+                    cellPredictions: memory.output(2, of: type), cellNonzero: memory.output(3, of: type),
+                    generatedPredictions: memory.output(4, of: type),
+                    cellEmbedding: memory.output(5, of: type),
+                    secondCellEmbedding: memory.output(6, of: type),
+                    cellTypeLogits: memory.output(7, of: type), batchLogits: memory.output(8, of: type),
+                    reversedBatchLogits: memory.output(9, of: type))
+                return try everything.valueAndGradient(
+                    arrays.inputs(memory), gradients: &gradients, update: update, workspace: workspace
+                ).total
+            }
+        }
+        return gradients + [
+            PublicCall("\(name), value") { (memory, workspace) -> Double in
+                try everything.value(arrays.inputs(memory), workspace: workspace).total
+            }
+        ]
+    }
 }

@@ -17,7 +17,9 @@ extension PublicCall {
         tokens.flatMap { shape in [1, 3].flatMap { weightedPooling(shape, weightings: $0) } },
         [(3, 7, 5), (203, 401, 65)].flatMap(objectives),
         sixteenBits,
+        [(3, 7, 5), (203, 401, 65)].flatMap(objectivesOfSixteenBits),
         heads,
+        headsOfSixteenBits,
     ]
 
     private static let tokens = [
@@ -32,7 +34,9 @@ extension PublicCall {
             maskedLosses(cells, tokens), classification(cells, classes), similarities(cells, width),
             reductions(cells, tokens, classes), pooling(shape), weightedPooling(shape, weightings: classes),
             objectives(cells, tokens, width), ofSixteenBits(rows: cells, columns: tokens),
+            objectivesOfSixteenBits(cells, tokens, width),
             try heads(cells: cells, tokens: tokens, width: width, classes: classes),
+            try headsOfSixteenBits(cells: cells, tokens: tokens, width: width, classes: classes),
         ]
         return families.flatMap(\.self)
     }
@@ -376,7 +380,7 @@ extension PublicCall {
     // MARK: - The objective
 
     /// Every term of the objective.
-    private static let everything = TotalObjective(
+    static let everything = TotalObjective(
         weights: TermValues(
             maskedGene: 1, maskedGeneZero: 1, cellGene: 1, cellGeneZero: 1, generation: 1, cellType: 1,
             contrastive: 10,
@@ -384,7 +388,7 @@ extension PublicCall {
 
     private static func objectives(_ cells: Int, _ tokens: Int, _ width: Int) -> [PublicCall] {
         let batch = ObjectiveBatch.random(cells: cells, tokens: tokens, width: width)
-        let arrays = ObjectiveStorage(batch)
+        let arrays = ObjectiveStorage<Float>(batch)
         let name = "\(cells)×\(tokens)×\(width)"
         return [
             PublicCall("TotalObjective of everything, value, \(name)") { (memory, workspace) -> Double in
@@ -407,7 +411,7 @@ extension PublicCall {
         .secondCellEmbedding, .cellTypeLogits, .batchLogits, .reversedBatchLogits,
     ]
 
-    private static func gradientCounts(_ batch: ObjectiveBatch) -> [Int] {
+    static func gradientCounts(_ batch: ObjectiveBatch) -> [Int] {
         gradientSlots.map { batch.inputs[$0.input]?.count ?? 0 }
     }
 
@@ -420,7 +424,8 @@ extension PublicCall {
     }
 
     private static func gradients(
-        _ objective: TotalObjective, _ arrays: ObjectiveStorage, _ memory: CallMemory, _ workspace: Workspace
+        _ objective: TotalObjective, _ arrays: ObjectiveStorage<Float>, _ memory: CallMemory,
+        _ workspace: Workspace
     ) throws -> Double {
         var gradients = ObjectiveGradients(
             genePredictions: memory.output(0), geneNonzero: memory.output(1),
@@ -438,15 +443,15 @@ extension PublicCall {
 
 /// The inputs of a batch under names of their own, out of the dictionary: looking them up is no part of a
 /// call.
-private struct ObjectiveStorage {
+struct ObjectiveStorage<Element: ModelOutputElement> {
     let batch: ObjectiveBatch
-    let genePredictions, geneNonzero, cellPredictions, cellNonzero, generatedPredictions: [Float]
-    let cellEmbedding, secondCellEmbedding, cellTypeLogits, batchLogits: [Float]
+    let genePredictions, geneNonzero, cellPredictions, cellNonzero, generatedPredictions: [Element]
+    let cellEmbedding, secondCellEmbedding, cellTypeLogits, batchLogits: [Element]
     let mask: [Bool]
 
     init(_ batch: ObjectiveBatch) {
         self.batch = batch
-        func input(_ slot: ObjectiveSlot) -> [Float] { batch.inputs[slot] ?? [] }
+        func input(_ slot: ObjectiveSlot) -> [Element] { (batch.inputs[slot] ?? []).map { Element($0) } }
         genePredictions = input(.genePredictions)
         geneNonzero = input(.geneNonzero)
         cellPredictions = input(.cellPredictions)
@@ -460,8 +465,10 @@ private struct ObjectiveStorage {
     }
 
     @_lifetime(borrow memory)
-    func inputs(_ memory: CallMemory) -> ObjectiveInputs {
-        ObjectiveInputs(
+    func inputs(
+        _ memory: CallMemory
+    ) -> ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>> {
+        ObjectiveInputFields(
             shape: batch.shape, targets: memory.input(batch.targets), mask: memory.input(mask),
             genePredictions: memory.input(genePredictions),
             geneNonzero: memory.input(geneNonzero), cellPredictions: memory.input(cellPredictions),
@@ -469,10 +476,10 @@ private struct ObjectiveStorage {
             generatedPredictions: memory.input(generatedPredictions), width: batch.width,
             cellEmbedding: memory.input(cellEmbedding),
             secondCellEmbedding: memory.input(secondCellEmbedding),
-            cellTypes: Classification(
+            cellTypes: ClassificationFields(
                 logits: memory.input(cellTypeLogits), labels: memory.input(batch.cellTypeLabels),
                 classes: batch.cellTypeCount),
-            batches: Classification(
+            batches: ClassificationFields(
                 logits: memory.input(batchLogits), labels: memory.input(batch.batchLabels),
                 classes: batch.batchCount))
     }
