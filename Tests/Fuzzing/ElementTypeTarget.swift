@@ -1,14 +1,20 @@
-// 16-bit outputs of a model: every loss must give the value, to the bit, and the error of the widened outputs, and
+// 16-bit outputs of a model: every loss, the objective and the heads must give the value, to the bit, and the error of the widened outputs, and
 // their gradients rounded once. The other families judge the losses of `Float`.
 
 import FastLoss
 
 enum ElementTypeTarget {
     static func run(_ input: inout FuzzInput) throws {
-        if input.bool() {
-            try Call<BFloat16>(&input).check()
-        } else {
-            try Call<Float16>(&input).check()
+        if input.bool() { try run(&input, of: BFloat16.self) } else { try run(&input, of: Float16.self) }
+    }
+
+    private static func run<Element: ModelOutputElement>(
+        _ input: inout FuzzInput, of _: Element.Type
+    ) throws {
+        switch input.int(0...7) {
+        case 0...1: try ObjectiveOfElements<Element>(&input).check()
+        case 2: try HeadOfElements<Element>(&input).check()
+        default: try Call<Element>(&input).check()
         }
     }
 

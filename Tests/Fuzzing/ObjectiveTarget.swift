@@ -71,8 +71,12 @@ struct ObjectiveCall {
         \.cellEmbedding, \.secondCellEmbedding, \.cellTypeLogits, \.batchLogits, \.reversedBatchLogits,
     ]
 
-    private static let optionalInputs: [WritableKeyPath<ObjectiveArrays, [Float]?> & Sendable] = [
-        \.targets, \.genePredictions, \.geneNonzero, \.cellPredictions, \.cellNonzero,
+    private static let optionalInputs: [WritableKeyPath<ObjectiveArrays, [Float]?> & Sendable] =
+        [\.targets] + outputMembers
+
+    /// The outputs of the model but the logits.
+    static let outputMembers: [WritableKeyPath<ObjectiveArrays, [Float]?> & Sendable] = [
+        \.genePredictions, \.geneNonzero, \.cellPredictions, \.cellNonzero,
         \.generatedPredictions, \.cellEmbedding, \.secondCellEmbedding,
     ]
 
