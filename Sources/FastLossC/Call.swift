@@ -141,30 +141,6 @@ extension Call {
         try take(UnsafeRawPointer(pointer), strides, type, role: .input)
     }
 
-    /// Takes an output of the model for a loss that reads floats: a 16-bit one is widened when it is packed.
-    func widened(
-        _ pointer: UnsafePointer<Float>?, _ strides: Strides, _ type: ElementType
-    ) throws(CallError) -> TakenOutput {
-        try takeWidened(UnsafeRawPointer(pointer), strides, type, role: .input)
-    }
-
-    /// Takes the gradient of such an output, which is rounded when it is unpacked.
-    func widened(
-        _ pointer: UnsafeMutablePointer<Float>?, _ strides: Strides, _ type: ElementType,
-        update: GradientUpdate
-    ) throws(CallError) -> TakenOutput {
-        try takeWidened(
-            UnsafeRawPointer(pointer), strides, type, role: update == .overwrite ? .output : .accumulator)
-    }
-
-    private func takeWidened(
-        _ pointer: UnsafeRawPointer?, _ strides: Strides, _ type: ElementType, role: Operand.Role
-    ) throws(CallError) -> TakenOutput {
-        let taken = try take(
-            pointer, strides, size: type.byteCount, role: role, widened: type == .float32 ? nil : type)
-        return TakenOutput(index: taken.index, count: taken.count, type: .float32)
-    }
-
     /// Takes token states and reads only the first token of each cell.
     func firstTokens(
         _ pointer: UnsafePointer<Float>?, _ strides: Strides
@@ -205,8 +181,7 @@ extension Call {
 
     /// Takes elements that are aligned to their size.
     private func take(
-        _ pointer: UnsafeRawPointer?, _ strides: Strides, size: Int, role: Operand.Role,
-        widened: ElementType? = nil
+        _ pointer: UnsafeRawPointer?, _ strides: Strides, size: Int, role: Operand.Role
     ) throws(CallError) -> (index: Int, count: Int) {
         let name = strides.name
         let count = try strides.checkedCount()
@@ -223,9 +198,8 @@ extension Call {
         }
         let index = handle.append(
             Operand(
-                name: name, layout: layout, role: role, widened: widened,
-                contiguous: layout.isContiguous && widened == nil
-                    ? UnsafeMutableRawPointer(mutating: pointer) : nil))
+                name: name, layout: layout, role: role,
+                contiguous: layout.isContiguous ? UnsafeMutableRawPointer(mutating: pointer) : nil))
         return (index, count)
     }
 }
@@ -295,7 +269,7 @@ extension WorkspaceHandle {
         var isNeeded = false
         for index in 0..<operandCount where self[index].needsPacking {
             self[index].scratch = try layout.add(
-                self[index].layout.byteCount, by: self[index].packedBytesPerByte, of: UInt8.self)
+                self[index].layout.byteCount, of: UInt8.self)
             isNeeded = true
         }
         guard isNeeded else { return }

@@ -1,5 +1,4 @@
-// One matrix or array of a call: its layout in memory, overlap with others, packing and unpacking, which also
-// converts 16-bit elements.
+// One matrix or array of a call: its layout in memory, overlap with others, packing and unpacking.
 
 import FastLoss
 
@@ -92,18 +91,13 @@ struct Operand {
     let name: String
     let layout: RowLayout
     let role: Role
-    /// The 16-bit type of elements that are packed as floats; nil for elements that stay as they are.
-    let widened: ElementType?
     /// The contiguous elements: in place, or packed.
     var contiguous: UnsafeMutableRawPointer?
     /// The scratch memory for the packed elements.
     var scratch: ScratchArray<UInt8>?
 
-    /// Whether the elements must be packed: the rows have gaps, or the elements become floats.
-    var needsPacking: Bool { (!layout.isContiguous || widened != nil) && role != .surroundings }
-
-    /// Packed bytes for each byte in memory.
-    var packedBytesPerByte: Int { widened == nil ? 1 : 2 }
+    /// Whether the elements must be packed: the rows have gaps.
+    var needsPacking: Bool { !layout.isContiguous && role != .surroundings }
 
     /// Packs or unpacks the rows, in pieces of at most ``bytesPerTask``.
     func copy(_ direction: Direction, workers: Int) {
@@ -120,7 +114,7 @@ struct Operand {
                 let start = number * pieceBytes
                 copy(
                     direction, UnsafeMutableRawPointer(bitPattern: layout.start(ofRow: row))! + start,
-                    packed + (row * layout.rowBytes + start) * packedBytesPerByte,
+                    packed + row * layout.rowBytes + start,
                     bytes: min(pieceBytes, layout.rowBytes - start))
             }
         }
@@ -130,21 +124,9 @@ struct Operand {
         _ direction: Direction, _ place: UnsafeMutableRawPointer, _ packed: UnsafeMutableRawPointer,
         bytes: Int
     ) {
-        guard let widened else {
-            switch direction {
-            case .pack: memcpy(packed, place, bytes)
-            case .unpack: memcpy(place, packed, bytes)
-            }
-            return
-        }
-        let count = bytes / widened.byteCount
-        let floats = packed.assumingMemoryBound(to: Float.self)
         switch direction {
-        case .pack:
-            _ = ModelElements(place, count: count, type: widened).floats(0..<count, widenedInto: floats)
-        case .unpack:
-            GradientOutput(place, count: count, type: widened, scale: 1, update: .overwrite)
-                .write(floats, to: 0..<count)
+        case .pack: memcpy(packed, place, bytes)
+        case .unpack: memcpy(place, packed, bytes)
         }
     }
 

@@ -40,8 +40,6 @@ private struct OutputTypes {
 /// The objective's inputs among the matrices of a call; nil for absent ones.
 private struct TakenInputs {
     let types: OutputTypes
-    /// Whether 16-bit outputs and gradients are handed on as floats.
-    let widens: Bool
     let shape: MatrixShape
     let width: Int
     let targets: Taken<Float>
@@ -56,18 +54,10 @@ private struct TakenInputs {
     let cellTypes: TakenClassification?
     let batches: TakenClassification?
 
-    init(
-        _ inputs: fastloss_objective_inputs, widens: Bool, _ call: borrowing Call
-    ) throws(CallError) {
+    init(_ inputs: fastloss_objective_inputs, _ call: borrowing Call) throws(CallError) {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         let types = try OutputTypes(inputs)
         self.types = types
-        self.widens = widens
-        func optional(
-            _ view: fastloss_view, _ columns: Int64, _ name: String, _ type: ElementType
-        ) throws(CallError) -> TakenOutput? {
-            try call.optional(view, cells, columns, name, type, widens: widens)
-        }
         shape = MatrixShape(rows: Int(clamping: cells), columns: Int(clamping: genes))
         self.width = Int(clamping: width)
         // The targets may be absent if no value term is enabled.
@@ -83,26 +73,24 @@ private struct TakenInputs {
             mask.data == nil
             ? nil
             : try call.input(mask.data, Strides(rows: cells, columns: genes, stride: mask.stride, of: "mask"))
-        genePredictions = try optional(
-            inputs.gene_predictions, genes, "gene_predictions", types.genePredictions)
-        geneNonzero = try optional(inputs.gene_nonzero, genes, "gene_nonzero", types.geneNonzero)
-        cellPredictions = try optional(
-            inputs.cell_predictions, genes, "cell_predictions", types.cellPredictions)
-        cellNonzero = try optional(inputs.cell_nonzero, genes, "cell_nonzero", types.cellNonzero)
-        generatedPredictions = try optional(
-            inputs.generated_predictions, genes, "generated_predictions", types.generatedPredictions)
-        cellEmbedding = try optional(
-            inputs.cell_embedding, width, "cell_embedding", types.cellEmbedding)
-        secondCellEmbedding = try optional(
-            inputs.second_cell_embedding, width, "second_cell_embedding", types.secondCellEmbedding)
+        genePredictions = try call.optional(
+            inputs.gene_predictions, cells, genes, "gene_predictions", types.genePredictions)
+        geneNonzero = try call.optional(inputs.gene_nonzero, cells, genes, "gene_nonzero", types.geneNonzero)
+        cellPredictions = try call.optional(
+            inputs.cell_predictions, cells, genes, "cell_predictions", types.cellPredictions)
+        cellNonzero = try call.optional(inputs.cell_nonzero, cells, genes, "cell_nonzero", types.cellNonzero)
+        generatedPredictions = try call.optional(
+            inputs.generated_predictions, cells, genes, "generated_predictions", types.generatedPredictions)
+        cellEmbedding = try call.optional(
+            inputs.cell_embedding, cells, width, "cell_embedding", types.cellEmbedding)
+        secondCellEmbedding = try call.optional(
+            inputs.second_cell_embedding, cells, width, "second_cell_embedding", types.secondCellEmbedding)
         cellTypes = try TakenClassification(
             inputs.cell_type_logits, inputs.cell_type_labels, cells, inputs.cell_type_count,
-            ("cell_type_logits", "cell_type_labels"), types.cellTypeLogits,
-            widens: widens, call)
+            ("cell_type_logits", "cell_type_labels"), types.cellTypeLogits, call)
         batches = try TakenClassification(
             inputs.batch_logits, inputs.batch_labels, cells, inputs.batch_count,
-            ("batch_logits", "batch_labels"), types.batchLogits,
-            widens: widens, call)
+            ("batch_logits", "batch_labels"), types.batchLogits, call)
     }
 }
 
@@ -115,14 +103,11 @@ private struct TakenClassification {
     /// Nil if both are absent. Throws if one is.
     init?(
         _ logits: fastloss_view, _ labels: UnsafePointer<Int32>?, _ cells: Int64, _ classes: Int64,
-        _ names: (logits: String, labels: String), _ type: ElementType, widens: Bool,
-        _ call: borrowing Call
+        _ names: (logits: String, labels: String), _ type: ElementType, _ call: borrowing Call
     ) throws(CallError) {
         guard logits.data != nil || labels != nil else { return nil }
         let strides = Strides(rows: cells, columns: classes, stride: logits.stride, of: names.logits)
-        self.logits =
-            widens
-            ? try call.widened(logits.data, strides, type) : try call.input(logits.data, strides, type)
+        self.logits = try call.input(logits.data, strides, type)
         self.labels = try call.input(labels, Strides(count: cells, of: names.labels))
         self.classes = Int(clamping: classes)
     }
@@ -136,25 +121,22 @@ private struct TakenClassification {
 extension Call {
     /// An input; nil if it is absent.
     fileprivate func optional(
-        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String, _ type: ElementType,
-        widens: Bool
+        _ view: fastloss_view, _ rows: Int64, _ columns: Int64, _ name: String, _ type: ElementType
     ) throws(CallError) -> TakenOutput? {
         guard view.data != nil else { return nil }
         let strides = Strides(rows: rows, columns: columns, stride: view.stride, of: name)
-        return widens ? try widened(view.data, strides, type) : try input(view.data, strides, type)
+        return try input(view.data, strides, type)
     }
 
     /// An output; nil if it is absent. Throws if the input that it belongs to is absent.
     fileprivate func optional(
         _ view: fastloss_mutable_view, _ rows: Int64, _ columns: Int64, _ name: String,
-        input: Bool, type: ElementType, widens: Bool, update: GradientUpdate
+        input: Bool, type: ElementType, update: GradientUpdate
     ) throws(CallError) -> TakenOutput? {
         guard view.data != nil else { return nil }
         guard input else { throw .loss(.gradientWithoutInput(gradient: name)) }
         let strides = Strides(rows: rows, columns: columns, stride: view.stride, of: name)
-        return widens
-            ? try widened(view.data, strides, type, update: update)
-            : try output(view.data, strides, type, update: update)
+        return try output(view.data, strides, type, update: update)
     }
 }
 
@@ -206,40 +188,34 @@ private struct TakenGradients {
         let (cells, genes, width) = (inputs.cells, inputs.genes, inputs.width)
         genePredictions = try call.optional(
             gradients.gene_predictions, cells, genes, "gradients.gene_predictions",
-            input: taken.genePredictions != nil, type: taken.types.genePredictions, widens: taken.widens,
-            update: update)
+            input: taken.genePredictions != nil, type: taken.types.genePredictions, update: update)
         geneNonzero = try call.optional(
             gradients.gene_nonzero, cells, genes, "gradients.gene_nonzero", input: taken.geneNonzero != nil,
-            type: taken.types.geneNonzero, widens: taken.widens, update: update)
+            type: taken.types.geneNonzero, update: update)
         cellPredictions = try call.optional(
             gradients.cell_predictions, cells, genes, "gradients.cell_predictions",
-            input: taken.cellPredictions != nil, type: taken.types.cellPredictions, widens: taken.widens,
-            update: update)
+            input: taken.cellPredictions != nil, type: taken.types.cellPredictions, update: update)
         cellNonzero = try call.optional(
             gradients.cell_nonzero, cells, genes, "gradients.cell_nonzero", input: taken.cellNonzero != nil,
-            type: taken.types.cellNonzero, widens: taken.widens, update: update)
+            type: taken.types.cellNonzero, update: update)
         generatedPredictions = try call.optional(
             gradients.generated_predictions, cells, genes, "gradients.generated_predictions",
-            input: taken.generatedPredictions != nil, type: taken.types.generatedPredictions,
-            widens: taken.widens, update: update)
+            input: taken.generatedPredictions != nil, type: taken.types.generatedPredictions, update: update)
         cellEmbedding = try call.optional(
             gradients.cell_embedding, cells, width, "gradients.cell_embedding",
-            input: taken.cellEmbedding != nil, type: taken.types.cellEmbedding, widens: taken.widens,
-            update: update)
+            input: taken.cellEmbedding != nil, type: taken.types.cellEmbedding, update: update)
         secondCellEmbedding = try call.optional(
             gradients.second_cell_embedding, cells, width, "gradients.second_cell_embedding",
-            input: taken.secondCellEmbedding != nil, type: taken.types.secondCellEmbedding,
-            widens: taken.widens, update: update)
+            input: taken.secondCellEmbedding != nil, type: taken.types.secondCellEmbedding, update: update)
         cellTypeLogits = try call.optional(
             gradients.cell_type_logits, cells, inputs.cell_type_count, "gradients.cell_type_logits",
-            input: taken.cellTypes != nil, type: taken.types.cellTypeLogits, widens: taken.widens,
-            update: update)
+            input: taken.cellTypes != nil, type: taken.types.cellTypeLogits, update: update)
         batchLogits = try call.optional(
             gradients.batch_logits, cells, inputs.batch_count, "gradients.batch_logits",
-            input: taken.batches != nil, type: taken.types.batchLogits, widens: taken.widens, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
         reversedBatchLogits = try call.optional(
             gradients.reversed_batch_logits, cells, inputs.batch_count, "gradients.reversed_batch_logits",
-            input: taken.batches != nil, type: taken.types.batchLogits, widens: taken.widens, update: update)
+            input: taken.batches != nil, type: taken.types.batchLogits, update: update)
     }
 
     /// The gradients for the objective.
@@ -318,7 +294,7 @@ public func fastloss_total_objective(
     _ value: UnsafeMutablePointer<fastloss_objective_value>?
 ) -> fastloss_status {
     call(workspace) { (call) throws(CallError) in
-        try call.totalObjective(objective, inputs, gradients, value, widens: false) {
+        try call.totalObjective(objective, inputs, gradients, value) {
             (objective, inputs, gradients) throws(CallError) in
             try call.runObjective { (layout) throws(LossError) in
                 let elements = inputs.elements(call)
@@ -339,7 +315,7 @@ public func fastloss_ranks_total_objective(
     _ value: UnsafeMutablePointer<fastloss_objective_value>?
 ) -> fastloss_status {
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
-        try call.totalObjective(objective, inputs, gradients, value, widens: true) {
+        try call.totalObjective(objective, inputs, gradients, value) {
             (objective, inputs, gradients) throws(CallError) in
             do throws(LossError) {
                 return try call.runAcrossRanks { (workspace) throws(LossError) in
@@ -360,14 +336,14 @@ extension Call {
     fileprivate func totalObjective(
         _ objective: UnsafePointer<fastloss_objective>?, _ inputs: UnsafePointer<fastloss_objective_inputs>?,
         _ gradients: UnsafePointer<fastloss_objective_gradients>?,
-        _ value: UnsafeMutablePointer<fastloss_objective_value>?, widens: Bool,
+        _ value: UnsafeMutablePointer<fastloss_objective_value>?,
         _ compute: (TotalObjective, TakenInputs, TakenGradients?) throws(CallError) -> ObjectiveValue
     ) throws(CallError) {
         let objective = try fastloss_objective.read(required(objective, "objective")).objective()
         let place = try required(value, "value")
         let size = try fastloss_objective_value.checkedSize(place)
         let inputs = try fastloss_objective_inputs.read(required(inputs, "inputs"))
-        let taken = try TakenInputs(inputs, widens: widens, self)
+        let taken = try TakenInputs(inputs, self)
         let takenGradients: TakenGradients? =
             gradients == nil
             ? nil

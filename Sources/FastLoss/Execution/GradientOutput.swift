@@ -20,6 +20,9 @@ package struct GradientMemory {
         self.init(memory.baseAddress, count: memory.count, type: Element.elementType)
     }
 
+    /// What the memory holds.
+    var elements: ModelElements { ModelElements(address, count: count, type: type) }
+
     func named(_ name: String) -> NamedMemory {
         NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
     }
@@ -74,6 +77,21 @@ package struct GradientOutput {
     ) {
         self.init(memory, named: name, scale: Double(scale), update: update)
     }
+
+    /// Where the gradient goes.
+    var place: GradientMemory { GradientMemory(address, count: count, type: type) }
+
+    /// The same gradient in other memory; nil without memory.
+    func moved(to place: GradientMemory?) -> GradientOutput? {
+        place.map {
+            GradientOutput(
+                $0.address, count: $0.count, type: $0.type, named: name, scale: scale, named: scaleName,
+                update: update)
+        }
+    }
+
+    /// The update of the buffer.
+    var update: GradientUpdate { accumulates ? .accumulate : .overwrite }
 
     /// The elements of a gradient of floats.
     package var memory: UnsafeMutableBufferPointer<Float> {

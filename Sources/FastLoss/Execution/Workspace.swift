@@ -13,6 +13,8 @@ public final class Workspace {
     private var memory = ScratchMemory()
     /// The rows and gradients of other ranks. Apart from `memory`: plans of a ring take their addresses.
     private var blocks = ScratchMemory()
+    /// This rank's own, if they are 16-bit, as floats. They outlive the rings of several terms.
+    private var floats = ScratchMemory()
 
     /// A workspace without memory yet.
     ///
@@ -23,7 +25,7 @@ public final class Workspace {
     }
 
     /// The bytes of scratch memory that this workspace holds now.
-    public var byteCount: Int { memory.byteCount + blocks.byteCount }
+    public var byteCount: Int { memory.byteCount + blocks.byteCount + floats.byteCount }
 }
 
 extension Workspace {
@@ -57,5 +59,10 @@ extension Workspace {
     /// Reserves memory for the rows and gradients of other ranks.
     package func reserveBlocks(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
         try blocks.reserve(layout, for: call)
+    }
+
+    /// Reserves memory for a rank's own rows and gradients as floats.
+    func reserveFloats(_ layout: ScratchLayout, for call: String) throws(LossError) -> Execution {
+        try floats.reserve(layout, for: call)
     }
 }

@@ -15,7 +15,7 @@ extension ContrastiveCellEmbedding {
     /// and gets the same value.
     ///
     /// Each cell is compared with the second encodings of all ranks. Ranks may have different numbers of cells,
-    /// or none.
+    /// or none. 16-bit embeddings are widened into the workspace; blocks travel as `Float`.
     ///
     /// - Parameters:
     ///   - first: the first encoding of the rank's cells, row-major.
@@ -26,8 +26,9 @@ extension ContrastiveCellEmbedding {
     /// - Throws: ``LossError``, on every rank: this rank's own errors as without ranks;
     ///   ``LossError/rankFailed(rank:)`` if another rank throws or does not answer;
     ///   ``LossError/ranksDisagree(argument:value:rank:otherValue:otherRank:)``.
-    public func value(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, across communicator: some Communicator,
+    public func value<Element: ModelOutputElement>(
+        first: Span<Element>, second: Span<Element>, shape: MatrixShape,
+        across communicator: some Communicator,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
         try RankedContrastive(
@@ -56,9 +57,10 @@ extension ContrastiveCellEmbedding {
     ///   - communicator: the rank's view of the group.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(first:second:shape:across:workspace:)`` does, and if buffers overlap.
-    public func valueAndGradient(
-        first: Span<Float>, second: Span<Float>, shape: MatrixShape, firstGradient: inout MutableSpan<Float>,
-        secondGradient: inout MutableSpan<Float>, gradientScale: Float = 1,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        first: Span<Element>, second: Span<Element>, shape: MatrixShape,
+        firstGradient: inout MutableSpan<Element>, secondGradient: inout MutableSpan<Element>,
+        gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> LossValue {
         let outputs = (
@@ -89,11 +91,11 @@ extension ContrastiveCellEmbedding {
 /// around with log Z_i, and each rank forms the rest of the gradient of its rows of E₂ from them.
 package struct RankedContrastive<Ranks: Communicator> {
     private let loss: ContrastiveCellEmbedding
-    private let first: UnsafeBufferPointer<Float>
-    private let second: UnsafeBufferPointer<Float>
+    private var first: ModelElements
+    private var second: ModelElements
     private let shape: MatrixShape
-    private let firstOutput: GradientOutput?
-    private let secondOutput: GradientOutput?
+    private var firstOutput: GradientOutput?
+    private var secondOutput: GradientOutput?
     private let group: RankGroup<Ranks>
     private let check: LossError?
 
@@ -103,8 +105,8 @@ package struct RankedContrastive<Ranks: Communicator> {
         into firstOutput: GradientOutput?, _ secondOutput: GradientOutput?, communicator: Ranks
     ) {
         self.loss = loss
-        self.first = first.floatBuffer
-        self.second = second.floatBuffer
+        self.first = first
+        self.second = second
         self.shape = shape
         self.firstOutput = firstOutput
         self.secondOutput = secondOutput
@@ -142,13 +144,25 @@ package struct RankedContrastive<Ranks: Communicator> {
         }
         guard shape.columns > 0 else { return LossValue(value: log(Double(batch)), selectedCount: batch) }
         var prepared: Ring?
+        var operands: FloatOperands?
         try group.together { () throws(LossError) in
-            prepared = try Ring(self, rows, in: workspace)
+            let floats = try FloatOperands(
+                (first, second), gradients: (firstOutput?.place, secondOutput?.place),
+                update: (firstOutput ?? secondOutput)?.update ?? .overwrite, in: workspace,
+                for: "ContrastiveCellEmbedding")
+            var call = self
+            call.first = floats.outputs.first ?? first
+            call.second = floats.outputs.second ?? second
+            call.firstOutput = firstOutput?.moved(to: floats.gradients.first)
+            call.secondOutput = secondOutput?.moved(to: floats.gradients.second)
+            operands = floats
+            prepared = try Ring(call, rows, in: workspace)
         }
         let sums = try group.sum(1) { () throws(RankFailure) in
             guard let prepared else { return [0] }
             return [try prepared.run()]
         }
+        operands?.finish()
         return LossValue(value: sums[0] / Double(batch), selectedCount: batch)
     }
 }
@@ -301,7 +315,7 @@ extension RankedContrastive {
                 rowSteps.append(
                     try step(distance, place: distance % 2) { (block, count, source) throws(LossError) in
                         try pass(
-                            side(call.first.baseAddress!, own, of: rank, ofBlock),
+                            side(call.first.floatBuffer.baseAddress!, own, of: rank, ofBlock),
                             side(block, count, of: source, nil))
                     })
             }
@@ -321,10 +335,10 @@ extension RankedContrastive {
                     GradientOutput(joinedGradient, scale: $0.scale, update: .overwrite)
                 }
                 closingPass = try pass(
-                    side(call.first.baseAddress!, own, of: rank, ofFirst ?? call.firstOutput),
+                    side(call.first.floatBuffer.baseAddress!, own, of: rank, ofFirst ?? call.firstOutput),
                     joins
                         ? side(joined.baseAddress!, own + lastRows, of: rank, ofJoined)
-                        : side(call.second.baseAddress!, own, of: rank, call.secondOutput))
+                        : side(call.second.floatBuffer.baseAddress!, own, of: rank, call.secondOutput))
             } else {
                 closingPass = nil
             }
@@ -336,7 +350,7 @@ extension RankedContrastive {
                             (block, count, source) throws(LossError) in
                             try pass(
                                 side(block, count, of: source, nil),
-                                side(call.second.baseAddress!, own, of: rank, ofSecond))
+                                side(call.second.floatBuffer.baseAddress!, own, of: rank, ofSecond))
                         })
                 }
             }
@@ -382,14 +396,15 @@ extension RankedContrastive {
         private func startSecond(_ index: Int) throws(RankFailure) {
             guard let step = index < rowSteps.count ? rowSteps[index] : last else { return }
             try call.group.start(
-                sending: call.second, to: step.target, receiving: step.received, from: step.source)
+                sending: call.second.floatBuffer, to: step.target, receiving: step.received, from: step.source
+            )
         }
 
         private func startFirst(_ index: Int) throws(RankFailure) {
             guard index < columnSteps.count else { return }
             let step = columnSteps[index]
             try call.group.start(
-                sending: call.first, to: step.target, receiving: step.received, from: step.source)
+                sending: call.first.floatBuffer, to: step.target, receiving: step.received, from: step.source)
         }
 
         /// A pass has read those of the step before it.
@@ -455,7 +470,7 @@ extension RankedContrastive.Ring {
         let columns = call.shape.columns
         let ownPart = joined.dropLast(last?.received.count ?? 0)
         _ = UnsafeMutableBufferPointer(rebasing: ownPart).update(
-            fromContentsOf: call.second.prefix(ownPart.count))
+            fromContentsOf: call.second.floatBuffer.prefix(ownPart.count))
         closingPass.run(
             ClosingSoftmax(
                 temperature: temperature, foreign: foreign, losses: losses, normalisers: normalisers,

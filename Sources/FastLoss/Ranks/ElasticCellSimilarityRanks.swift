@@ -7,7 +7,7 @@ extension ElasticCellSimilarity {
     /// and gets the same value.
     ///
     /// The loss is that of all rows. Ranks may have different numbers of rows, or none. No pair is summed in
-    /// closed form: see <doc:AcrossRanks>.
+    /// closed form: see <doc:AcrossRanks>. 16-bit embeddings are widened into the workspace; blocks travel as `Float`.
     ///
     /// - Parameters:
     ///   - embeddings: the rank's rows, row-major.
@@ -17,8 +17,8 @@ extension ElasticCellSimilarity {
     /// - Throws: ``LossError``, on every rank: this rank's own errors as without ranks;
     ///   ``LossError/rankFailed(rank:)`` if another rank throws or does not answer;
     ///   ``LossError/ranksDisagree(argument:value:rank:otherValue:otherRank:)``.
-    public func value(
-        embeddings: Span<Float>, shape: MatrixShape, across communicator: some Communicator,
+    public func value<Element: ModelOutputElement>(
+        embeddings: Span<Element>, shape: MatrixShape, across communicator: some Communicator,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
         try RankedElastic(
@@ -41,8 +41,8 @@ extension ElasticCellSimilarity {
     ///   - communicator: the rank's view of the group.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(embeddings:shape:across:workspace:)`` does, and if buffers overlap.
-    public func valueAndGradient(
-        embeddings: Span<Float>, shape: MatrixShape, gradient: inout MutableSpan<Float>,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        embeddings: Span<Element>, shape: MatrixShape, gradient: inout MutableSpan<Element>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, across communicator: some Communicator,
         workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -61,9 +61,9 @@ extension ElasticCellSimilarity {
 /// While a step computes, the rows of the next step and the gradient of the last are on their way.
 package struct RankedElastic<Ranks: Communicator> {
     private let loss: ElasticCellSimilarity
-    private let embeddings: UnsafeBufferPointer<Float>
+    private var embeddings: ModelElements
     private let shape: MatrixShape
-    private let output: GradientOutput?
+    private var output: GradientOutput?
     private let group: RankGroup<Ranks>
     private let check: LossError?
 
@@ -80,7 +80,7 @@ package struct RankedElastic<Ranks: Communicator> {
         shape: MatrixShape, into output: GradientOutput?, _ group: RankGroup<Ranks>
     ) {
         self.loss = loss
-        self.embeddings = embeddings.floatBuffer
+        self.embeddings = embeddings
         self.shape = shape
         self.output = output
         self.group = group
@@ -121,13 +121,22 @@ package struct RankedElastic<Ranks: Communicator> {
             return LossValue(value: 1 - threshold * threshold, selectedCount: batch)
         }
         var prepared: Ring?
+        var operands: FloatOperands?
         try group.together { () throws(LossError) in
-            prepared = try Ring(self, rows, in: workspace)
+            let floats = try FloatOperands(
+                (embeddings, nil), gradients: (output?.place, nil), update: output?.update ?? .overwrite,
+                in: workspace, for: "ElasticCellSimilarity")
+            var call = self
+            call.embeddings = floats.outputs.first ?? embeddings
+            call.output = output?.moved(to: floats.gradients.first)
+            operands = floats
+            prepared = try Ring(call, rows, in: workspace)
         }
         let sums = try group.sum(1) { () throws(RankFailure) in
             guard let prepared else { return [0] }
             return [try prepared.run()]
         }
+        operands?.finish()
         return LossValue(value: 1 - sums[0] / pairs, selectedCount: batch)
     }
 }
@@ -179,6 +188,7 @@ extension RankedElastic {
         init(_ call: RankedElastic, _ rows: RankRows, in workspace: Workspace) throws(LossError) {
             self.call = call
             let (rank, columns) = (call.group.rank, call.shape.columns)
+            let embeddings = call.embeddings.floatBuffer
             let range = rows.ranks > 1 ? Array(rows.halfRing) : []
 
             // Memory for the rows of two steps, their gradients, and the gradient that comes back.
@@ -204,7 +214,7 @@ extension RankedElastic {
             func ownSide(_ part: Range<Int>, update: fastloss_write_mode?) -> SimilaritySide {
                 let place = part.lowerBound * columns..<part.upperBound * columns
                 return ElasticCellSimilarity.side(
-                    ModelElements(call.embeddings.baseAddress! + place.lowerBound, count: place.count),
+                    ModelElements(embeddings.baseAddress! + place.lowerBound, count: place.count),
                     shape: MatrixShape(rows: part.count, columns: columns),
                     firstRow: firstRow + part.lowerBound, batch: rows.total,
                     gradient: call.output.map { output in
@@ -261,7 +271,7 @@ extension RankedElastic {
                 steps.append(
                     Step(
                         pass: stepPass, source: source, received: foreign, returned: gradient, target: target,
-                        sent: UnsafeBufferPointer(rebasing: call.embeddings[elements]),
+                        sent: UnsafeBufferPointer(rebasing: embeddings[elements]),
                         incoming: UnsafeMutableBufferPointer(
                             start: memory.pointer(incoming), count: gradients > 0 ? elements.count : 0),
                         own: call.output?.memory.baseAddress.map { $0 + elements.lowerBound }))

@@ -7,6 +7,8 @@ extension TotalObjective {
     ///
     /// All means and sums run over the cells of all ranks: those of the value terms over all selected elements,
     /// those of the classifications over all labels that count. A rank may have no cells, or select nothing.
+    /// Outputs of the model are `Float`, ``BFloat16`` or `Float16`; 16-bit cell embeddings are widened into the
+    /// workspace.
     ///
     /// - Parameters:
     ///   - inputs: the model's outputs for the rank's cells, and their targets.
@@ -15,8 +17,9 @@ extension TotalObjective {
     /// - Throws: ``LossError``, on every rank: this rank's own errors as without ranks;
     ///   ``LossError/rankFailed(rank:)`` if another rank throws or does not answer;
     ///   ``LossError/ranksDisagree(argument:value:rank:otherValue:otherRank:)``.
-    public func value(
-        _ inputs: ObjectiveInputs, across communicator: some Communicator, workspace: Workspace
+    public func value<Element: ModelOutputElement>(
+        _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
+        across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         try RankedObjective(self, inputs.elements(), GradientTable(), RankGroup(communicator)).run(workspace)
     }
@@ -61,8 +64,9 @@ extension TotalObjective {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as the value does, and the errors of gradients as without ranks. After
     ///   ``LossError/rankFailed(rank:)`` the buffers hold unspecified values.
-    public func valueAndGradient(
-        _ inputs: ObjectiveInputs, gradients: inout ObjectiveGradients, gradientScale: Float = 1,
+    public func valueAndGradient<Element: ModelOutputElement>(
+        _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
+        gradients: inout ObjectiveGradientFields<MutableSpan<Element>>, gradientScale: Float = 1,
         update: GradientUpdate = .overwrite, across communicator: some Communicator, workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
         let table = gradients.table(scale: gradientScale, update: update)
@@ -139,8 +143,10 @@ struct RankedObjective<Ranks: Communicator> {
         // The terms that need no other rank.
         let own = local(totals)
         let terms = ObjectiveTerm.allCases.filter { own.weights[$0] != nil }
+        var operands: FloatOperands?
         let sums = try group.sum(terms.count + 1) { () throws(RankFailure) in
             do throws(LossError) {
+                operands = try pairOperands(workspace)
                 var layout = workspace.layout
                 let plan = try TotalObjective.Plan(own, inputs, gradients, in: &layout)
                 let value = try workspace.run(plan, layout)
@@ -161,8 +167,13 @@ struct RankedObjective<Ranks: Communicator> {
         }
         if hasValueTerms { result.selectedCount = Int(totals[Selection.mask.rawValue]) }
         record(reduced(.cellType, terms, sums, totals), of: .cellType, in: &result)
-        if let elastic = try elastic(workspace) { record(elastic, of: .elastic, in: &result) }
-        if let contrastive = try contrastive(workspace) { record(contrastive, of: .contrastive, in: &result) }
+        if let operands {
+            if let elastic = try elastic(operands, workspace) { record(elastic, of: .elastic, in: &result) }
+            if let contrastive = try contrastive(operands, workspace) {
+                record(contrastive, of: .contrastive, in: &result)
+            }
+            operands.finish()
+        }
         record(reduced(.batch, terms, sums, totals), of: .batch, in: &result)
         return result
     }
@@ -316,27 +327,38 @@ extension RankedObjective {
 // MARK: - Terms
 
 extension RankedObjective {
-    private func elastic(_ workspace: Workspace) throws(LossError) -> Double? {
-        guard let weight = weights.elastic else { return nil }
-        let embeddings = try inputs.required(.cellEmbedding, by: .elastic)
+    /// The cell embeddings and their gradients as floats; nil if no term over pairs of cells is on.
+    private func pairOperands(_ workspace: Workspace) throws(LossError) -> FloatOperands? {
+        let isPaired = weights.contrastive != nil
+        guard isPaired || weights.elastic != nil else { return nil }
+        return try FloatOperands(
+            (inputs.cellEmbedding, isPaired ? inputs.secondCellEmbedding : nil),
+            gradients: (gradients[.cellEmbedding], isPaired ? gradients[.secondCellEmbedding] : nil),
+            update: gradients.update, in: workspace, for: "TotalObjective")
+    }
+
+    private func elastic(_ operands: FloatOperands, _ workspace: Workspace) throws(LossError) -> Double? {
+        guard let weight = weights.elastic, let embeddings = operands.outputs.first else { return nil }
         return try RankedElastic(
             objective.elasticCellSimilarity, embeddings: embeddings,
             named: InputSlot.cellEmbedding.name, shape: inputs.embeddingShape,
-            into: gradients.output(.cellEmbedding, weight: weight), group
+            into: gradients.output(.cellEmbedding, weight: weight)?.moved(to: operands.gradients.first), group
         ).run(workspace).value
     }
 
-    private func contrastive(_ workspace: Workspace) throws(LossError) -> Double? {
-        guard let weight = weights.contrastive else { return nil }
-        let first = try inputs.required(.cellEmbedding, by: .contrastive)
-        let second = try inputs.required(.secondCellEmbedding, by: .contrastive)
+    private func contrastive(_ operands: FloatOperands, _ workspace: Workspace) throws(LossError) -> Double? {
+        guard let weight = weights.contrastive, let first = operands.outputs.first,
+            let second = operands.outputs.second
+        else { return nil }
         return try RankedContrastive(
             objective.contrastiveCellEmbedding, first: first, second: second,
             named: (InputSlot.cellEmbedding.name, InputSlot.secondCellEmbedding.name),
             shape: inputs.embeddingShape,
             into: gradients.output(
-                .cellEmbedding, weight: weight, update: weights.elastic == nil ? nil : .accumulate),
-            gradients.output(.secondCellEmbedding, weight: weight), communicator: group.communicator
+                .cellEmbedding, weight: weight, update: weights.elastic == nil ? nil : .accumulate
+            )?.moved(to: operands.gradients.first),
+            gradients.output(.secondCellEmbedding, weight: weight)?.moved(to: operands.gradients.second),
+            communicator: group.communicator
         ).run(workspace).value
     }
 

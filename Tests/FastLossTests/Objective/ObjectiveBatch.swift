@@ -185,14 +185,37 @@ final class TypedObjectiveMemory<Output: ModelOutputElement> {
         of objective: TotalObjective, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
         workspace: Workspace
     ) throws(LossError) -> ObjectiveValue {
-        var gradients = ObjectiveGradientFields<MutableSpan<Output>>(
-            genePredictions: gradient(.genePredictions), geneNonzero: gradient(.geneNonzero),
-            cellPredictions: gradient(.cellPredictions), cellNonzero: gradient(.cellNonzero),
-            generatedPredictions: gradient(.generatedPredictions), cellEmbedding: gradient(.cellEmbedding),
-            secondCellEmbedding: gradient(.secondCellEmbedding), cellTypeLogits: gradient(.cellTypeLogits),
-            batchLogits: gradient(.batchLogits), reversedBatchLogits: gradient(.reversedBatchLogits))
+        var gradients = gradientSpans
         return try objective.valueAndGradient(
             spans, gradients: &gradients, gradientScale: gradientScale, update: update, workspace: workspace)
+    }
+
+    func valueAndGradient(
+        of objective: TotalObjective, gradientScale: Float = 1, update: GradientUpdate = .overwrite,
+        across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        var gradients = gradientSpans
+        return try objective.valueAndGradient(
+            spans, gradients: &gradients, gradientScale: gradientScale, update: update,
+            across: communicator, workspace: workspace)
+    }
+
+    func value(
+        of objective: TotalObjective, across communicator: some Communicator, workspace: Workspace
+    ) throws(LossError) -> ObjectiveValue {
+        try objective.value(spans, across: communicator, workspace: workspace)
+    }
+
+    private var gradientSpans: ObjectiveGradientFields<MutableSpan<Output>> {
+        @_lifetime(borrow self)
+        get {
+            ObjectiveGradientFields<MutableSpan<Output>>(
+                genePredictions: gradient(.genePredictions), geneNonzero: gradient(.geneNonzero),
+                cellPredictions: gradient(.cellPredictions), cellNonzero: gradient(.cellNonzero),
+                generatedPredictions: gradient(.generatedPredictions), cellEmbedding: gradient(.cellEmbedding),
+                secondCellEmbedding: gradient(.secondCellEmbedding), cellTypeLogits: gradient(.cellTypeLogits),
+                batchLogits: gradient(.batchLogits), reversedBatchLogits: gradient(.reversedBatchLogits))
+        }
     }
 
     private typealias Inputs = ObjectiveInputFields<Span<Output>, Span<Float>, Span<Bool>, Span<Int32>>

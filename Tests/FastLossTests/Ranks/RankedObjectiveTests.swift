@@ -8,27 +8,11 @@ import Testing
 @Suite struct RankedObjectiveTests {
     private let objective = TotalObjectiveTests.everything
 
-    /// The cells of one rank.
-    private func part(_ rank: Int, of batch: ObjectiveBatch, _ counts: [Int]) -> ObjectiveBatch {
-        let cells = RankBatch(counts: counts, columns: 1)
-        var part = batch
-        part.shape.rows = counts[rank]
-        func rows<Element>(_ elements: [Element]) -> [Element] {
-            cells.part(rank, of: elements, width: elements.count / max(1, batch.shape.rows))
-        }
-        part.targets = rows(batch.targets)
-        part.mask = batch.mask.map(rows)
-        part.cellTypeLabels = rows(batch.cellTypeLabels)
-        part.batchLabels = rows(batch.batchLabels)
-        part.inputs = batch.inputs.mapValues(rows)
-        return part
-    }
-
     private func evaluate(
         _ batch: ObjectiveBatch, _ counts: [Int], objective: TotalObjective = TotalObjectiveTests.everything,
         update: GradientUpdate = .overwrite, start: Float = .nan
     ) throws -> (values: [ObjectiveValue], gradients: [ObjectiveSlot: [Float]]) {
-        let parts = counts.indices.map { part($0, of: batch, counts) }
+        let parts = counts.indices.map { batch.part($0, counts) }
         let results = try onRanks(counts.count) { rank in
             let own = parts[rank.rank]
             let memory = ObjectiveMemory(
@@ -100,7 +84,7 @@ import Testing
         objective.domainAdversarial.reversal.lambda = .nan
         let whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
         let expected = try objective.value(whole.arrays, workspace: Workspace(workers: 1))
-        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let parts = (0..<2).map { whole.part($0, [3, 3]) }
         for result in onRanks(
             2,
             { [objective] rank in
@@ -131,7 +115,7 @@ import Testing
     @Test func `no rank selects anything`() throws {
         var whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
         whole.mask = whole.mask?.map { _ in false }
-        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let parts = (0..<2).map { whole.part($0, [3, 3]) }
         let objective = objective
         for result in onRanks(
             2,
@@ -149,7 +133,7 @@ import Testing
         var whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
         whole.mask = whole.mask?.map { _ in true }
         whole.inputs[.geneNonzero]?[3 * 7 + 2] = 1.5
-        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let parts = (0..<2).map { whole.part($0, [3, 3]) }
         let objective = objective
         let results = onRanks(2) { rank in
             _ = try objective.value(parts[rank.rank].arrays, across: rank, workspace: Workspace(workers: 1))
@@ -162,7 +146,7 @@ import Testing
 
     @Test func `weights that differ`() throws {
         let whole = ObjectiveBatch.random(cells: 6, tokens: 7, width: 5)
-        let parts = (0..<2).map { part($0, of: whole, [3, 3]) }
+        let parts = (0..<2).map { whole.part($0, [3, 3]) }
         let objective = objective
         for result in onRanks(
             2,
@@ -178,5 +162,23 @@ import Testing
                     argument: "weights.cellGene", value: 7, rank: 1, otherValue: 0.25, otherRank: 0)
             ) { try result.get() }
         }
+    }
+}
+
+extension ObjectiveBatch {
+    /// The cells of one rank.
+    func part(_ rank: Int, _ counts: [Int]) -> ObjectiveBatch {
+        let cells = RankBatch(counts: counts, columns: 1)
+        var part = self
+        part.shape.rows = counts[rank]
+        func rows<Element>(_ elements: [Element]) -> [Element] {
+            cells.part(rank, of: elements, width: elements.count / max(1, shape.rows))
+        }
+        part.targets = rows(targets)
+        part.mask = mask.map(rows)
+        part.cellTypeLabels = rows(cellTypeLabels)
+        part.batchLabels = rows(batchLabels)
+        part.inputs = inputs.mapValues(rows)
+        return part
     }
 }
