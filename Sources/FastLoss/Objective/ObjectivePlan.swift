@@ -12,6 +12,7 @@ extension TotalObjective {
     ///   - inputs: the model's outputs and their targets.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: an enabled term's input is missing; the errors of the terms' own losses.
+    @specialized(where Element == Float)
     public func value<Element: ModelOutputElement>(
         _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
         workspace: Workspace
@@ -54,6 +55,7 @@ extension TotalObjective {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: the errors of `value`; a buffer whose input is missing;
     ///   overlap. The buffers are unchanged, unless a probability is out of range.
+    @specialized(where Element == Float)
     public func valueAndGradient<Element: ModelOutputElement>(
         _ inputs: ObjectiveInputFields<Span<Element>, Span<Float>, Span<Bool>, Span<Int32>>,
         gradients: inout ObjectiveGradientFields<MutableSpan<Element>>, gradientScale: Float = 1,
