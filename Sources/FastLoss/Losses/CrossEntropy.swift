@@ -53,6 +53,7 @@ public struct CrossEntropy: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError``: counts that disagree; a label out of range; only ignored labels, if
     ///   ``whenEmpty`` is `.error`.
+    @specialized(where Element == Float)
     public func value<Element: ModelOutputElement>(
         logits: Span<Element>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -74,6 +75,7 @@ public struct CrossEntropy: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``value(logits:labels:classes:workspace:)``; a scale that is not finite;
     ///   overlap.
+    @specialized(where Element == Float)
     public func valueAndGradient<Element: ModelOutputElement>(
         logits: Span<Element>, labels: Span<Int32>, classes: Int, gradient: inout MutableSpan<Element>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace

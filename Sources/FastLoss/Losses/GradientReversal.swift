@@ -121,6 +121,7 @@ public struct DomainAdversarialLoss: Sendable {
     ///   - classes: C, the number of batches.
     ///   - workspace: scratch memory and workers.
     /// - Throws: the errors of ``CrossEntropy/value(logits:labels:classes:workspace:)``.
+    @specialized(where Element == Float)
     public func value<Element: ModelOutputElement>(
         logits: Span<Element>, labels: Span<Int32>, classes: Int, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -140,6 +141,7 @@ public struct DomainAdversarialLoss: Sendable {
     /// - Throws: the errors of
     ///   ``CrossEntropy/valueAndGradient(logits:labels:classes:gradient:gradientScale:update:workspace:)``; a
     ///   λ that is not finite.
+    @specialized(where Element == Float)
     public func valueAndGradient<Element: ModelOutputElement>(
         logits: Span<Element>, labels: Span<Int32>, classes: Int,
         discriminatorGradient: inout MutableSpan<Element>,

@@ -61,6 +61,7 @@ public struct ContrastiveCellEmbedding: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the temperature is not above
     ///   0, or if there are no rows and ``whenEmpty`` is `.error`.
+    @specialized(where Element == Float)
     public func value<Element: ModelOutputElement>(
         first: Span<Element>, second: Span<Element>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -83,6 +84,7 @@ public struct ContrastiveCellEmbedding: Sendable {
     ///   - update: whether the gradients replace the buffers' contents or are added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(first:second:shape:workspace:)`` does, and if buffers overlap.
+    @specialized(where Element == Float)
     public func valueAndGradient<Element: ModelOutputElement>(
         first: Span<Element>, second: Span<Element>, shape: MatrixShape,
         firstGradient: inout MutableSpan<Element>, secondGradient: inout MutableSpan<Element>,

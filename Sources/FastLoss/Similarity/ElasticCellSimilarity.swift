@@ -79,6 +79,7 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` if shapes disagree or are too large for BLAS, if the threshold is out of
     ///   range, or if there are no rows and ``whenEmpty`` is `.error`.
+    @specialized(where Element == Float)
     public func value<Element: ModelOutputElement>(
         embeddings: Span<Element>, shape: MatrixShape, workspace: Workspace
     ) throws(LossError) -> LossValue {
@@ -98,6 +99,7 @@ public struct ElasticCellSimilarity: Sendable {
     ///   - update: whether the gradient replaces the buffer's contents or is added to them.
     ///   - workspace: scratch memory and workers.
     /// - Throws: ``LossError`` as ``value(embeddings:shape:workspace:)`` does, and if the buffers overlap.
+    @specialized(where Element == Float)
     public func valueAndGradient<Element: ModelOutputElement>(
         embeddings: Span<Element>, shape: MatrixShape, gradient: inout MutableSpan<Element>,
         gradientScale: Float = 1, update: GradientUpdate = .overwrite, workspace: Workspace

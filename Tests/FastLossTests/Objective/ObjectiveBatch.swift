@@ -212,8 +212,10 @@ final class TypedObjectiveMemory<Output: ModelOutputElement> {
             ObjectiveGradientFields<MutableSpan<Output>>(
                 genePredictions: gradient(.genePredictions), geneNonzero: gradient(.geneNonzero),
                 cellPredictions: gradient(.cellPredictions), cellNonzero: gradient(.cellNonzero),
-                generatedPredictions: gradient(.generatedPredictions), cellEmbedding: gradient(.cellEmbedding),
-                secondCellEmbedding: gradient(.secondCellEmbedding), cellTypeLogits: gradient(.cellTypeLogits),
+                generatedPredictions: gradient(.generatedPredictions),
+                cellEmbedding: gradient(.cellEmbedding),
+                secondCellEmbedding: gradient(.secondCellEmbedding),
+                cellTypeLogits: gradient(.cellTypeLogits),
                 batchLogits: gradient(.batchLogits), reversedBatchLogits: gradient(.reversedBatchLogits))
         }
     }
