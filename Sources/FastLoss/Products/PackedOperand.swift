@@ -160,8 +160,8 @@ extension PackedOperand {
             guard isTransposed else {
                 return TileProducts.multiply(a, original, into: c, stride: stride, accumulates: accumulates)
             }
-            return BLAS.multiplyTransposedRight(
-                a, original, beta: accumulates ? 1 : 0, into: c, stride: stride)
+            return TileProducts.multiplyTransposedRight(
+                a, original, into: c, stride: stride, accumulates: accumulates)
         }
         let copy = copies.copy(of: worker, on: execution) { copy in
             let original = original(on: execution)
@@ -214,8 +214,7 @@ extension PackedOperand {
                 a, original.columns(columns), into: c + columns.lowerBound, stride: stride,
                 accumulates: accumulates)
         }
-        BLAS.multiplyTransposedRight(
-            a, original.rows(columns), beta: accumulates ? 1 : 0, into: c + columns.lowerBound, stride: stride
-        )
+        TileProducts.multiplyTransposedRight(
+            a, original.rows(columns), into: c + columns.lowerBound, stride: stride, accumulates: accumulates)
     }
 }

@@ -113,17 +113,24 @@ package enum TileProducts {
             mode(accumulates))
     }
 
-    /// C = A·Bᵀ.
+    /// C = A·Bᵀ or C += A·Bᵀ.
     package static func multiplyTransposedRight(
         _ a: MatrixPointer, _ b: MatrixPointer, into c: UnsafeMutablePointer<Float>, stride: Int,
-        scale: ProductScale = .tiles
+        accumulates: Bool = false, scale: ProductScale = .tiles
     ) {
         guard let products = products(scale) else {
-            return BLAS.multiplyTransposedRight(a, b, into: c, stride: stride)
+            for k in Swift.stride(from: 0, to: max(1, a.columns), by: depth) {
+                let steps = min(depth, a.columns - k)
+                BLAS.multiplyTransposedRight(
+                    MatrixPointer(a.base + k, rows: a.rows, columns: steps, stride: a.stride),
+                    MatrixPointer(b.base + k, rows: b.rows, columns: steps, stride: b.stride),
+                    beta: accumulates || k > 0 ? 1 : 0, into: c, stride: stride)
+            }
+            return
         }
         products.multiply(
             a.base, a.stride, 1, a.rows, a.columns, b.base, 1, b.stride, b.rows, c, stride,
-            FASTLOSS_OVERWRITE)
+            mode(accumulates))
     }
 
     private static func mode(_ accumulates: Bool) -> fastloss_write_mode {
