@@ -64,6 +64,10 @@ package enum TileProducts {
     /// The length of the partial sums of a product; see FASTLOSS_TILE_DEPTH.
     private static let depth = Int(FASTLOSS_TILE_DEPTH)
 
+    /// The most products A·Bᵀ that sgemm adds up in one sum: a layer's or an embedding's, whose errors are no larger
+    /// than PyTorch's. Those of a cell's tokens are. More sums take more instructions: a tenth at this depth.
+    private static let mostInOneSum = 512
+
     /// The stride of scratch matrices with `columns` columns. Whole panels are readable, and the number of
     /// cache lines is odd, so that the rows of a tile spread over all sets of a cache. sgemm packs its
     /// operands, and needs neither.
@@ -119,6 +123,7 @@ package enum TileProducts {
         accumulates: Bool = false, scale: ProductScale = .tiles
     ) {
         guard let products = products(scale) else {
+            let depth = a.columns > mostInOneSum ? depth : max(1, a.columns)
             for k in Swift.stride(from: 0, to: max(1, a.columns), by: depth) {
                 let steps = min(depth, a.columns - k)
                 BLAS.multiplyTransposedRight(
