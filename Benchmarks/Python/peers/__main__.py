@@ -170,6 +170,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def library() -> dict[str, Any]:
+    """What FastLoss says of itself, with OpenBLAS's file by its name: its folder is the machine's own."""
+    import fastloss
+
+    description = fastloss.describe()
+    return {**description, "blasLibrary": pathlib.Path(description["blasLibrary"]).name}
+
+
 def versions() -> dict[str, str]:
     names = {"Python": None, "PyTorch": "torch", "JAX": "jax", "NumPy": "numpy"}
     found = {"Python": platform.python_version()}
@@ -239,15 +247,13 @@ def main() -> int:
 
     two_processors(threads())
     os.environ["FASTLOSS_THREADS"] = str(threads())
-    import fastloss
-
     results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "quick": options.quick or bool(options.filter),
         "threads": threads(),
         "machine": machine(),
         "versions": versions(),
-        "fastloss": fastloss.describe(),
+        "fastloss": library(),
         "providers": [provider.name for provider in available()],
         "rows": [],
         "memory": [],

@@ -373,6 +373,14 @@ def test_readme_takes_no_part_and_no_disturbed_run() -> None:
         command.update(disturbed)
 
 
+def test_results_name_no_folder_of_the_machine() -> None:
+    """What is committed tells which OpenBLAS ran, and not where it was installed."""
+    blas = command.library()["blasLibrary"]
+    assert "openblas" in blas and "/" not in blas
+    committed = [file.read_text(encoding="utf-8") for file in command.RESULTS.glob("*.json")]
+    assert committed and all("/lib/python" not in text and '"/' not in text for text in committed)
+
+
 def test_a_cone_is_certified() -> None:
     """The row of the closed form times the closed form."""
 
