@@ -35,11 +35,8 @@ package struct GradientMemory {
 
 /// The output of a gradient.
 package struct GradientOutput {
-    /// Nil only if there are no elements.
-    package let address: UnsafeMutableRawPointer?
-    package let count: Int
-    /// The type of the elements, that of the input whose gradient this is.
-    package let type: ElementType
+    /// Where the gradient goes.
+    let place: GradientMemory
     /// The name of the buffer in messages.
     package let name: String
     /// The factor of the gradient: the product of a term's weight, the caller's scale and −λ, those that
@@ -53,9 +50,16 @@ package struct GradientOutput {
         _ address: UnsafeMutableRawPointer?, count: Int, type: ElementType, named name: String = "gradient",
         scale: Double, named scaleName: String = "gradientScale", update: GradientUpdate
     ) {
-        self.address = address
-        self.count = count
-        self.type = type
+        self.init(
+            GradientMemory(address, count: count, type: type), named: name, scale: scale, named: scaleName,
+            update: update)
+    }
+
+    init(
+        _ place: GradientMemory, named name: String = "gradient", scale: Double,
+        named scaleName: String = "gradientScale", update: GradientUpdate
+    ) {
+        self.place = place
         self.name = name
         self.scale = scale
         self.scaleName = scaleName
@@ -66,9 +70,7 @@ package struct GradientOutput {
         _ memory: UnsafeMutableBufferPointer<Element>, named name: String = "gradient", scale: Double,
         named scaleName: String = "gradientScale", update: GradientUpdate
     ) {
-        self.init(
-            memory.baseAddress, count: memory.count, type: Element.elementType, named: name, scale: scale,
-            named: scaleName, update: update)
+        self.init(GradientMemory(memory), named: name, scale: scale, named: scaleName, update: update)
     }
 
     package init<Element: ModelOutputElement>(
@@ -78,17 +80,20 @@ package struct GradientOutput {
         self.init(memory, named: name, scale: Double(scale), update: update)
     }
 
-    /// Where the gradient goes.
-    var place: GradientMemory { GradientMemory(address, count: count, type: type) }
-
     /// The same gradient in other memory; nil without memory.
     func moved(to place: GradientMemory?) -> GradientOutput? {
         place.map {
-            GradientOutput(
-                $0.address, count: $0.count, type: $0.type, named: name, scale: scale, named: scaleName,
-                update: update)
+            GradientOutput($0, named: name, scale: scale, named: scaleName, update: update)
         }
     }
+
+    /// Nil only if there are no elements.
+    package var address: UnsafeMutableRawPointer? { place.address }
+
+    package var count: Int { place.count }
+
+    /// The type of the elements, that of the input whose gradient this is.
+    package var type: ElementType { place.type }
 
     /// The update of the buffer.
     var update: GradientUpdate { accumulates ? .accumulate : .overwrite }
@@ -106,11 +111,9 @@ package struct GradientOutput {
     }
 
     /// What the buffer holds.
-    package var elements: ModelElements { ModelElements(address, count: count, type: type) }
+    package var elements: ModelElements { place.elements }
 
-    package var named: NamedMemory {
-        NamedMemory(name, UnsafeRawBufferPointer(start: address, count: count * type.byteCount))
-    }
+    package var named: NamedMemory { place.named(name) }
 
     /// Throws unless the buffer has `count` elements and the scale is finite as a `Float`.
     package func check(count: Int) throws(LossError) {

@@ -7,7 +7,6 @@ struct EmbeddingGradientSum {
     /// B·D elements, to which both terms write in place of the output.
     let floats: ScratchArray<Float>
     private let output: GradientOutput
-    private let update: GradientUpdate
 
     /// Elements of a task: 64 KiB of floats.
     private static let elementsPerTask = 16_384
@@ -20,13 +19,12 @@ struct EmbeddingGradientSum {
             let output = gradients.output(.cellEmbedding, weight: objective.weights.elastic)
         else { return nil }
         self.output = output
-        update = gradients.update
         floats = try layout.add(output.count, of: Float.self)
     }
 
     /// Widens what the output holds, if the terms are added to it.
     func start(on execution: Execution) {
-        guard update == .accumulate else { return }
+        guard output.accumulates else { return }
         let (floats, contents) = (execution.pointer(floats), output.elements)
         forEachTask(on: execution) { contents.copy($0, to: floats + $0.lowerBound) }
     }

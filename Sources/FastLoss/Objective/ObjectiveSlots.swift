@@ -222,8 +222,7 @@ struct GradientTable {
     ) -> GradientOutput? {
         guard let buffer = self[slot], let weight else { return nil }
         return GradientOutput(
-            buffer.address, count: buffer.count, type: buffer.type, named: slot.name,
-            scale: -Double(lambda ?? -1) * Double(weight) * Double(scale),
+            buffer, named: slot.name, scale: -Double(lambda ?? -1) * Double(weight) * Double(scale),
             named: lambda == nil ? "weight · gradientScale" : "lambda · weight · gradientScale",
             update: update ?? self.update)
     }

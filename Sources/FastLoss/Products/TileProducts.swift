@@ -64,8 +64,9 @@ package enum TileProducts {
     /// The length of the partial sums of a product; see FASTLOSS_TILE_DEPTH.
     private static let depth = Int(FASTLOSS_TILE_DEPTH)
 
-    /// The most products A·Bᵀ that sgemm adds up in one sum: a layer's or an embedding's, whose errors are no larger
-    /// than PyTorch's. Those of a cell's tokens are. More sums take more instructions: a tenth at this depth.
+    /// The deepest product A·Bᵀ that one call of sgemm computes. Up to here its errors are no larger than PyTorch's. A
+    /// reduction over a cell's tokens is deeper; in one sum its error was 1.5 times PyTorch's. Partial sums take a
+    /// tenth more instructions, so shallower products, of layers and embeddings, have none.
     private static let mostInOneSum = 512
 
     /// The stride of scratch matrices with `columns` columns. Whole panels are readable, and the number of

@@ -51,9 +51,8 @@ struct FloatOperands {
             guard let rounded, let floats = gradient?.address?.assumingMemoryBound(to: Float.self) else {
                 return
             }
-            GradientOutput(
-                rounded.address, count: rounded.count, type: rounded.type, scale: 1, update: .overwrite
-            ).overwrite(0..<rounded.count, with: floats)
+            GradientOutput(rounded, scale: 1, update: .overwrite)
+                .overwrite(0..<rounded.count, with: floats)
         }
         finish(rounded.first, gradients.first)
         finish(rounded.second, gradients.second)
