@@ -183,9 +183,11 @@ def expression_decoder(inputs: Inputs) -> Tensor:
     first = F.linear(states, weights[:, :width]).view(cells, -1, 2 * width)
     # In place, autograd would copy the view.
     first = F.leaky_relu(first + batches.unsqueeze(1)).view(-1, 2 * width)
+    halves = first.split(width, dim=1)
     outputs = []
-    for name, hidden in zip(perceptrons, first.split(width, dim=1), strict=True):
-        hidden = F.linear(hidden, inputs[f"{name}.2.weight"], inputs[f"{name}.2.bias"])
+    # torch.compile of PyTorch 2.1 refuses a strict zip.
+    for index, name in enumerate(perceptrons):
+        hidden = F.linear(halves[index], inputs[f"{name}.2.weight"], inputs[f"{name}.2.bias"])
         output = F.linear(F.leaky_relu_(hidden), inputs[f"{name}.4.weight"], inputs[f"{name}.4.bias"])
         outputs.append(output.view(cells, -1))
     return masked_losses(*outputs, masked_targets(inputs, rows))

@@ -73,6 +73,9 @@ def with_fallback(
 
 # --- What FastLoss takes ------------------------------------------------------------------------------------
 
+#: A tuple, because torch.compile of PyTorch 2.1 cannot look into sets.
+OUTPUTS = tuple(MODEL)
+
 
 def is_dense(tensor: Tensor) -> bool:
     return tensor.is_cpu and tensor.layout == torch.strided
@@ -84,7 +87,7 @@ def takes_values(input: Tensor, target: Tensor, mask: Tensor) -> bool:
         is_dense(input)
         and is_dense(target)
         and is_dense(mask)
-        and input.dtype in MODEL
+        and input.dtype in OUTPUTS
         and target.dtype not in (torch.float64, torch.complex64, torch.complex128)
         and mask.dtype == torch.bool
         and input.shape == target.shape
@@ -95,7 +98,7 @@ def takes_values(input: Tensor, target: Tensor, mask: Tensor) -> bool:
 def takes_embeddings(*arguments: Any) -> bool:
     """One or two embeddings, followed by a number."""
     return all(
-        is_dense(embedding) and embedding.dtype in MODEL and embedding.dim() == 2
+        is_dense(embedding) and embedding.dtype in OUTPUTS and embedding.dim() == 2
         for embedding in arguments[:-1]
     )
 
