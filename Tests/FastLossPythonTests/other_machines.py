@@ -35,7 +35,7 @@ def run_tests(config: pytest.Config, machine: str, *tests: pathlib.Path) -> None
         [str(pathlib.Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     core = min(os.sched_getaffinity(0))
-    # In their short form: a machine changes which kernels and threads work, and the long form has more numbers.
+    # In their short form: a machine changes the kernels and threads; the long form has more numbers.
     inherited = {name: value for name, value in os.environ.items() if name != "FASTLOSS_LONG_TESTS"}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(config.inipath)]

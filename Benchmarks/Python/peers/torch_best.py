@@ -185,7 +185,7 @@ def expression_decoder(inputs: Inputs) -> Tensor:
     first = F.leaky_relu(first + batches.unsqueeze(1)).view(-1, 2 * width)
     halves = first.split(width, dim=1)
     outputs = []
-    # torch.compile of PyTorch 2.1 refuses a strict zip.
+    # Not zip(strict=True), which torch.compile of PyTorch 2.1 refuses.
     for index, name in enumerate(perceptrons):
         hidden = F.linear(halves[index], inputs[f"{name}.2.weight"], inputs[f"{name}.2.bias"])
         output = F.linear(F.leaky_relu_(hidden), inputs[f"{name}.4.weight"], inputs[f"{name}.4.bias"])
@@ -220,7 +220,7 @@ def discriminator(inputs: Inputs) -> Tensor:
     # The embedding, exactly, with the opposite gradient.
     hidden = 2 * embedding.detach() - embedding
     for layer in (0, 3):
-        linear, norm = (f"{DISCRIMINATOR}_decoder.{index}" for index in (layer, layer + 2))
+        linear, norm = f"{DISCRIMINATOR}_decoder.{layer}", f"{DISCRIMINATOR}_decoder.{layer + 2}"
         hidden = F.leaky_relu(F.linear(hidden, inputs[f"{linear}.weight"], inputs[f"{linear}.bias"]))
         hidden = F.layer_norm(hidden, hidden.shape[1:], inputs[f"{norm}.weight"], inputs[f"{norm}.bias"])
     name = f"{DISCRIMINATOR}out_layer"

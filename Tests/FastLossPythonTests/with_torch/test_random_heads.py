@@ -1,8 +1,8 @@
 """Random heads against PyTorch modules in float64: architectures, sizes, layouts, types, weights, and NaN
 where nothing is selected.
 
-No error may exceed that of the same modules in float32, there or near, by more than rounding. `FASTLOSS_LONG_TESTS=1` asks
-for the long form, which scripts/verify runs.
+No error may exceed that of the same modules in float32, there or near, by more than rounding.
+`FASTLOSS_LONG_TESTS=1` asks for the long form, which scripts/verify runs.
 """
 
 import dataclasses
