@@ -34,10 +34,10 @@ def relative_to(found: Doubles, truth: Doubles, scale: Doubles) -> Doubles:
     return finite(np.abs(found - truth)[kept] / (UNIT * scale[kept]))
 
 
-def normwise(found: Doubles, truth: Doubles, scale: Doubles) -> float:
-    """The Euclidean norm of an array's error, in units in the last place of the array's or another norm."""
+def normwise(found: Doubles, truth: Doubles, scale: float) -> float:
+    """The Euclidean norm of an array's error, in units in the last place of its own norm or of the scale."""
     assert found.shape == truth.shape
-    norm = max(float(np.linalg.norm(truth)), float(np.linalg.norm(scale)))
+    norm = max(float(np.linalg.norm(truth)), scale)
     return float(finite(np.linalg.norm(found - truth) / (UNIT * norm)))
 
 

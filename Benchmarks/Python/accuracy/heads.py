@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from fastloss._library import library
 
+from .errors import UNIT
 from .inputs import Arrays, Maker, opposites, single
 
 #: B × L × D. A cell's tokens are masked with probability 0.4.
@@ -25,11 +26,13 @@ CELLS, TOKENS, WIDTH = 8, 60, 32
 CLASSES = 12
 #: A unit of a rectifier closer to 0, relative to its token's units, may have the other sign in float32.
 KINK = 1e-5
+#: How often each input is changed by a unit in the last place, at random.
+PERTURBATIONS = 4
 
 Results = dict[str, Any]
 Tensors = dict[str, Tensor]
-#: Arrays with whose norms the errors of the gradients are compared.
-Scales = Callable[[Tensors], list[Tensor]]
+#: Sizes with which the errors of arrays are compared, where they exceed the arrays' norms.
+Scales = Callable[[Tensors], list[float]]
 
 
 # --- The structs of fastloss/heads.h ------------------------------------------------------------------------
@@ -400,11 +403,33 @@ class Head:
     def total(self, t: Tensors) -> Tensor:
         return self.loss(self.outputs(t), t)
 
-    def scales(self, t: Tensors) -> list[Tensor]:
-        """The gradients that the inputs would have if every output's slope were positive.
+    def scales(self, t: Tensors) -> list[float]:
+        """With what the error of each gradient is compared, where this exceeds the gradient's norm.
 
-        Slopes of both signs cancel in the sum over tokens, all the more if the tokens resemble each other.
+        The norm that it would have if every output's slope were positive: slopes of both signs cancel in the
+        sum over tokens, all the more if the tokens resemble each other. And by how much the gradient changes,
+        in units in the last place, if each input changes by one such unit: a sum of cancelling terms in front
+        of a sigmoid decides its gradient, however that sum is rounded.
         """
+        random = torch.Generator().manual_seed(0)
+
+        def perturbed(value: Tensor) -> Tensor:
+            signs = 2.0 * torch.randint(0, 2, value.shape, generator=random) - 1
+            return value * (1 + UNIT * signs)
+
+        sizes = [gradient.norm().item() for gradient in self.with_positive_slopes(t)]
+        gradients = self.gradients(t)
+        for _ in range(PERTURBATIONS):
+            near = self.gradients(t | {name: perturbed(t[name]) for name in self.wanted})
+            changes = [(one - other).norm().item() / UNIT for one, other in zip(gradients, near, strict=True)]
+            sizes = list(map(max, sizes, changes))
+        return sizes
+
+    def gradients(self, t: Tensors) -> list[Tensor]:
+        leaves = [t[name].detach().requires_grad_() for name in self.wanted]
+        return list(torch.autograd.grad(self.total(t | dict(zip(self.wanted, leaves, strict=True))), leaves))
+
+    def with_positive_slopes(self, t: Tensors) -> list[Tensor]:
         leaves = [t[name].detach().requires_grad_() for name in self.wanted]
         outputs = self.outputs(t | dict(zip(self.wanted, leaves, strict=True)))
         apart = [output.detach().requires_grad_() for output in outputs]

@@ -400,9 +400,9 @@ def objective_rows(found: Doubles, truth: Doubles, t: Tensors) -> Doubles:
 
 
 def by_norm(scales: heads.Scales, found: list[Doubles], truth: list[Doubles], tensors: Tensors) -> Doubles:
-    """An error for each array, relative to its norm, or to the one without cancellation of the slopes."""
+    """An error for each array, relative to its norm or to a larger scale."""
     triples = zip(found, truth, scales(tensors), strict=True)
-    return np.array([normwise(one, exact, doubles(scale)) for one, exact, scale in triples])
+    return np.array([normwise(one, exact, scale) for one, exact, scale in triples])
 
 
 def of_head(
@@ -577,7 +577,7 @@ KERNELS = [
         partial(heads.encoder_in_torch, torch.float32),
         partial(heads.encoder_in_torch, torch.float64),
         {
-            "outputs": partial(by_norm, lambda tensors: [torch.zeros(())]),
+            "outputs": partial(by_norm, lambda tensors: [0.0]),
             "gradients": partial(by_norm, heads.ENCODER_HEAD.scales),
         },
     ),

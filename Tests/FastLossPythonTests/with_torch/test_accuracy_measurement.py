@@ -10,6 +10,7 @@ import torch
 from accuracy import report
 from accuracy.__main__ import measure
 from accuracy.errors import elementwise, normwise, ulp
+from accuracy.heads import Head
 from accuracy.inputs import LONG
 from accuracy.kernels import KERNELS, Kernel
 
@@ -44,7 +45,22 @@ def test_units_in_the_last_place() -> None:
     np.testing.assert_array_equal(ulp(values), expected)
     assert elementwise(np.array([1 + 2.0**-23, 0.0]), np.array([1.0, 0.0])).tolist() == [1]
     assert elementwise(np.array([np.nan]), np.array([1.0])).tolist() == [np.inf]
-    assert normwise(np.array([1 + 2.0**-23, 0]), np.array([1.0, 0]), np.array(0.0)) == 1
+    assert normwise(np.array([1 + 2.0**-23, 0]), np.array([1.0, 0]), 0.0) == 1
+
+
+def test_the_scale_of_a_gradient_is_what_rounding_changes() -> None:
+    """σ(a − b) of numbers that are 10⁴ times their difference, and σ(a) of a number of its own size."""
+    numbers = {
+        "a": torch.tensor([1e4 + 1], dtype=torch.float64),
+        "b": torch.tensor([1e4], dtype=torch.float64),
+    }
+    head = Head(("a", "b"), lambda t: [t["a"] - t["b"]], lambda outputs, t: outputs[0].sigmoid().sum())
+    slope = torch.sigmoid(torch.tensor(1.0)).item() * torch.sigmoid(torch.tensor(-1.0)).item()
+    curvature = slope * (1 - 2 * torch.sigmoid(torch.tensor(1.0)).item())
+    for scale in head.scales(numbers):
+        assert scale == pytest.approx(2e4 * abs(curvature), rel=0.01)
+    plain = Head(("a",), lambda t: [t["a"]], lambda outputs, t: outputs[0].sigmoid().sum())
+    assert plain.scales({"a": torch.tensor([1.0], dtype=torch.float64)}) == pytest.approx([slope], rel=1e-6)
 
 
 def test_the_truth_is_in_double_precision() -> None:
