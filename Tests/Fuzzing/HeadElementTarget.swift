@@ -6,37 +6,82 @@ import FastLossHeads
 
 /// One call of a decoder or a classifier, which can be made with any element type.
 struct HeadOfElements<Element: ModelOutputElement> {
-    private let isDecoder: Bool
-    private let cells, tokens, width, classes: Int
-    /// States of tokens, or embeddings of cells.
-    private let inputs: [Element]
-    /// The embeddings of the batches, if a decoder has them.
-    private let batches: [Element]?
+    private enum Head {
+        case expression(ExpressionDecoder)
+        case maskedValue(MaskedValueDecoder)
+        case cellType(CellTypeDecoder)
+        case discriminator(AdversarialDiscriminator)
+
+        var parameterCount: Int {
+            switch self {
+            case .expression(let decoder): decoder.layout.count
+            case .maskedValue(let decoder): decoder.layout.count
+            case .cellType(let decoder): decoder.layout.count
+            case .discriminator(let discriminator): discriminator.layout.count
+            }
+        }
+    }
+
+    /// The inputs of the model's type.
+    private struct Inputs<T> {
+        /// States of tokens, or embeddings of cells.
+        var states: [T]
+        /// The embeddings of the batches, if a decoder has them, and of the genes, if it reads them.
+        var batches, genes: [T]
+
+        func map<U>(_ transform: (T) -> U) -> Inputs<U> {
+            Inputs<U>(
+                states: states.map(transform), batches: batches.map(transform), genes: genes.map(transform))
+        }
+    }
+
+    private let head: Head
+    private let cells, tokens, width: Int
+    private let hasBatches: Bool
+    private let inputs: Inputs<Element>
     private let targets, parameters: [Float]
     private let mask: [Bool]?
-    private let labels: [Int32]
+    private let labels, geneOfToken: [Int32]
     private let scale: Float
     private let update: GradientUpdate
     private let workers: Int
 
     init(_ input: inout FuzzInput) throws {
-        isDecoder = input.bool()
-        (cells, tokens) = (input.int(0...3), isDecoder ? input.int(0...5) : 1)
-        (width, classes) = (input.int(1...5), input.int(1...4))
-        let hasBatches = isDecoder && input.bool()
+        let kind = input.int(0...3)
+        (cells, tokens) = (input.int(0...3), kind < 2 ? input.int(0...5) : 1)
+        width = input.int(1...5)
+        let (classes, genes) = (input.int(1...4), input.int(1...4))
         let isHostile = input.rarely(8)
-        inputs = input.small(input.count(cells * tokens * width), hostile: isHostile).map { Element($0) }
-        batches =
-            hasBatches ? input.small(classes * width, hostile: isHostile).map { Element($0) } : nil
+        var wantsBatches = kind < 2 && input.bool()
+        switch kind {
+        case 0:
+            head = .expression(
+                try ExpressionDecoder(width: width, explicitZeros: true, batchEmbeddings: wantsBatches))
+        case 1:
+            let style = input.choice(MaskedValueDecoder.Style.allCases)
+            wantsBatches = wantsBatches && style.isInnerProduct
+            head = .maskedValue(
+                try MaskedValueDecoder(
+                    style: style, width: width, hiddenWidth: input.int(1...4),
+                    explicitZeros: style.isInnerProduct, batchEmbeddings: wantsBatches))
+        case 2: head = .cellType(try CellTypeDecoder(width: width, classes: classes, blocks: 1))
+        default:
+            head = .discriminator(
+                try AdversarialDiscriminator(
+                    width: width, batches: classes, blocks: 1, reversalStrength: input.choice([1, 0.25])))
+        }
+        hasBatches = wantsBatches
+        let rows = kind == 0 ? cells * tokens : cells
+        inputs = Inputs(
+            states: input.small(input.count(rows * width), hostile: isHostile),
+            batches: wantsBatches ? input.small(classes * width, hostile: isHostile) : [],
+            genes: kind == 1 ? input.small(genes * width, hostile: isHostile) : []
+        ).map { Element($0) }
         targets = input.numbers(cells * tokens)
         mask = input.bool() ? input.mask(cells * tokens) : nil
         labels = input.indices(cells, below: classes)
-        let count =
-            isDecoder
-            ? try ExpressionDecoder(width: width, explicitZeros: true, batchEmbeddings: hasBatches).layout
-                .count
-            : try CellTypeDecoder(width: width, classes: classes, blocks: 1).layout.count
-        parameters = input.small(count, hostile: isHostile)
+        geneOfToken = input.indices(input.bool() ? tokens : cells * tokens, below: genes)
+        parameters = input.small(head.parameterCount, hostile: isHostile)
         scale = input.choice([1, 0.5, -3])
         update = input.choice([.overwrite, .accumulate])
         workers = 1 + input.int(0...1)
@@ -46,59 +91,91 @@ struct HeadOfElements<Element: ModelOutputElement> {
         var error: String?
         var losses: [Double] = []
         var parameters: [Float]
-        var ofInputs, ofBatches: [T]
+        var gradients: Inputs<T>
     }
 
-    private func made<T: ModelOutputElement>(_ inputs: [T], _ batches: [T]?) throws -> Outcome<T> {
+    private func made<T: ModelOutputElement>(_ inputs: Inputs<T>) -> Outcome<T> {
         var outcome = Outcome<T>(
             parameters: [Float](repeating: 0.75, count: parameters.count),
-            ofInputs: [T](repeating: T(0.75), count: inputs.count),
-            ofBatches: [T](repeating: T(0.75), count: classes * width))
+            gradients: inputs.map { _ in T(0.75) })
         do throws(LossError) {
-            try run(inputs, batches, &outcome)
+            try run(inputs, &outcome)
         } catch { outcome.error = error.description }
         return outcome
     }
 
     private func run<T: ModelOutputElement>(
-        _ inputs: [T], _ batches: [T]?, _ outcome: inout Outcome<T>
+        _ inputs: Inputs<T>, _ outcome: inout Outcome<T>
     ) throws(LossError) {
         let workspace = Workspace(workers: workers)
-        var (ofParameters, ofInputs, ofBatches) = (outcome.parameters, outcome.ofInputs, outcome.ofBatches)
+        var ofParameters = outcome.parameters
+        var ofStates = outcome.gradients.states
+        var ofBatches = outcome.gradients.batches
+        var ofGenes = outcome.gradients.genes
         defer {
-            (outcome.parameters, outcome.ofInputs, outcome.ofBatches) = (ofParameters, ofInputs, ofBatches)
+            outcome.parameters = ofParameters
+            outcome.gradients = Inputs(states: ofStates, batches: ofBatches, genes: ofGenes)
         }
-        guard isDecoder else {
-            let decoder = try CellTypeDecoder(width: width, classes: classes, blocks: 1)
+        let selections = mask ?? []
+        switch head {
+        case .expression(let decoder):
+            var given = ExpressionDecoderInputFields<Span<T>, Span<Bool>, Span<Int32>>(
+                shape: TokenShape(cells: cells, tokens: tokens, width: width), states: inputs.states.span)
+            if mask != nil { given.mask = selections.span }
+            var gradients = ExpressionDecoderGradientFields<MutableSpan<Float>, MutableSpan<T>>(
+                parameters: ofParameters.mutableSpan, states: ofStates.mutableSpan)
+            if hasBatches {
+                given.batches = BatchEmbeddingFields(embeddings: inputs.batches.span, labels: labels.span)
+                gradients.batchEmbeddings = ofBatches.mutableSpan
+            }
+            outcome.losses = values(
+                try decoder.valueAndGradient(
+                    given, targets: targets.span, parameters: parameters.span, gradients: &gradients,
+                    gradientScale: scale, update: update, workspace: workspace))
+        case .maskedValue(let decoder):
+            var given = MaskedValueInputFields<Span<T>, Span<Bool>, Span<Int32>>(
+                shape: MatrixShape(rows: cells, columns: tokens), cellEmbeddings: inputs.states.span,
+                genes: GeneEmbeddingFields(embeddings: inputs.genes.span, indices: geneOfToken.span))
+            if mask != nil { given.mask = selections.span }
+            var gradients = MaskedValueGradientFields<MutableSpan<Float>, MutableSpan<T>>(
+                parameters: ofParameters.mutableSpan, cellEmbeddings: ofStates.mutableSpan,
+                genes: ofGenes.mutableSpan)
+            if hasBatches {
+                given.batches = BatchEmbeddingFields(embeddings: inputs.batches.span, labels: labels.span)
+                gradients.batchEmbeddings = ofBatches.mutableSpan
+            }
+            outcome.losses = values(
+                try decoder.valueAndGradient(
+                    given, targets: targets.span, parameters: parameters.span, gradients: &gradients,
+                    gradientScale: scale, update: update, workspace: workspace))
+        case .cellType(let decoder):
             var gradients = ClassifierGradientFields<T>(
-                parameters: ofParameters.mutableSpan, cellEmbeddings: ofInputs.mutableSpan)
-            let loss = try decoder.valueAndGradient(
-                cellEmbeddings: inputs.span, labels: labels.span, parameters: parameters.span,
-                gradients: &gradients, gradientScale: scale, update: update, workspace: workspace)
-            outcome.losses = [loss.value]
-            return
+                parameters: ofParameters.mutableSpan, cellEmbeddings: ofStates.mutableSpan)
+            outcome.losses = [
+                try decoder.valueAndGradient(
+                    cellEmbeddings: inputs.states.span, labels: labels.span, parameters: parameters.span,
+                    gradients: &gradients, gradientScale: scale, update: update, workspace: workspace
+                ).value
+            ]
+        case .discriminator(let discriminator):
+            var gradients = ClassifierGradientFields<T>(
+                parameters: ofParameters.mutableSpan, cellEmbeddings: ofStates.mutableSpan)
+            outcome.losses = [
+                try discriminator.valueAndGradient(
+                    cellEmbeddings: inputs.states.span, labels: labels.span, parameters: parameters.span,
+                    gradients: &gradients, gradientScale: scale, update: update, workspace: workspace
+                ).value
+            ]
         }
-        let decoder = try ExpressionDecoder(
-            width: width, explicitZeros: true, batchEmbeddings: batches != nil)
-        let (embeddings, selections) = (batches ?? [], mask ?? [])
-        var given = ExpressionDecoderInputFields<Span<T>, Span<Bool>, Span<Int32>>(
-            shape: TokenShape(cells: cells, tokens: tokens, width: width), states: inputs.span)
-        if mask != nil { given.mask = selections.span }
-        var gradients = ExpressionDecoderGradientFields<MutableSpan<Float>, MutableSpan<T>>(
-            parameters: ofParameters.mutableSpan, states: ofInputs.mutableSpan)
-        if batches != nil {
-            given.batches = BatchEmbeddingFields(embeddings: embeddings.span, labels: labels.span)
-            gradients.batchEmbeddings = ofBatches.mutableSpan
-        }
-        let losses = try decoder.valueAndGradient(
-            given, targets: targets.span, parameters: parameters.span, gradients: &gradients,
-            gradientScale: scale, update: update, workspace: workspace)
-        outcome.losses = [losses.squaredError, losses.nonzero ?? 0, losses.relativeError]
+    }
+
+    private func values(_ losses: DecoderLosses) -> [Double] {
+        [losses.squaredError, losses.nonzero ?? 0, losses.relativeError]
     }
 
     func check() throws {
-        let actual = try made(inputs, batches)
-        let expected = try made(inputs.map(\.float), batches.map { $0.map(\.float) })
+        let actual = made(inputs)
+        let expected = made(inputs.map(\.float))
         guard actual.error == expected.error else {
             throw Wrong("the error is '\(actual.error ?? "none")', not '\(expected.error ?? "none")'")
         }
@@ -109,7 +186,10 @@ struct HeadOfElements<Element: ModelOutputElement> {
         where !same(Double(one), Double(other)) {
             throw Wrong("a parameter's gradient is \(one), widened \(other)")
         }
-        let pairs = [(actual.ofInputs, expected.ofInputs), (actual.ofBatches, expected.ofBatches)]
+        let (found, floats) = (actual.gradients, expected.gradients)
+        let pairs = [
+            (found.states, floats.states), (found.batches, floats.batches), (found.genes, floats.genes),
+        ]
         for (elements, floats) in pairs {
             for (index, (element, float)) in zip(elements, floats).enumerated() {
                 let right = Element(float).float
