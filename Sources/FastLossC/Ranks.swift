@@ -94,16 +94,16 @@ public func fastloss_ranks_elastic_cell_similarity(
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
         let loss = try place(loss, "loss")
         let options = try ElasticOptions(options)
-        try options.embeddings.checkIsFloat("options.embeddings")
         let embeddings = try call.input(
-            embeddings, Strides(rows: rows, columns: columns, stride: embeddingsStride, of: "embeddings"))
-        let gradient = try call.gradient(gradient, rows: rows, columns: columns)
+            embeddings, Strides(rows: rows, columns: columns, stride: embeddingsStride, of: "embeddings"),
+            options.embeddings)
+        let gradient = try call.gradient(gradient, rows: rows, columns: columns, type: options.embeddings)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         do throws(LossError) {
             options.write(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedElastic(
-                        options.loss, embeddings: ModelElements(call.span(embeddings)), shape: shape,
+                        options.loss, embeddings: call.elements(embeddings), shape: shape,
                         into: call.output(gradient), communicator: ranks
                     ).run(workspace)
                 }, to: loss)
@@ -125,22 +125,22 @@ public func fastloss_ranks_contrastive_cell_embedding(
     callAcrossRanks(workspace, communicator) { (call, ranks) throws(CallError) in
         let loss = try place(loss, "loss")
         let options = try ContrastiveOptions(options)
-        try options.embeddings.checkIsFloat("options.embeddings")
+        let type = options.embeddings
         let first = try call.input(
-            first, Strides(rows: rows, columns: columns, stride: firstStride, of: "first"))
+            first, Strides(rows: rows, columns: columns, stride: firstStride, of: "first"), type)
         let second = try call.input(
-            second, Strides(rows: rows, columns: columns, stride: secondStride, of: "second"))
+            second, Strides(rows: rows, columns: columns, stride: secondStride, of: "second"), type)
         let firstGradient = try call.gradient(
-            firstGradient, rows: rows, columns: columns, named: "first_gradient")
+            firstGradient, rows: rows, columns: columns, named: "first_gradient", type: type)
         let secondGradient = try call.gradient(
-            secondGradient, rows: rows, columns: columns, named: "second_gradient")
+            secondGradient, rows: rows, columns: columns, named: "second_gradient", type: type)
         let shape = MatrixShape(rows: Int(rows), columns: Int(columns))
         do throws(LossError) {
             loss.pointee = fastloss_loss_value(
                 try call.runAcrossRanks { (workspace) throws(LossError) in
                     try RankedContrastive(
-                        options.loss, first: ModelElements(call.span(first)),
-                        second: ModelElements(call.span(second)), shape: shape,
+                        options.loss, first: call.elements(first), second: call.elements(second),
+                        shape: shape,
                         into: call.output(firstGradient), call.output(secondGradient), communicator: ranks
                     ).run(workspace)
                 })

@@ -138,6 +138,37 @@ def same():
                     getattr(across, function)(*(tensor[own] for tensor in tensors), argument), runs[0][0])
 
 
+def types():
+    # Outputs of autocast: the losses and gradients of one process, and gradients in the outputs' type.
+    rows, own = next(batches())
+    made = Model()(data(rows)[0])
+    kinds = (torch.bfloat16, torch.float16, torch.float32)
+    for shift in range(len(kinds)):
+        # Each output has a type of its own, so that those of a contrastive pair differ, too.
+        output = {
+            name: tensor.detach().to(kinds[(shift + place) % len(kinds)])
+            for place, (name, tensor) in enumerate(made.items())
+        }
+        for kind in kinds:
+            pair = {name: made[name].detach().to(kind) for name in ("cell_emb", "second")}
+            for given in (output, output | pair):
+                whole = {name: tensor.clone().requires_grad_() for name, tensor in given.items()}
+                mine = {name: tensor[own].clone().requires_grad_() for name, tensor in given.items()}
+                target, mask, labels, types = data(rows)[1:]
+                expected, _ = losses(single, whole, target, mask, labels, types)
+                found, _ = losses(
+                    across, mine, target[own], mask[own], labels[own], types[own], gradients="sum")
+                for a, b in zip(found, expected):
+                    assert abs(float(a) - float(b)) <= 2e-7 * max(1, abs(float(b))), (a, b)
+                for value in (expected, found):
+                    (value[0] * 2 + value[1] * 3 + value[2]).backward()
+                for name, tensor in mine.items():
+                    other = whole[name].grad[own]
+                    assert tensor.grad.dtype == tensor.dtype == other.dtype, name
+                    # Two gradients that are each rounded, and summed in the type.
+                    near(tensor.grad.double(), other.double(), 4 * torch.finfo(tensor.dtype).eps + 2e-6)
+
+
 def raises(kind, text, call):
     begin = time.monotonic()
     try:
@@ -206,7 +237,7 @@ def ends_in_the_middle():
 
 start()
 globals()[scenario]()
-if scenario in ("same", "disagree"):
+if scenario in ("same", "types", "disagree"):
     dist.barrier()
     dist.destroy_process_group()
 os._exit(0)
@@ -240,6 +271,11 @@ def run(size: int, scenario: str, folder: pathlib.Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_processes_give_what_one_gives(size: int, tmp_path: pathlib.Path) -> None:
     run(size, "same", tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_types_of_outputs(size: int, tmp_path: pathlib.Path) -> None:
+    run(size, "types", tmp_path)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

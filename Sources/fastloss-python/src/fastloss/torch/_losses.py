@@ -248,12 +248,17 @@ def check_pair(cell1: Tensor, cell2: Tensor) -> None:
         raise ShapeError(f"cell2 has the shape {tuple(cell2.shape)}; expected {tuple(cell1.shape)}, as cell1")
 
 
-def checked_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Any, ...]:
+def matching_pair(cell1: Tensor, cell2: Tensor) -> tuple[Tensor, Tensor]:
+    """Both encodings as matrices of one shape and type."""
     check_pair(cell1, cell2)
     first, second = model_matrix("cell1", cell1), model_matrix("cell2", cell2)
-    if first.dtype is not second.dtype:
-        first, second = as_float(first), as_float(second)
-    return first, second, real("temperature", temperature)
+    if first.dtype is second.dtype:
+        return first, second
+    return as_float(first), as_float(second)
+
+
+def checked_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Any, ...]:
+    return *matching_pair(cell1, cell2), real("temperature", temperature)
 
 
 def fake_contrastive(cell1: Tensor, cell2: Tensor, temperature: float) -> tuple[Tensor, ...]:

@@ -19,7 +19,8 @@ agree in all processes. If they do not, or if a call fails in one process, every
 names a rank: a :class:`~fastloss.RanksDisagreeError`, its own error, or a :class:`~fastloss.RankFailedError`
 within `timeout` seconds. After a process has ended or was late, the group is not used again.
 
-The functions work in eager mode. Bytes travel while the library computes; nothing is gathered on one process.
+Outputs may be bfloat16 or float16, as in :mod:`fastloss.torch`. The functions work in eager mode. Bytes
+travel while the library computes; nothing is gathered on one process.
 """
 
 import ctypes
@@ -39,7 +40,6 @@ from .._parameters import mapping, real
 from ..errors import FastLossError, InvalidParameterError
 from . import REASONS, IntegrationLoss, Terms, _losses
 from ._operators import attach, is_eager, scalar
-from ._tensors import matrix
 
 __all__ = ["contrastive_cell_embedding", "elastic_cell_similarity", "integration_loss"]
 
@@ -67,9 +67,9 @@ def elastic_cell_similarity(
     with Communicator(group, timeout) as communicator:
         scale = communicator.scale(gradients)
         threshold = real("threshold", threshold)
-        rows = matrix("cell_emb", cell_emb)
-        options = sized(_abi.ElasticOptions, threshold, _abi.EMPTY_NAN)
-        gradient = gradient_like(cell_emb)
+        rows = _losses.model_matrix("cell_emb", cell_emb)
+        options = sized(_abi.ElasticOptions, threshold, _abi.EMPTY_NAN, embeddings=element_type(rows))
+        gradient = gradient_of(cell_emb, rows)
         loss = _abi.LossValue()
         communicator.call(
             library.fastloss_ranks_elastic_cell_similarity,
@@ -101,13 +101,9 @@ def contrastive_cell_embedding(
     with Communicator(group, timeout) as communicator:
         scale = communicator.scale(gradients)
         temperature = real("temperature", temperature)
-        first, second = matrix("cell1", cell1), matrix("cell2", cell2)
-        if first.shape != second.shape:
-            raise FastLossError(
-                f"cell2 has the shape {tuple(second.shape)}; expected {tuple(first.shape)}, as cell1"
-            )
-        options = sized(_abi.ContrastiveOptions, temperature, _abi.EMPTY_NAN)
-        outputs = [gradient_like(cell1), gradient_like(cell2)]
+        first, second = _losses.matching_pair(cell1, cell2)
+        options = sized(_abi.ContrastiveOptions, temperature, _abi.EMPTY_NAN, embeddings=element_type(first))
+        outputs = [gradient_of(cell1, first), gradient_of(cell2, second)]
         loss = _abi.LossValue()
         communicator.call(
             library.fastloss_ranks_contrastive_cell_embedding,
@@ -192,8 +188,18 @@ def integration_loss(
             batch_logits=_abi.View(*batch_logits),
             cell_type_labels=None if types is None else address(types),
             batch_labels=None if batches is None else address(batches),
+            gene_predictions_type=element_type(read[0]),
+            gene_nonzero_type=element_type(read[1]),
+            cell_predictions_type=element_type(read[2]),
+            cell_nonzero_type=element_type(read[3]),
+            cell_embedding_type=element_type(read[4]),
+            cell_type_logits_type=element_type(read[5]),
+            batch_logits_type=element_type(read[6]),
         )
-        memory = [None if output is None else gradient_like(output) for output in given]
+        memory = [
+            None if output is None else gradient_of(output, matrix)
+            for output, matrix in zip(given, read, strict=True)
+        ]
         places = [_abi.MutableView(*view(gradient)) for gradient in memory]
         written = sized(
             _abi.ObjectiveGradients,
@@ -240,11 +246,17 @@ def view(tensor: Tensor | None) -> tuple[int | None, int]:
     return address(tensor), max(tensor.stride(0), tensor.shape[1])
 
 
-def gradient_like(tensor: Tensor) -> Tensor | None:
-    """Contiguous memory for a tensor's gradient; None if it needs none."""
+def element_type(read: Tensor | None) -> int:
+    """The type of a matrix that the library reads."""
+    is_narrow = read is not None and read.dtype is torch.bfloat16
+    return _abi.ELEMENT_BFLOAT16 if is_narrow else _abi.ELEMENT_FLOAT32
+
+
+def gradient_of(tensor: Tensor, read: Tensor) -> Tensor | None:
+    """Contiguous memory for a tensor's gradient, of the type that is read; None if it needs none."""
     if not (is_grad_enabled() and tensor.requires_grad):
         return None
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    return torch.empty(tensor.shape, dtype=read.dtype, device="cpu")
 
 
 def described(gradients: Sequence[Tensor | None], scale: float) -> list[Any]:
