@@ -48,7 +48,8 @@ package enum TileProducts {
     static func choose() { (_, _, _) = (products, panelProducts, blockProducts) }
 
     private static func products(_ scale: ProductScale) -> fastloss_tile_products? {
-        scale == .blocks ? blockProducts : products
+        // The baseline's sgemm is for products of every scale.
+        scale == .blocks && products != nil ? blockProducts : products
     }
 
     /// A plan with products calls this before it shares work.
