@@ -86,6 +86,29 @@ const float *input_probabilities(int64_t rows, int64_t columns, int64_t gap) {
     return drawn_floats(rows, columns, gap, 0);
 }
 
+static const float *drawn(int64_t rows, int64_t columns, int64_t gap, float low, fastloss_element_type type) {
+    if (type == FASTLOSS_ELEMENT_FLOAT32) return drawn_floats(rows, columns, gap, low);
+    const operand *const made = place(extent(rows, columns, gap) * sizeof(uint16_t), 0);
+    uint16_t *const values = (uint16_t *)(void *)made->bytes;
+    // Bits of numbers from 0.125 to 1, and their number.
+    const int is_half = type == FASTLOSS_ELEMENT_FLOAT16;
+    const uint32_t first = is_half ? 0x3000 : 0x3E00, range = is_half ? 0x0C00 : 0x0180;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t column = 0; column < columns; column++) {
+            const uint32_t bits = draw(), sign = low < 0 && bits % 2 == 0 ? 0x8000 : 0;
+            values[row * (columns + gap) + column] = (uint16_t)(sign | (first + bits / 2 % range));
+        }
+    return (const float *)protect(made);
+}
+
+const float *model_input(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type) {
+    return drawn(rows, columns, gap, -1, type);
+}
+
+const float *model_probabilities(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type) {
+    return drawn(rows, columns, gap, 0, type);
+}
+
 const bool *input_mask(int64_t rows, int64_t columns, int64_t gap) {
     const operand *const made = place(extent(rows, columns, gap), 0);
     // A bool is 0 or 1, in the gaps too.
@@ -117,6 +140,14 @@ float *output(int64_t rows, int64_t columns, int64_t gap) {
     float *const values = (float *)(void *)made->bytes;
     for (size_t i = 0; i < made->size / sizeof(float); i++) values[i] = 7;
     return values;
+}
+
+float *model_output(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type) {
+    if (type == FASTLOSS_ELEMENT_FLOAT32) return output(rows, columns, gap);
+    const operand *const made = place(extent(rows, columns, gap) * sizeof(uint16_t), 1);
+    uint16_t *const values = (uint16_t *)(void *)made->bytes;
+    for (size_t i = 0; i < made->size / sizeof(uint16_t); i++) values[i] = 0x3E33;
+    return (float *)(void *)values;
 }
 
 double *output_doubles(int64_t number) {

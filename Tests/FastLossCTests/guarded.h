@@ -20,8 +20,13 @@ const bool *input_mask(int64_t rows, int64_t columns, int64_t gap);
 const int32_t *input_labels(int64_t rows, int64_t columns, int64_t gap, int32_t limit);
 const double *input_norms(int64_t count);
 
-/// Outputs. Every element, those of the gaps too, holds 7.
+/// Outputs of a model, whose elements are of a type: values between -1 and 1, and numbers from 0 to 1.
+const float *model_input(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type);
+const float *model_probabilities(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type);
+
+/// Outputs. Every element, those of the gaps too, holds 7; of 16 bits, a number between 0.1 and 1.
 float *output(int64_t rows, int64_t columns, int64_t gap);
+float *model_output(int64_t rows, int64_t columns, int64_t gap, fastloss_element_type type);
 double *output_doubles(int64_t count);
 int64_t *output_counts(int64_t count);
 

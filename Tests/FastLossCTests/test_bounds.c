@@ -17,10 +17,12 @@ typedef struct shape {
     int64_t classes;
     int64_t gap;  // elements between the rows of every matrix
     fastloss_update update;
+    fastloss_element_type type;  // of a model's outputs
 } shape;
 
 typedef struct bounded_call {
     const char *name;
+    int has_types;  // whether it reads outputs of a model, of any type
     fastloss_status (*run)(const shape *s, fastloss_workspace *workspace);
 } bounded_call;
 
@@ -28,6 +30,22 @@ enum { BATCHES = 3, MASKS = 3 };
 
 static fastloss_gradient matrix_gradient(const shape *s, int64_t rows, int64_t columns) {
     fastloss_gradient result = FASTLOSS_GRADIENT(output(rows, columns, s->gap), columns + s->gap);
+    result.update = s->update;
+    return result;
+}
+
+/// Outputs of a model, and the gradient of one.
+static const float *model_values(const shape *s, int64_t rows, int64_t columns) {
+    return model_input(rows, columns, s->gap, s->type);
+}
+
+static const float *model_chances(const shape *s, int64_t rows, int64_t columns) {
+    return model_probabilities(rows, columns, s->gap, s->type);
+}
+
+static fastloss_gradient model_gradient(const shape *s, int64_t rows, int64_t columns) {
+    fastloss_gradient result =
+        FASTLOSS_GRADIENT(model_output(rows, columns, s->gap, s->type), columns + s->gap);
     result.update = s->update;
     return result;
 }
@@ -51,58 +69,70 @@ static fastloss_loss_value *output_loss(void) {
 
 // ---- Value losses
 
+static fastloss_masked_options masked_options(const shape *s) {
+    fastloss_masked_options result = FASTLOSS_MASKED_OPTIONS;
+    result.predictions = s->type;
+    return result;
+}
+
 #define MASKED_LOSS(name, predictions)                                                                  \
     static fastloss_status name(const shape *s, fastloss_workspace *workspace) {                        \
         const int64_t stride = s->columns + s->gap;                                                     \
-        fastloss_gradient gradient = matrix_gradient(s, s->rows, s->columns);                           \
-        const float *const x = predictions(s->rows, s->columns, s->gap);                                \
+        const fastloss_masked_options options = masked_options(s);                                      \
+        fastloss_gradient gradient = model_gradient(s, s->rows, s->columns);                            \
+        const float *const x = predictions(s, s->rows, s->columns);                                     \
         const float *const t = input(s->rows, s->columns, s->gap);                                      \
         return fastloss_##name(                                                                         \
             s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, \
-            NULL, &gradient, workspace, output_loss());                                                 \
+            &options, &gradient, workspace, output_loss());                                             \
     }                                                                                                   \
     static fastloss_status name##_per_cell(const shape *s, fastloss_workspace *workspace) {             \
         const int64_t stride = s->columns + s->gap;                                                     \
-        fastloss_gradient gradient = matrix_gradient(s, s->rows, s->columns);                           \
-        const float *const x = predictions(s->rows, s->columns, s->gap);                                \
+        const fastloss_masked_options options = masked_options(s);                                      \
+        fastloss_gradient gradient = model_gradient(s, s->rows, s->columns);                            \
+        const float *const x = predictions(s, s->rows, s->columns);                                     \
         const float *const t = input(s->rows, s->columns, s->gap);                                      \
         float *const values = output(1, s->rows, 0);                                                    \
         return fastloss_##name##_per_cell(                                                              \
             s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, \
-            NULL, &gradient, workspace, values, output_counts(1));                                      \
+            &options, &gradient, workspace, values, output_counts(1));                                  \
     }
 
-MASKED_LOSS(masked_mse, input)
-MASKED_LOSS(bernoulli_nll, input_probabilities)
-MASKED_LOSS(bernoulli_nll_logits, input)
+MASKED_LOSS(masked_mse, model_values)
+MASKED_LOSS(bernoulli_nll, model_chances)
+MASKED_LOSS(bernoulli_nll_logits, model_values)
 
 static fastloss_status masked_relative_error(const shape *s, fastloss_workspace *workspace) {
+    const fastloss_masked_options options = masked_options(s);
     const int64_t stride = s->columns + s->gap;
-    const float *const x = input(s->rows, s->columns, s->gap);
+    const float *const x = model_values(s, s->rows, s->columns);
     const float *const t = input_probabilities(s->rows, s->columns, s->gap);
     return fastloss_masked_relative_error(
-        s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, NULL,
+        s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, &options,
         workspace, output_loss());
 }
 
 static fastloss_status masked_relative_error_per_cell(const shape *s, fastloss_workspace *workspace) {
+    const fastloss_masked_options options = masked_options(s);
     const int64_t stride = s->columns + s->gap;
-    const float *const x = input(s->rows, s->columns, s->gap);
+    const float *const x = model_values(s, s->rows, s->columns);
     const float *const t = input_probabilities(s->rows, s->columns, s->gap);
     float *const values = output(1, s->rows, 0);
     return fastloss_masked_relative_error_per_cell(
-        s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, NULL,
+        s->rows, s->columns, x, stride, t, stride, input_mask(s->rows, s->columns, s->gap), stride, &options,
         workspace, values, output_counts(1));
 }
 
 // ---- Classification
 
 static fastloss_status cross_entropy(const shape *s, fastloss_workspace *workspace) {
-    fastloss_gradient gradient = matrix_gradient(s, s->rows, s->columns);
-    const float *const logits = input(s->rows, s->columns, s->gap);
+    fastloss_cross_entropy_options options = FASTLOSS_CROSS_ENTROPY_OPTIONS;
+    options.logits = s->type;
+    fastloss_gradient gradient = model_gradient(s, s->rows, s->columns);
+    const float *const logits = model_values(s, s->rows, s->columns);
     return fastloss_cross_entropy(
         s->rows, s->columns, logits, s->columns + s->gap, input_labels(1, s->rows, 0, (int32_t)s->columns),
-        NULL, &gradient, workspace, output_loss());
+        &options, &gradient, workspace, output_loss());
 }
 
 static fastloss_status gradient_reversal(const shape *s, fastloss_workspace *workspace) {
@@ -113,31 +143,93 @@ static fastloss_status gradient_reversal(const shape *s, fastloss_workspace *wor
 }
 
 static fastloss_status domain_adversarial(const shape *s, fastloss_workspace *workspace) {
-    fastloss_gradient discriminator = matrix_gradient(s, s->rows, s->columns);
-    fastloss_gradient embedding = matrix_gradient(s, s->rows, s->columns);
-    const float *const logits = input(s->rows, s->columns, s->gap);
+    fastloss_domain_adversarial_options options = FASTLOSS_DOMAIN_ADVERSARIAL_OPTIONS;
+    options.logits = s->type;
+    fastloss_gradient discriminator = model_gradient(s, s->rows, s->columns);
+    fastloss_gradient embedding = model_gradient(s, s->rows, s->columns);
+    const float *const logits = model_values(s, s->rows, s->columns);
     return fastloss_domain_adversarial(
         s->rows, s->columns, logits, s->columns + s->gap, input_labels(1, s->rows, 0, (int32_t)s->columns),
-        NULL, &discriminator, &embedding, workspace, output_loss());
+        &options, &discriminator, &embedding, workspace, output_loss());
 }
 
 // ---- Cell embeddings: as many cells as the shape has columns
 
+static int32_t start_exchange(
+    void *context, const void *bytes, size_t byte_count, int32_t receiver, void *buffer, size_t buffer_count,
+    int32_t sender) {
+    (void)context, (void)bytes, (void)byte_count, (void)receiver, (void)buffer, (void)buffer_count;
+    (void)sender;
+    abort();  // There is no other rank.
+}
+
+static int32_t finish_exchange(void *context) {
+    (void)context;
+    return 0;
+}
+
+static int32_t gather_own(void *context, const void *bytes, size_t byte_count, void *all) {
+    (void)context;
+    memcpy(all, bytes, byte_count);
+    return 0;
+}
+
+/// A group of one rank.
+static fastloss_communicator lone_rank(void) {
+    const fastloss_communicator result = {
+        sizeof(fastloss_communicator), NULL, 0, 1, start_exchange, finish_exchange, gather_own};
+    return result;
+}
+
+/// Across ranks, if there is a communicator.
+static fastloss_status elastic(
+    const shape *s, const fastloss_communicator *ranks, fastloss_workspace *workspace) {
+    fastloss_elastic_options options = FASTLOSS_ELASTIC_OPTIONS;
+    options.embeddings = s->type;
+    fastloss_gradient gradient = model_gradient(s, s->columns, s->width);
+    const float *const embeddings = model_values(s, s->columns, s->width);
+    const int64_t stride = s->width + s->gap;
+    return ranks == NULL
+        ? fastloss_elastic_cell_similarity(
+              s->columns, s->width, embeddings, stride, &options, &gradient, workspace, output_loss())
+        : fastloss_ranks_elastic_cell_similarity(
+              s->columns, s->width, embeddings, stride, &options, &gradient, ranks, workspace, output_loss());
+}
+
 static fastloss_status elastic_cell_similarity(const shape *s, fastloss_workspace *workspace) {
-    fastloss_gradient gradient = matrix_gradient(s, s->columns, s->width);
-    return fastloss_elastic_cell_similarity(
-        s->columns, s->width, input(s->columns, s->width, s->gap), s->width + s->gap, NULL, &gradient,
-        workspace, output_loss());
+    return elastic(s, NULL, workspace);
+}
+
+static fastloss_status ranks_elastic_cell_similarity(const shape *s, fastloss_workspace *workspace) {
+    const fastloss_communicator ranks = lone_rank();
+    return elastic(s, &ranks, workspace);
+}
+
+/// Across ranks, if there is a communicator.
+static fastloss_status contrastive(
+    const shape *s, const fastloss_communicator *ranks, fastloss_workspace *workspace) {
+    fastloss_contrastive_options options = FASTLOSS_CONTRASTIVE_OPTIONS;
+    options.embeddings = s->type;
+    const int64_t stride = s->width + s->gap;
+    fastloss_gradient first = model_gradient(s, s->columns, s->width);
+    fastloss_gradient second = model_gradient(s, s->columns, s->width);
+    const float *const one = model_values(s, s->columns, s->width);
+    const float *const other = model_values(s, s->columns, s->width);
+    return ranks == NULL ? fastloss_contrastive_cell_embedding(
+                               s->columns, s->width, one, stride, other, stride, &options, &first, &second,
+                               workspace, output_loss())
+                         : fastloss_ranks_contrastive_cell_embedding(
+                               s->columns, s->width, one, stride, other, stride, &options, &first, &second,
+                               ranks, workspace, output_loss());
 }
 
 static fastloss_status contrastive_cell_embedding(const shape *s, fastloss_workspace *workspace) {
-    const int64_t stride = s->width + s->gap;
-    fastloss_gradient first = matrix_gradient(s, s->columns, s->width);
-    fastloss_gradient second = matrix_gradient(s, s->columns, s->width);
-    const float *const one = input(s->columns, s->width, s->gap);
-    return fastloss_contrastive_cell_embedding(
-        s->columns, s->width, one, stride, input(s->columns, s->width, s->gap), stride, NULL, &first, &second,
-        workspace, output_loss());
+    return contrastive(s, NULL, workspace);
+}
+
+static fastloss_status ranks_contrastive_cell_embedding(const shape *s, fastloss_workspace *workspace) {
+    const fastloss_communicator ranks = lone_rank();
+    return contrastive(s, &ranks, workspace);
 }
 
 static fastloss_status cosine_similarity(const shape *s, fastloss_workspace *workspace) {
@@ -268,13 +360,14 @@ static fastloss_mask_view mask_view(const bool *data, int64_t stride) {
 
 static fastloss_mutable_view mutable_view(const shape *s, int64_t rows, int64_t columns) {
     fastloss_mutable_view result;
-    result.data = output(rows, columns, s->gap);
+    result.data = model_output(rows, columns, s->gap, s->type);
     result.stride = columns + s->gap;
     return result;
 }
 
-/// Every term, on every input.
-static fastloss_status total_objective(const shape *s, fastloss_workspace *workspace) {
+/// Every term, on every input; across ranks, if there is a communicator.
+static fastloss_status objective_of_everything(
+    const shape *s, const fastloss_communicator *ranks, fastloss_workspace *workspace) {
     const int64_t genes = s->columns + s->gap, width = s->width + s->gap, classes = s->classes + s->gap;
     fastloss_objective objective = FASTLOSS_OBJECTIVE;
     for (int term = 0; term < FASTLOSS_TERM_COUNT; term++) {
@@ -286,15 +379,19 @@ static fastloss_status total_objective(const shape *s, fastloss_workspace *works
     inputs.cell_type_count = inputs.batch_count = s->classes;
     inputs.targets = view(input(s->rows, s->columns, s->gap), genes);
     inputs.mask = mask_view(input_mask(s->rows, s->columns, s->gap), genes);
-    inputs.gene_predictions = view(input(s->rows, s->columns, s->gap), genes);
-    inputs.gene_nonzero = view(input_probabilities(s->rows, s->columns, s->gap), genes);
-    inputs.cell_predictions = view(input(s->rows, s->columns, s->gap), genes);
-    inputs.cell_nonzero = view(input_probabilities(s->rows, s->columns, s->gap), genes);
-    inputs.generated_predictions = view(input(s->rows, s->columns, s->gap), genes);
-    inputs.cell_embedding = view(input(s->rows, s->width, s->gap), width);
-    inputs.second_cell_embedding = view(input(s->rows, s->width, s->gap), width);
-    inputs.cell_type_logits = view(input(s->rows, s->classes, s->gap), classes);
-    inputs.batch_logits = view(input(s->rows, s->classes, s->gap), classes);
+    inputs.gene_predictions = view(model_values(s, s->rows, s->columns), genes);
+    inputs.gene_nonzero = view(model_chances(s, s->rows, s->columns), genes);
+    inputs.cell_predictions = view(model_values(s, s->rows, s->columns), genes);
+    inputs.cell_nonzero = view(model_chances(s, s->rows, s->columns), genes);
+    inputs.generated_predictions = view(model_values(s, s->rows, s->columns), genes);
+    inputs.cell_embedding = view(model_values(s, s->rows, s->width), width);
+    inputs.second_cell_embedding = view(model_values(s, s->rows, s->width), width);
+    inputs.cell_type_logits = view(model_values(s, s->rows, s->classes), classes);
+    inputs.batch_logits = view(model_values(s, s->rows, s->classes), classes);
+    inputs.gene_predictions_type = inputs.gene_nonzero_type = s->type;
+    inputs.cell_predictions_type = inputs.cell_nonzero_type = inputs.generated_predictions_type = s->type;
+    inputs.cell_embedding_type = inputs.second_cell_embedding_type = s->type;
+    inputs.cell_type_logits_type = inputs.batch_logits_type = s->type;
     inputs.cell_type_labels = input_labels(1, s->rows, 0, (int32_t)s->classes);
     inputs.batch_labels = input_labels(1, s->rows, 0, (int32_t)s->classes);
     fastloss_objective_gradients gradients = FASTLOSS_OBJECTIVE_GRADIENTS;
@@ -310,10 +407,20 @@ static fastloss_status total_objective(const shape *s, fastloss_workspace *works
     gradients.batch_logits = mutable_view(s, s->rows, s->classes);
     gradients.reversed_batch_logits = mutable_view(s, s->rows, s->classes);
     fastloss_objective_value value = FASTLOSS_OBJECTIVE_VALUE;
-    const fastloss_status status =
-        fastloss_total_objective(&objective, &inputs, &gradients, workspace, &value);
+    const fastloss_status status = ranks == NULL
+        ? fastloss_total_objective(&objective, &inputs, &gradients, workspace, &value)
+        : fastloss_ranks_total_objective(&objective, &inputs, &gradients, ranks, workspace, &value);
     *output_doubles(1) = value.total;
     return status;
+}
+
+static fastloss_status total_objective(const shape *s, fastloss_workspace *workspace) {
+    return objective_of_everything(s, NULL, workspace);
+}
+
+static fastloss_status ranks_total_objective(const shape *s, fastloss_workspace *workspace) {
+    const fastloss_communicator ranks = lone_rank();
+    return objective_of_everything(s, &ranks, workspace);
 }
 
 // ---- Task heads
@@ -364,10 +471,11 @@ static fastloss_status expression_decoder(verb what, const shape *s, fastloss_wo
     decoder.zero_logit = perceptron(s->width);
     fastloss_expression_decoder_inputs inputs = FASTLOSS_EXPRESSION_DECODER_INPUTS;
     inputs.cells = s->rows, inputs.tokens = s->columns, inputs.batch_count = BATCHES;
-    inputs.states = input_states(s);
+    inputs.states = model_values(s, s->rows * s->columns, s->width);
     inputs.states_token_stride = token_stride(s), inputs.states_cell_stride = cell_stride(s);
+    inputs.states_type = inputs.batch_embeddings_type = s->type;
     inputs.mask = mask_view(input_mask(s->rows, s->columns, s->gap), stride);
-    inputs.batch_embeddings = view(input(BATCHES, s->width, s->gap), token_stride(s));
+    inputs.batch_embeddings = view(model_values(s, BATCHES, s->width), token_stride(s));
     inputs.batch_labels = input_labels(1, s->rows, 0, BATCHES);
     if (what == PREDICT) {
         float *const predictions = output(s->rows, s->columns, s->gap);
@@ -376,7 +484,7 @@ static fastloss_status expression_decoder(verb what, const shape *s, fastloss_wo
     }
     fastloss_expression_decoder_gradients gradients = FASTLOSS_EXPRESSION_DECODER_GRADIENTS;
     gradients.update = s->update;
-    gradients.states = output(s->rows * s->columns, s->width, s->gap);
+    gradients.states = model_output(s->rows * s->columns, s->width, s->gap, s->type);
     gradients.states_token_stride = token_stride(s), gradients.states_cell_stride = cell_stride(s);
     gradients.batch_embeddings = mutable_view(s, BATCHES, s->width);
     gradients.fc = perceptron_gradient(s->width);
@@ -417,14 +525,15 @@ static fastloss_status masked_value_decoder(
     fastloss_masked_value_inputs inputs = FASTLOSS_MASKED_VALUE_INPUTS;
     inputs.cells = s->rows, inputs.tokens = s->columns, inputs.gene_count = genes;
     inputs.batch_count = BATCHES;
-    inputs.cell_embeddings = view(input(s->rows, s->width, s->gap), token_stride(s));
-    inputs.gene_embeddings = view(input(genes, s->width, s->gap), token_stride(s));
+    inputs.cell_embeddings = view(model_values(s, s->rows, s->width), token_stride(s));
+    inputs.gene_embeddings = view(model_values(s, genes, s->width), token_stride(s));
+    inputs.cell_embeddings_type = inputs.gene_embeddings_type = inputs.batch_embeddings_type = s->type;
     // Without gaps, one list of genes for all cells.
     inputs.genes = input_labels(s->gap == 0 ? 1 : s->rows, s->columns, s->gap, (int32_t)genes);
     inputs.genes_stride = s->gap == 0 ? 0 : stride;
     inputs.mask = mask_view(input_mask(s->rows, s->columns, s->gap), stride);
     if (is_inner) {
-        inputs.batch_embeddings = view(input(BATCHES, s->width, s->gap), token_stride(s));
+        inputs.batch_embeddings = view(model_values(s, BATCHES, s->width), token_stride(s));
         inputs.batch_labels = input_labels(1, s->rows, 0, BATCHES);
     }
     if (what == PREDICT) {
@@ -473,7 +582,8 @@ static fastloss_status classifier(
     head.block_count = 2;
     head.blocks = blocks;
     head.out_layer = layer(classes, width);
-    const float *const embeddings = input(cells, width, s->gap);
+    head.cell_embeddings_type = s->type;
+    const float *const embeddings = model_values(s, cells, width);
     const int64_t stride = width + s->gap, logits_stride = classes + s->gap;
     if (what == PREDICT)
         return (
@@ -558,22 +668,23 @@ THREE_VERBS(adversarial_discriminator, classifier(1, what, s, workspace))
 
 // ---- The test
 
-#define CALL(name) {#name, name}
-#define THREE_CALLS(name) CALL(name##_predict), CALL(name##_gradient), CALL(name##_loss)
+#define CALL(name) {#name, 0, name}
+#define TYPED_CALL(name) {#name, 1, name}
+#define THREE_CALLS(name) TYPED_CALL(name##_predict), TYPED_CALL(name##_gradient), TYPED_CALL(name##_loss)
 static const bounded_call calls[] = {
-    CALL(masked_mse),
-    CALL(masked_mse_per_cell),
-    CALL(bernoulli_nll),
-    CALL(bernoulli_nll_per_cell),
-    CALL(bernoulli_nll_logits),
-    CALL(bernoulli_nll_logits_per_cell),
-    CALL(masked_relative_error),
-    CALL(masked_relative_error_per_cell),
-    CALL(cross_entropy),
+    TYPED_CALL(masked_mse),
+    TYPED_CALL(masked_mse_per_cell),
+    TYPED_CALL(bernoulli_nll),
+    TYPED_CALL(bernoulli_nll_per_cell),
+    TYPED_CALL(bernoulli_nll_logits),
+    TYPED_CALL(bernoulli_nll_logits_per_cell),
+    TYPED_CALL(masked_relative_error),
+    TYPED_CALL(masked_relative_error_per_cell),
+    TYPED_CALL(cross_entropy),
     CALL(gradient_reversal),
-    CALL(domain_adversarial),
-    CALL(elastic_cell_similarity),
-    CALL(contrastive_cell_embedding),
+    TYPED_CALL(domain_adversarial),
+    TYPED_CALL(elastic_cell_similarity),
+    TYPED_CALL(contrastive_cell_embedding),
     CALL(cosine_similarity),
     CALL(masked_reductions),
     CALL(masked_reductions_gradient),
@@ -587,7 +698,10 @@ static const bounded_call calls[] = {
     CALL(normalized_token_pooling),
     CALL(normalized_states_gradient),
     CALL(normalized_weights_gradient),
-    CALL(total_objective),
+    TYPED_CALL(total_objective),
+    TYPED_CALL(ranks_elastic_cell_similarity),
+    TYPED_CALL(ranks_contrastive_cell_embedding),
+    TYPED_CALL(ranks_total_objective),
     THREE_CALLS(expression_decoder),
     THREE_CALLS(inner_product),
     THREE_CALLS(inner_product_detached),
@@ -608,13 +722,13 @@ static void report_violation(int signal_number) {
     _exit(3);
 }
 
-static void check_call(const bounded_call *call, const shape *s, fastloss_workspace *workspace) {
+static void check_type(const bounded_call *call, const shape *s, fastloss_workspace *workspace) {
     static const placement guarded[] = {AT_START, AT_END};
     const uint32_t seed = (uint32_t)(s->rows * 977 + s->columns);
     running = call->name;
     now_testing(
-        "bounds of %s at %lld x %lld, width %lld", call->name, (long long)s->rows, (long long)s->columns,
-        (long long)s->width);
+        "bounds of %s at %lld x %lld, width %lld, type %d", call->name, (long long)s->rows,
+        (long long)s->columns, (long long)s->width, s->type);
     begin_operands(ORDINARY, seed);
     CHECK_OK(call->run(s, workspace));
     const output_bytes expected = all_outputs();
@@ -631,6 +745,11 @@ static void check_call(const bounded_call *call, const shape *s, fastloss_worksp
         end_operands();
     }
     free(copy);
+}
+
+static void check_call(const bounded_call *call, shape s, fastloss_workspace *workspace) {
+    const fastloss_element_type last = call->has_types ? FASTLOSS_ELEMENT_FLOAT16 : FASTLOSS_ELEMENT_FLOAT32;
+    for (s.type = FASTLOSS_ELEMENT_FLOAT32; s.type <= last; s.type++) check_type(call, &s, workspace);
 }
 
 /// A child that reads or writes beside an operand ends with a violation.
@@ -677,15 +796,17 @@ void test_bounds(void) {
             s.rows = cells[k], s.columns = sizes[i];
             s.width = 1 + sizes[i] * 5 % 19, s.classes = 1 + sizes[i] * 7 % 17;
             s.gap = (sizes[i] + cells[k]) % 2 == 0 ? 0 : 3;
+            s.type = FASTLOSS_ELEMENT_FLOAT32;
             s.update = i % 3 == 0 ? FASTLOSS_UPDATE_ACCUMULATE : FASTLOSS_UPDATE_OVERWRITE;
-            for (int call = 0; call < call_count; call++) check_call(&calls[call], &s, one);
+            for (int call = 0; call < call_count; call++) check_call(&calls[call], s, one);
         }
     }
     // Shapes that several workers share, and whose pairs of cells are computed in tiles.
     const shape large[] = {
-        {37, 701, 41, 67, 0, FASTLOSS_UPDATE_OVERWRITE}, {21, 1101, 33, 5, 1, FASTLOSS_UPDATE_ACCUMULATE}};
+        {37, 701, 41, 67, 0, FASTLOSS_UPDATE_OVERWRITE, FASTLOSS_ELEMENT_FLOAT32},
+        {21, 1101, 33, 5, 1, FASTLOSS_UPDATE_ACCUMULATE, FASTLOSS_ELEMENT_FLOAT32}};
     for (int i = 0; i < 2; i++)
-        for (int call = 0; call < call_count; call++) check_call(&calls[call], &large[i], two);
+        for (int call = 0; call < call_count; call++) check_call(&calls[call], large[i], two);
     fastloss_workspace_destroy(one);
     fastloss_workspace_destroy(two);
     signal(SIGSEGV, before);
