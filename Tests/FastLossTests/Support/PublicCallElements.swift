@@ -123,14 +123,7 @@ extension PublicCall {
         let gradients = [GradientUpdate.overwrite, .accumulate].map { update in
             PublicCall("\(name), gradients, \(update)", sixteenBitOutputs: gradientCounts(batch)) {
                 (memory, workspace) -> Double in
-                var gradients = ObjectiveGradientFields(
-                    genePredictions: memory.output(0, of: type), geneNonzero: memory.output(1, of: type),
-                    cellPredictions: memory.output(2, of: type), cellNonzero: memory.output(3, of: type),
-                    generatedPredictions: memory.output(4, of: type),
-                    cellEmbedding: memory.output(5, of: type),
-                    secondCellEmbedding: memory.output(6, of: type),
-                    cellTypeLogits: memory.output(7, of: type), batchLogits: memory.output(8, of: type),
-                    reversedBatchLogits: memory.output(9, of: type))
+                var gradients = memory.objectiveGradients(of: type)
                 return try everything.valueAndGradient(
                     arrays.inputs(memory), gradients: &gradients, update: update, workspace: workspace
                 ).total

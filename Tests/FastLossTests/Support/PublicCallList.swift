@@ -427,14 +427,7 @@ extension PublicCall {
         _ objective: TotalObjective, _ arrays: ObjectiveStorage<Float>, _ memory: CallMemory,
         _ workspace: Workspace
     ) throws -> Double {
-        var gradients = ObjectiveGradients(
-            genePredictions: memory.output(0), geneNonzero: memory.output(1),
-            cellPredictions: memory.output(2),
-            cellNonzero: memory.output(3), generatedPredictions: memory.output(4),
-            cellEmbedding: memory.output(5),
-            secondCellEmbedding: memory.output(6), cellTypeLogits: memory.output(7),
-            batchLogits: memory.output(8),
-            reversedBatchLogits: memory.output(9))
+        var gradients = memory.objectiveGradients(of: Float.self)
         let result = try objective.valueAndGradient(
             arrays.inputs(memory), gradients: &gradients, workspace: workspace)
         return result.total + (result.relativeError ?? 0)

@@ -112,11 +112,29 @@ final class CallMemory {
         _overrideLifetime(MutableSpan(_unsafeElements: floats[index]), borrowing: self)
     }
 
-    /// Output number `index` of a 16-bit type.
+    /// Output number `index` among those of a type.
     @_lifetime(borrow self)
-    borrowing func output<Element: SixteenBits>(_ index: Int, of _: Element.Type) -> MutableSpan<Element> {
-        let elements = UnsafeMutableRawBufferPointer(sixteenBits[index]).bindMemory(to: Element.self)
-        return _overrideLifetime(MutableSpan(_unsafeElements: elements), borrowing: self)
+    borrowing func output<Element: ModelOutputElement>(
+        _ index: Int, of _: Element.Type
+    ) -> MutableSpan<Element> {
+        let bytes =
+            Element.self == Float.self
+            ? UnsafeMutableRawBufferPointer(floats[index]) : UnsafeMutableRawBufferPointer(sixteenBits[index])
+        return _overrideLifetime(
+            MutableSpan(_unsafeElements: bytes.bindMemory(to: Element.self)), borrowing: self)
+    }
+
+    /// The outputs that ``PublicCall/gradientCounts(_:)`` counts, as gradients of every input of an objective.
+    @_lifetime(borrow self)
+    borrowing func objectiveGradients<Element: ModelOutputElement>(
+        of type: Element.Type
+    ) -> ObjectiveGradientFields<MutableSpan<Element>> {
+        ObjectiveGradientFields(
+            genePredictions: output(0, of: type), geneNonzero: output(1, of: type),
+            cellPredictions: output(2, of: type), cellNonzero: output(3, of: type),
+            generatedPredictions: output(4, of: type), cellEmbedding: output(5, of: type),
+            secondCellEmbedding: output(6, of: type), cellTypeLogits: output(7, of: type),
+            batchLogits: output(8, of: type), reversedBatchLogits: output(9, of: type))
     }
 
     @_lifetime(borrow self)
