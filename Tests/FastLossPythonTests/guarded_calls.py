@@ -121,8 +121,9 @@ if __name__ == "__main__":
         run_all(calls)
     elif what == "torch":
         sys.path.insert(0, str(pathlib.Path(__file__).with_name("with_torch")))
-        from torch_calls import calls as torch_calls
+        import torch_calls
 
-        run_all(torch_calls)
+        run_all(torch_calls.calls)
+        run_all(torch_calls.calls_across_processes)
     else:
         touch(what)

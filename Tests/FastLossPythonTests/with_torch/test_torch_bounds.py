@@ -1,6 +1,6 @@
-"""No loss and no head touches memory outside its tensors, under each instruction set of the processor.
+"""No loss, alone or across processes, and no head touches memory outside its tensors.
 
-PyTorch allocates the gradients, so that inputs and parameters alone lie against unreadable pages.
+Under each instruction set. PyTorch allocates the gradients, so that inputs and parameters alone lie against unreadable pages.
 """
 
 import pytest

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from calls import Arrays, Call
 from torch import Tensor, nn
 
 import fastloss.torch as fl
-from fastloss.torch import heads
+from fastloss.torch import distributed, heads
 
 # The test of bounds gives read-only memory.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
@@ -24,20 +25,27 @@ warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
 CONSTANT = ("target", "target_values")
 
 
+def bfloat16(array: Any) -> Any:
+    """The upper halves of floats, as NumPy has no such type: `tensors_of` makes bfloat16 of them."""
+    return (array.view(np.uint32) >> 16).astype(np.int16)
+
+
+def tensor_of(name: str, array: Any) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if tensor.dtype is torch.int16:
+        tensor = tensor.view(torch.bfloat16)
+    return tensor.requires_grad_(name not in CONSTANT and tensor.is_floating_point())
+
+
 def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
     """Tensors in the memory of the arrays, leaves of their own."""
-    return {
-        name: torch.from_numpy(array).requires_grad_(
-            name not in CONSTANT and np.issubdtype(array.dtype, np.floating)
-        )
-        for name, array in arrays.items()
-    }
+    return {name: tensor_of(name, array) for name, array in arrays.items()}
 
 
 def loss_and_gradients(loss: Tensor, tensors: dict[str, Tensor]) -> tuple[Any, ...]:
     leaves = [tensor for tensor in tensors.values() if tensor.requires_grad]
     found = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else ()
-    return tuple(each.detach().numpy() for each in (loss, *found) if each is not None)
+    return tuple(each.detach().float().numpy() for each in (loss, *found) if each is not None)
 
 
 def of_loss(name: str, loss: Callable[..., Tensor], inputs: Arrays) -> Call:
@@ -70,11 +78,25 @@ def of_head(name: str, make: Callable[[], Any], inputs: Arrays, random: np.rando
     return Call(name, call, {**inputs, **parameters})
 
 
+def calls_across_processes(**sizes: int) -> list[Call]:
+    """The losses of `fastloss.torch.distributed`, in a group of one process."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    names = ("elastic_cell_similarity", "contrastive_cell_embedding", "integration_loss")
+    return [call for call in calls(**sizes, losses=distributed) if call.name.startswith(names)]
+
+
 def calls(
-    rows: int = 6, columns: int = 10, masks: int = 3, cells: int = 5, width: int = 4, tokens: int = 7
+    rows: int = 6,
+    columns: int = 10,
+    masks: int = 3,
+    cells: int = 5,
+    width: int = 4,
+    tokens: int = 7,
+    losses: Any = fl,
 ) -> list[Call]:
     """Of the sizes: rows × columns of values, cells × tokens × width of token states; masks + 1 classes and
-    batches."""
+    batches. `losses` has the losses of embeddings and the objective."""
     random = np.random.default_rng(2)
     classes = masks + 1
 
@@ -114,7 +136,15 @@ def calls(
 
     def integration(**tensors: Any) -> Tensor:
         constants = {name: tensors.pop(name) for name in others}
-        return fl.integration_loss(tensors, **constants).total
+        return losses.integration_loss(tensors, **constants).total
+
+    def elastic(cell_emb: Tensor) -> Tensor:
+        return losses.elastic_cell_similarity(cell_emb, 0.3)
+
+    def narrow(inputs: Arrays, *names: str) -> Arrays:
+        return {**inputs, **{name: bfloat16(inputs[name]) for name in names}}
+
+    pair = {"cell1": first, "cell2": second}
 
     found = [
         of_loss("masked_mse_loss", fl.masked_mse_loss, values),
@@ -123,6 +153,7 @@ def calls(
             fl.masked_mse_loss,
             {**values, "input": values["input"].astype(np.float16)},
         ),
+        of_loss("masked_mse_loss-bfloat16", fl.masked_mse_loss, narrow(values, "input")),
         of_loss(
             "criterion_neg_log_bernoulli",
             fl.criterion_neg_log_bernoulli,
@@ -130,17 +161,19 @@ def calls(
         ),
         of_loss("masked_relative_error", fl.masked_relative_error, values),
         of_loss("cross_entropy", fl.cross_entropy, {"logits": normal(rows, classes), "labels": labels(rows)}),
+        of_loss("elastic_cell_similarity", elastic, {"cell_emb": first}),
+        of_loss("elastic_cell_similarity-bfloat16", elastic, {"cell_emb": bfloat16(first)}),
+        of_loss("contrastive_cell_embedding", losses.contrastive_cell_embedding, pair),
         of_loss(
-            "elastic_cell_similarity",
-            lambda cell_emb: fl.elastic_cell_similarity(cell_emb, 0.3),
-            {"cell_emb": first},
-        ),
-        of_loss(
-            "contrastive_cell_embedding",
-            fl.contrastive_cell_embedding,
-            {"cell1": first, "cell2": second},
+            "contrastive_cell_embedding-bfloat16", losses.contrastive_cell_embedding, narrow(pair, *pair)
         ),
         of_loss("integration_loss", integration, {**outputs, **others}),
+        of_loss("integration_loss-bfloat16", integration, {**narrow(outputs, *outputs), **others}),
+        of_loss(
+            "integration_loss-float16",
+            integration,
+            {**{name: array.astype(np.float16) for name, array in outputs.items()}, **others},
+        ),
     ]
     decoded = {
         "target": random.integers(0, 5, (cells, tokens)).astype(np.float32),
@@ -153,6 +186,12 @@ def calls(
     }
     found += [
         of_head("ExprDecoder", lambda: heads.ExprDecoder(width), {"x": states, **decoded}, random),
+        of_head(
+            "ExprDecoder-bfloat16",
+            lambda: heads.ExprDecoder(width),
+            {"x": bfloat16(states), **decoded},
+            random,
+        ),
         of_head(
             "ExprDecoder-zeros-batches",
             lambda: heads.ExprDecoder(width, True, True),
@@ -178,6 +217,18 @@ def calls(
     classified = {"x": first, "labels": labels(cells)}
     return [
         *found,
+        of_head(
+            "MVCDecoder-bfloat16",
+            lambda: heads.MVCDecoder(width),
+            {"cell_emb": bfloat16(first), "gene_embs": bfloat16(genes["gene_embs"][:tokens]), **decoded},
+            random,
+        ),
+        of_head(
+            "ClsDecoder-bfloat16",
+            lambda: heads.ClsDecoder(width, classes),
+            narrow(classified, "x"),
+            random,
+        ),
         of_head("ClsDecoder", lambda: heads.ClsDecoder(width, classes), classified, random),
         of_head(
             "AdversarialDiscriminator",
