@@ -1,6 +1,7 @@
 """No loss, alone or across processes, and no head touches memory outside its tensors.
 
-Under each instruction set. PyTorch allocates the gradients, so that inputs and parameters alone lie against unreadable pages.
+Under each instruction set. PyTorch allocates the gradients, so that inputs and parameters alone lie against
+unreadable pages.
 """
 
 import pytest
