@@ -224,3 +224,34 @@ def calls(
     gradients["gradient_of_reversed_batch_logits"] = written(rows, 3)
     objective = fastloss.TotalObjective(dict.fromkeys(terms, 1.0))
     return [*found, Call("TotalObjective", evaluate(objective), everything, gradients)]
+
+
+def calls_of_each_type(**sizes: int) -> list[Call]:
+    """The calls, and those that read a model's outputs again, with all of them in float16."""
+    of_floats = calls(**sizes)
+    return of_floats + [in_float16(call) for call in of_floats if call.name.startswith(OF_OUTPUTS)]
+
+
+#: The functions that read outputs of a model.
+OF_OUTPUTS = (
+    "masked_mse",
+    "masked_relative_error",
+    "bernoulli_nll",
+    "cross_entropy",
+    "domain_adversarial",
+    "elastic_cell_similarity",
+    "contrastive_cell_embedding",
+    "TotalObjective",
+)
+
+
+def in_float16(call: Call) -> Call:
+    def narrow(arrays: Arrays) -> Arrays:
+        return {
+            name: array.astype(np.float16) if name != "targets" and array.dtype == np.float32 else array
+            for name, array in arrays.items()
+        }
+
+    return replace(
+        call, name=f"{call.name}-float16", inputs=narrow(call.inputs), outputs=narrow(call.outputs)
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import Call, calls
+from calls import Call, calls_of_each_type
 
 import fastloss
 
@@ -118,7 +118,7 @@ def assert_within_bounds(instruction_set: str, *arguments: str) -> None:
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "numpy"
     if what == "numpy":
-        run_all(calls)
+        run_all(calls_of_each_type)
     elif what == "torch":
         sys.path.insert(0, str(pathlib.Path(__file__).with_name("with_torch")))
         import torch_calls
