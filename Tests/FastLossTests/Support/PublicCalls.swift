@@ -98,10 +98,11 @@ final class CallMemory {
             return _overrideLifetime(array.span, borrowing: self)
         }
         let page = GuardedMemory(byteCount: array.count * MemoryLayout<Element>.stride, end: end)
-        let elements: UnsafeMutableBufferPointer<Element> = page.elements()
-        _ = elements.initialize(from: array)
+        // Quick without optimisation, too.
+        array.withUnsafeBytes { page.bytes.copyMemory(from: $0) }
         page.makeReadOnly()
         pages.append(page)
+        let elements: UnsafeMutableBufferPointer<Element> = page.elements()
         return _overrideLifetime(
             Span(_unsafeElements: UnsafeBufferPointer(elements)), borrowing: self)
     }
