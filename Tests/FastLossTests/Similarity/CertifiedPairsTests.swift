@@ -91,21 +91,8 @@ import Testing
 
     // MARK: - Against the oracle
 
-    /// Each kind of rows with two of the thresholds: the oracle takes long. The long form has all of them.
-    static let oracleCases: [(rows: Rows, threshold: Float)] = {
-        let thresholds: [Float] = [-1, -0.5, 0, 0.3, 0.8]
-        return Rows.allCases.enumerated().flatMap { (number, rows) in
-            let places = TestLength.isLong ? Array(thresholds.indices) : [number % 5, (number + 2) % 5]
-            return places.map { (rows, thresholds[$0]) }
-        }
-    }()
-
-    @Test(arguments: oracleCases)
-    func oracleIsMatched(_ of: (rows: Rows, threshold: Float)) throws {
-        try expectOracle(of.rows, threshold: of.threshold)
-    }
-
-    private func expectOracle(_ rows: Rows, threshold: Float) throws {
+    @Test(arguments: Rows.allCases, [Float(-1), -0.5, 0, 0.3, 0.8])
+    func oracleIsMatched(_ rows: Rows, threshold: Float) throws {
         let (embeddings, shape) = (rows.make(), Rows.shape)
         let result = try Self.run(Self.loss(threshold), embeddings)
         let value = try Self.loss(threshold).value(embeddings: embeddings, shape: shape.matrix)
@@ -123,7 +110,7 @@ import Testing
     /// Similarities near the threshold, where ‖NᵀN‖², 2β‖Σn‖² and β²B² cancel.
     @Test(arguments: [Rows.cone, .wideCone, .clusters], [Float(0.75), 0.99, 0.9975, 1])
     func similaritiesNearTheThresholdKeepTheirDigits(_ rows: Rows, threshold: Float) throws {
-        try expectOracle(rows, threshold: threshold)
+        try oracleIsMatched(rows, threshold: threshold)
         let result = try Self.run(Self.loss(threshold), rows.make())
         #expect(result.loss.certifiedPairs == 25 * 220 * 220)
     }
