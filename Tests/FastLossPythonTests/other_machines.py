@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from repeated_calls import IS_LONG
 
 #: Whether there is one core, and the variables. The wheel's own OpenBLAS heeds those of OpenBLAS.
 MACHINES: dict[str, tuple[bool, dict[str, str]]] = {
@@ -25,6 +26,8 @@ MACHINES: dict[str, tuple[bool, dict[str, str]]] = {
         {"FASTLOSS_ISA": "baseline", "OPENBLAS_CORETYPE": "Haswell"},
     ),
 }
+#: The tests inherit the long form, which needs more time.
+MOST_SECONDS = 7200 if IS_LONG else 600
 every_machine = pytest.mark.parametrize("machine", MACHINES)
 
 
@@ -35,15 +38,13 @@ def run_tests(config: pytest.Config, machine: str, *tests: pathlib.Path) -> None
         [str(pathlib.Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     core = min(os.sched_getaffinity(0))
-    # In their short form: a machine changes the kernels and threads; the long form has more numbers.
-    inherited = {name: value for name, value in os.environ.items() if name != "FASTLOSS_LONG_TESTS"}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(config.inipath)]
         + [str(test) for test in tests],
-        env={**inherited, "PYTHONPATH": path, **variables},
+        env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=MOST_SECONDS,
         preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if has_one_core else None,
     )
     assert result.returncode == 0, result.stdout + result.stderr
