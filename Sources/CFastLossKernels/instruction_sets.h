@@ -18,6 +18,14 @@
 #define FASTLOSS_REORDER_SUMS
 #endif
 
+/// Before a loop whose output may be one of its inputs, each element with itself. Without it, the compiler
+/// tests whether the memory overlaps, and takes a scalar loop if it does.
+#if defined(__clang__)
+#define FASTLOSS_MAY_BE_IN_PLACE _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define FASTLOSS_MAY_BE_IN_PLACE
+#endif
+
 #if defined(__x86_64__)
 #define FASTLOSS_TARGET_avx2 __attribute__((target("avx2,fma,f16c")))
 #define FASTLOSS_TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))

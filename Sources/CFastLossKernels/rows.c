@@ -11,12 +11,14 @@ FASTLOSS_BODY double dot(const float *a, const float *b, size_t count) {
 }
 
 FASTLOSS_BODY void scale(const float *x, size_t count, double factor, float *y, fastloss_write_mode mode) {
+    FASTLOSS_MAY_BE_IN_PLACE
     for (size_t i = 0; i < count; ++i) fastloss_write_gradient(&y[i], (float)(x[i] * factor), mode);
 }
 
 FASTLOSS_BODY void project_out(
     const float *upstream, const float *unit, size_t count, double along, double inverse_norm,
     float *gradient, fastloss_write_mode mode) {
+    FASTLOSS_MAY_BE_IN_PLACE
     for (size_t i = 0; i < count; ++i)
         fastloss_write_gradient(&gradient[i], (float)((upstream[i] - along * unit[i]) * inverse_norm), mode);
 }
