@@ -110,7 +110,7 @@ FASTLOSS_BODY void prefetch_row(const char *row) {
 }
 
 /// Prefetches a part of the next group of rows of A: every second step one cache line, of another row each
-/// time. Rows that A does not have are prefetched, too, and not read.
+/// time. Of the last rows, some may be missing. They are prefetched, too, and not read.
 FASTLOSS_BODY void prefetch_next_group(
     const int ROWS, const operands *o, const char *first_row, size_t column) {
     enum { LINE = 64 };
@@ -121,11 +121,11 @@ FASTLOSS_BODY void prefetch_next_group(
 /// Computes `rows` × `columns` elements of C, at most ROWS × VECTORS·LANES. The last row of A stands in for
 /// missing ones, and their results are not written.
 ///
-/// On the way it prefetches up to `fetched` rows of B from `next` on, one in each pair of steps. In one burst
-/// they would keep the multiply-adds waiting.
+/// On the way it prefetches up to `fetched` rows of B from `next` on, one in each pair of steps, and with
+/// `fetches_a` the next group of rows of A. In one burst they would keep the multiply-adds waiting.
 FASTLOSS_BODY void micro_product(
     const int ROWS, const int VECTORS, const int KEPT, const operands *restrict o, size_t rows,
-    size_t columns, size_t depth, const char *next, size_t fetched, bool accumulate) {
+    size_t columns, size_t depth, const char *next, size_t fetched, bool fetches_a, bool accumulate) {
     const char *rows_of_a[MOST_ROWS];
     for (int i = 0; i < ROWS; ++i) {
         rows_of_a[i] = o->a + ((size_t)i < rows ? (size_t)i : rows - 1) * o->a_row_stride;
@@ -135,8 +135,6 @@ FASTLOSS_BODY void micro_product(
     for (int i = 0; i < ROWS; ++i)
         for (int j = 0; j < VECTORS; ++j) sums[i][j] = (vector){0};
 
-    // In the pairs of steps of one cache line of A, each of eight rows has its turn.
-    const bool fetches_a = ROWS == 8 && o->a_column_stride == sizeof(float);
     position at = {o->b, 0};
     size_t pairs = depth / 2;
     for (size_t n = pairs < fetched ? pairs : fetched; n > 0; --n, --pairs) {
@@ -157,20 +155,44 @@ FASTLOSS_BODY void micro_product(
             write_row(VECTORS, sums[i], columns, o->c + (size_t)i * o->c_stride, accumulate);
 }
 
+/// A block of B: `bytes` from the current one, `rows` of it.
+typedef struct { size_t bytes, rows; } next_block;
+
+/// The block of B that follows the one at row `k` and at `column`: further down, in the next columns, or in
+/// the first columns further down. With `continues`, a panel of the same depth follows B.
+///
+/// After the last block there are no rows. Memory beyond B may be another worker's, who would have to fetch
+/// it back before writing to it.
+FASTLOSS_BODY next_block
+block_after(const operands *all, size_t depth, size_t columns, size_t k, size_t column, bool continues) {
+    size_t next_k = k + DEPTH, next_column = column;
+    if (next_k >= depth || next_k % BLOCK_DEPTH == 0) {
+        next_column = column + FASTLOSS_TILE_COLUMNS < columns ? column + FASTLOSS_TILE_COLUMNS : 0;
+        if (next_column > 0) next_k = k / BLOCK_DEPTH * BLOCK_DEPTH;
+    }
+    size_t rows = next_k < depth ? depth - next_k : 0;
+    if (rows == 0 && continues) next_k = depth, rows = depth;
+    return (next_block){
+        .bytes = (next_k - k) * all->b_stride + (next_column - column) * sizeof(float),
+        .rows = rows < DEPTH ? rows : DEPTH};
+}
+
 /// A block of up to DEPTH steps and VECTORS·LANES columns, for all rows.
 ///
-/// Each group of rows prefetches its share of the next block, `next` bytes beyond this one.
+/// Each group of rows prefetches its share of the next block.
 FASTLOSS_BODY void block_product(
     const int ROWS, const int VECTORS, const int KEPT, operands block, size_t rows, size_t columns,
-    size_t depth, size_t next, bool accumulate) {
+    size_t depth, next_block next, bool accumulate) {
     const size_t group_rows = (size_t)ROWS;
     const size_t groups = (rows + group_rows - 1) / group_rows;
-    const size_t share = groups > 0 ? (DEPTH + groups - 1) / groups : 0;
-    const char *next_rows = fastloss_beyond(block.b, next);
+    const size_t share = groups > 0 ? (next.rows + groups - 1) / groups : 0;
+    // In the pairs of steps of one cache line of A, each of eight rows has its turn.
+    const bool can_fetch_a = ROWS == 8 && block.a_column_stride == sizeof(float);
+    const char *next_rows = fastloss_beyond(block.b, next.bytes);
     for (size_t row = 0; row < rows; row += group_rows) {
         micro_product(
             ROWS, VECTORS, KEPT, &block, rows - row < group_rows ? rows - row : group_rows, columns, depth,
-            next_rows, share, accumulate);
+            next_rows, share, can_fetch_a && rows - row > group_rows, accumulate);
         next_rows = fastloss_beyond(next_rows, share * block.b_stride);
         block.a += group_rows * block.a_row_stride;
         block.c += group_rows * block.c_stride;
@@ -178,29 +200,22 @@ FASTLOSS_BODY void block_product(
 }
 
 /// ROWS rows at a time by two vectors of columns, of which KEPT stay in registers; the last columns, if they
-/// fit one vector, by NARROW_ROWS rows.
+/// fit one vector, by NARROW_ROWS rows. `continues`: see `block_after`.
 FASTLOSS_BODY void product(
     const int ROWS, const int KEPT, const int NARROW_ROWS, const operands *restrict all, size_t rows,
-    size_t depth, size_t columns, bool accumulate) {
+    size_t depth, size_t columns, bool continues, bool accumulate) {
     const size_t group_columns = FASTLOSS_TILE_COLUMNS;
     for (size_t start = 0; start < depth; start += BLOCK_DEPTH)
         for (size_t column = 0; column < columns; column += group_columns)
             for (size_t k = start; k < depth && k < start + BLOCK_DEPTH; k += DEPTH) {
                 const size_t steps = depth - k < DEPTH ? depth - k : DEPTH;
                 const size_t width = columns - column < group_columns ? columns - column : group_columns;
+                const next_block next = block_after(all, depth, columns, k, column, continues);
                 const bool adds = accumulate || k > 0;
                 operands block = *all;
                 block.a += k * all->a_column_stride;
                 block.b += k * all->b_stride + column * sizeof(float);
                 block.c += column;
-                // The next block is further down, or in the next columns, or in the first columns further
-                // down. After the last block the address lies beyond B. It is not read.
-                size_t next = DEPTH * all->b_stride;
-                if (k + DEPTH >= depth || k + DEPTH >= start + BLOCK_DEPTH) {
-                    next = column + group_columns < columns
-                        ? (start - k) * all->b_stride + group_columns * sizeof(float)
-                        : (start + BLOCK_DEPTH - k) * all->b_stride - column * sizeof(float);
-                }
                 if (width <= LANES)
                     block_product(NARROW_ROWS, 1, 1, block, rows, width, steps, next, adds);
                 else
@@ -212,13 +227,14 @@ FASTLOSS_BODY void product(
 }
 
 /// The kernels of an instruction set that packing needs, and its product with both operands in place, B by
-/// rows.
+/// rows. `continues`: see `block_after`.
 typedef struct {
     __typeof__(((fastloss_kernels *)0)->transpose) transpose;
     __typeof__(((fastloss_kernels *)0)->copy_rows) copy_rows;
     void (*product)(
         const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,
-        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool accumulate);
+        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool continues,
+        bool accumulate);
 } functions;
 
 /// Packs columns of B row by row, without gaps between the rows.
@@ -254,7 +270,7 @@ FASTLOSS_BODY void multiply_columns(
             pack_panel(f, b + column * b_column_stride + k, 1, b_column_stride, steps, width, panel);
             f.product(
                 a + k * a_column_stride, a_row_stride, a_column_stride, rows, steps, panel,
-                FASTLOSS_TILE_COLUMNS, width, c + column, c_stride, accumulate || k > 0);
+                FASTLOSS_TILE_COLUMNS, width, c + column, c_stride, false, accumulate || k > 0);
             k += BLOCK_DEPTH;
         } while (k < depth);
     }
@@ -267,57 +283,59 @@ FASTLOSS_BODY void multiply_by_panels(
         const size_t left = columns - column;
         f.product(
             a, a_row_stride, a_column_stride, rows, depth, panels + column * depth, FASTLOSS_TILE_COLUMNS,
-            left < FASTLOSS_TILE_COLUMNS ? left : FASTLOSS_TILE_COLUMNS, c + column, c_stride, accumulate);
+            left < FASTLOSS_TILE_COLUMNS ? left : FASTLOSS_TILE_COLUMNS, c + column, c_stride,
+            left > FASTLOSS_TILE_COLUMNS, accumulate);
     }
 }
 
 static size_t panel_floats(size_t depth) { return depth * FASTLOSS_TILE_COLUMNS; }
 
 /// One of A's strides is a constant, so that few registers address its elements.
-#define DEFINE(isa, ROWS, KEPT, NARROW_ROWS)                                                                \
-    FASTLOSS_TARGET(isa)                                                                                    \
-    static void product_##isa(                                                                              \
-        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
-        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool accumulate) {      \
-        const size_t one = sizeof(float);                                                                   \
-        operands o = {                                                                                      \
-            (const char *)a, a_row_stride * one, one, (const char *)b, b_stride * one, c, c_stride};        \
-        if (a_column_stride == 1)                                                                           \
-            return product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                  \
-        o.a_row_stride = one, o.a_column_stride = a_column_stride * one;                                    \
-        product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, accumulate);                             \
-    }                                                                                                       \
-    static const functions functions_##isa = {                                                              \
-        FASTLOSS_NAME(transpose, isa), FASTLOSS_NAME(copy_rows, isa), product_##isa};                       \
-    FASTLOSS_TARGET(isa)                                                                                    \
-    static void multiply_##isa(                                                                             \
-        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
-        const float *b, size_t b_row_stride, size_t b_column_stride, size_t columns, float *c,              \
-        size_t c_stride, fastloss_write_mode mode) {                                                        \
-        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                                \
-        if (b_column_stride == 1 && b_row_stride != 1)                                                      \
-            return product_##isa(                                                                           \
-                a, a_row_stride, a_column_stride, rows, depth, b, b_row_stride, columns, c, c_stride,       \
-                accumulate);                                                                                \
-        multiply_columns(                                                                                   \
-            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, b, b_column_stride, columns, c, \
-            c_stride, accumulate);                                                                          \
-    }                                                                                                       \
-    FASTLOSS_TARGET(isa)                                                                                    \
-    static void pack_##isa(                                                                                 \
-        const float *b, size_t b_row_stride, size_t b_column_stride, size_t depth, size_t columns,          \
-        float *panel) {                                                                                     \
-        pack_panel(functions_##isa, b, b_row_stride, b_column_stride, depth, columns, panel);               \
-    }                                                                                                       \
-    FASTLOSS_TARGET(isa)                                                                                    \
-    static void multiply_panels_##isa(                                                                      \
-        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,             \
-        const float *panels, size_t columns, float *c, size_t c_stride, fastloss_write_mode mode) {         \
-        multiply_by_panels(                                                                                 \
-            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, panels, columns, c, c_stride,   \
-            mode == FASTLOSS_ACCUMULATE);                                                                   \
-    }                                                                                                       \
-    const fastloss_tile_products fastloss_products_##isa = {                                                \
+#define DEFINE(isa, ROWS, KEPT, NARROW_ROWS)                                                                 \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    static void product_##isa(                                                                               \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,              \
+        const float *b, size_t b_stride, size_t columns, float *c, size_t c_stride, bool continues,          \
+        bool accumulate) {                                                                                   \
+        const size_t one = sizeof(float);                                                                    \
+        operands o = {                                                                                       \
+            (const char *)a, a_row_stride * one, one, (const char *)b, b_stride * one, c, c_stride};         \
+        if (a_column_stride == 1)                                                                            \
+            return product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, continues, accumulate);        \
+        o.a_row_stride = one, o.a_column_stride = a_column_stride * one;                                     \
+        product(ROWS, KEPT, NARROW_ROWS, &o, rows, depth, columns, continues, accumulate);                   \
+    }                                                                                                        \
+    static const functions functions_##isa = {                                                               \
+        FASTLOSS_NAME(transpose, isa), FASTLOSS_NAME(copy_rows, isa), product_##isa};                        \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    static void multiply_##isa(                                                                              \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,              \
+        const float *b, size_t b_row_stride, size_t b_column_stride, size_t columns, float *c,               \
+        size_t c_stride, fastloss_write_mode mode) {                                                         \
+        const bool accumulate = mode == FASTLOSS_ACCUMULATE;                                                 \
+        if (b_column_stride == 1 && b_row_stride != 1)                                                       \
+            return product_##isa(                                                                            \
+                a, a_row_stride, a_column_stride, rows, depth, b, b_row_stride, columns, c, c_stride, false, \
+                accumulate);                                                                                 \
+        multiply_columns(                                                                                    \
+            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, b, b_column_stride, columns, c,  \
+            c_stride, accumulate);                                                                           \
+    }                                                                                                        \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    static void pack_##isa(                                                                                  \
+        const float *b, size_t b_row_stride, size_t b_column_stride, size_t depth, size_t columns,           \
+        float *panel) {                                                                                      \
+        pack_panel(functions_##isa, b, b_row_stride, b_column_stride, depth, columns, panel);                \
+    }                                                                                                        \
+    FASTLOSS_TARGET(isa)                                                                                     \
+    static void multiply_panels_##isa(                                                                       \
+        const float *a, size_t a_row_stride, size_t a_column_stride, size_t rows, size_t depth,              \
+        const float *panels, size_t columns, float *c, size_t c_stride, fastloss_write_mode mode) {          \
+        multiply_by_panels(                                                                                  \
+            functions_##isa, a, a_row_stride, a_column_stride, rows, depth, panels, columns, c, c_stride,    \
+            mode == FASTLOSS_ACCUMULATE);                                                                    \
+    }                                                                                                        \
+    const fastloss_tile_products fastloss_products_##isa = {                                                 \
         multiply_##isa, panel_floats, pack_##isa, multiply_panels_##isa};
 
 // Rows of a tile, vectors of B that stay in registers, and rows of a narrow tile. A tile has enough
