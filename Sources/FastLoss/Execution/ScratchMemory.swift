@@ -50,6 +50,22 @@ package struct ScratchLayout {
         try add(MatrixShape(rows: copies, columns: count).checkedCount(), of: type)
     }
 
+    /// Adds the same arrays for each of `copies` workers: all of one worker, then all of the next.
+    ///
+    /// Where a worker reads rows, its processor prefetches what lies beyond them. There it should not find memory
+    /// that another worker writes. Measured: the article Tuning.
+    ///
+    /// - Parameter add: adds the arrays of one worker.
+    package mutating func addCopies<Arrays>(
+        _ copies: Int, _ add: (inout ScratchLayout) throws(LossError) -> Arrays
+    ) throws(LossError) -> ScratchCopies<Arrays> {
+        let start = end
+        let arrays = try add(&self)
+        let stride = end - start
+        _ = try self.add(copies - 1, by: stride, of: UInt8.self)
+        return ScratchCopies(arrays: arrays, stride: stride)
+    }
+
     /// A position in the layout.
     package struct Mark {
         fileprivate let end: Int
@@ -71,6 +87,14 @@ package struct ScratchArray<Element: BitwiseCopyable> {
     fileprivate let count: Int
 }
 
+/// The positions of arrays that each worker has for itself.
+package struct ScratchCopies<Arrays> {
+    /// Those of the first worker.
+    package let arrays: Arrays
+    /// Bytes from a worker's arrays to those of the next.
+    fileprivate let stride: Int
+}
+
 /// The memory and the workers of a running plan.
 package struct Execution {
     /// The number of workers that may run, the calling thread included.
@@ -85,6 +109,13 @@ package struct Execution {
             return UnsafeMutablePointer(bitPattern: ScratchLayout.alignment)!
         }
         return (base + array.offset).bindMemory(to: Element.self, capacity: array.count)
+    }
+
+    /// The memory of one worker's copy of an array, which is one of `copies`.
+    package func pointer<Element>(
+        _ array: ScratchArray<Element>, ofCopy index: Int, in copies: ScratchCopies<some Any>
+    ) -> UnsafeMutablePointer<Element> {
+        pointer(ScratchArray(offset: array.offset + index * copies.stride, count: array.count))
     }
 }
 

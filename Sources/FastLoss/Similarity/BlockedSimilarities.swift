@@ -174,14 +174,15 @@ extension BlockedSimilarities {
             let cost = strips.nanoseconds(slab, depth: shape.columns)
             let first = visited
             execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in
-                let rows = strips.strip(task, of: slab)
+                let rows = strips.strip(ofTask: task, of: slab)
                 let columns = strips.columns(of: rows)
                 let strip =
                     memory + stride
                     * (formsGradients ? rows.lowerBound - slab.lowerBound : worker * strips.stripRows)
                 let mirrored = strips.mirroredColumns(of: rows)
                 let block = SimilarityBlock(
-                    number: first + task, rows: rows, columns: columns,
+                    number: first + task, rows: rows,
+                    columns: columns,
                     diagonal: rows.lowerBound + diagonal - columns.lowerBound, mirroredColumns: mirrored,
                     memory: strip + columns.lowerBound, stride: stride)
                 leftOperands[worker].similarities(
@@ -201,7 +202,7 @@ extension BlockedSimilarities {
             if isSymmetric, leftGradient != nil {
                 // Each row's factors are complete only now: the transposed ones came from other tasks.
                 execution.forEachTask(strips.strips(of: slab), estimatedNanoseconds: cost) { task, worker in
-                    formLeftGradient(strips.strip(task, of: slab), worker: worker)
+                    formLeftGradient(strips.strip(ofTask: task, of: slab), worker: worker)
                 }
             }
             if let rightGradient {

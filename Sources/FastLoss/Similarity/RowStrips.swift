@@ -60,6 +60,20 @@ package struct RowStrips {
     /// The most tasks that run at the same time: strips of a slab, or of the transposed matrix.
     package var mostTasks: Int { max(mostStrips, strips(of: 0..<columns)) }
 
+    /// The strip that a task of some rows takes.
+    ///
+    /// A triangle's strips become shorter. The workers take tasks from both ends (see worker_team.c), so each end has a
+    /// long strip, then a short one, and so on: 0, n − 1, 2, n − 3, … from the front and 1, n − 2, 3, n − 4, …
+    /// from the back.
+    package func strip(ofTask task: Int, of rows: Range<Int>) -> Range<Int> {
+        let count = strips(of: rows)
+        guard coverage == .upperTriangle else { return strip(task, of: rows) }
+        let isFromFront = 2 * task < count
+        let place = isFromFront ? task : count - 1 - task
+        let (long, short) = isFromFront ? (place, count - place) : (place + 1, count - 1 - place)
+        return strip(place % 2 == 0 ? long : short, of: rows)
+    }
+
     /// One strip of some rows.
     package func strip(_ index: Int, of rows: Range<Int>) -> Range<Int> {
         let start = rows.lowerBound + index * stripRows

@@ -59,11 +59,14 @@ struct WorkerOperands {
         fileprivate let shape: MatrixShape
         fileprivate let floor: NormalizedRows.Floor
         fileprivate let copies: WorkerCopies
-        fileprivate let unitCount: Int
-        fileprivate let panelCount: Int?
-        fileprivate let unit: ScratchArray<Float>
-        fileprivate let norms: ScratchArray<Double>
-        fileprivate let panels: ScratchArray<Float>
+        fileprivate let memory: ScratchCopies<Arrays>
+
+        /// The arrays of one copy.
+        fileprivate struct Arrays {
+            let norms: ScratchArray<Double>
+            let unit: ScratchArray<Float>
+            let panels: ScratchArray<Float>?
+        }
 
         /// - Parameters:
         ///   - keepsPanels: whether the rows are also kept packed. It pays for rows that are multiplied some
@@ -78,21 +81,22 @@ struct WorkerOperands {
             // A copy has to fit in a worker's second-level cache.
             copies = try WorkerCopies(
                 oneForEachWorker: eachWorkerAsks && shape.rows <= 128 && shape.columns <= 1024, in: &layout)
-            let stride = TileProducts.stride(forColumns: shape.columns)
-            unitCount = try MatrixShape(rows: shape.rows, columns: stride).checkedCount()
-            panelCount =
-                keepsPanels && (TileProducts.packs || side.roundsAlike)
-                ? try Panels(depth: shape.columns).checkedCount(columns: shape.rows) : nil
-            unit = try layout.add(copies.count, by: unitCount, of: Float.self)
-            norms = try layout.add(copies.count, by: shape.rows, of: Double.self)
-            panels = try layout.add(copies.count, by: panelCount ?? 0, of: Float.self)
+            let shape = side.shape
+            let hasPanels = keepsPanels && (TileProducts.packs || side.roundsAlike)
+            memory = try layout.addCopies(copies.count) { layout throws(LossError) in
+                Arrays(
+                    norms: try layout.add(shape.rows, of: Double.self),
+                    unit: try layout.add(
+                        shape.rows, by: TileProducts.stride(forColumns: shape.columns), of: Float.self),
+                    panels: hasPanels
+                        ? try layout.add(
+                            Panels(depth: shape.columns).checkedCount(columns: shape.rows), of: Float.self)
+                        : nil)
+            }
         }
     }
 
     private let scratch: Scratch
-    private let unit: UnsafeMutablePointer<Float>
-    private let norms: UnsafeMutablePointer<Double>
-    private let panels: UnsafeMutablePointer<Float>
     private let execution: Execution
 
     /// Makes the operand now if all workers share it.
@@ -110,7 +114,9 @@ struct WorkerOperands {
         _ scratch: Scratch, inBlocksOf pairs: TilePairs, on execution: Execution,
         _ body: (_ block: Int, _ rows: NormalizedRows) -> Void
     ) {
-        assert(scratch.copies.areShared && scratch.panelCount == nil, "tiles share an operand without panels")
+        assert(
+            scratch.copies.areShared && scratch.memory.arrays.panels == nil,
+            "tiles share an operand without panels")
         self.init(memoryOf: scratch, on: execution)
         let (rows, embeddings) = (copy(0).rows, scratch.embeddings)
         execution.forEachTask(pairs.blocks, estimatedNanoseconds: nanoseconds) { block, _ in
@@ -122,19 +128,18 @@ struct WorkerOperands {
     private init(memoryOf scratch: Scratch, on execution: Execution) {
         self.scratch = scratch
         self.execution = execution
-        unit = execution.pointer(scratch.unit)
-        norms = execution.pointer(scratch.norms)
-        panels = execution.pointer(scratch.panels)
         scratch.copies.forget(on: execution)
     }
 
     private func copy(_ index: Int) -> SimilarityOperand {
-        let shape = scratch.shape
+        let (memory, execution) = (scratch.memory, execution)
+        let arrays = memory.arrays
         return SimilarityOperand(
             rows: NormalizedRows(
-                shape: shape, floor: scratch.floor, unit: unit + index * scratch.unitCount,
-                norms: norms + index * shape.rows),
-            panels: scratch.panelCount.map { panels + index * $0 })
+                shape: scratch.shape, floor: scratch.floor,
+                unit: execution.pointer(arrays.unit, ofCopy: index, in: memory),
+                norms: execution.pointer(arrays.norms, ofCopy: index, in: memory)),
+            panels: arrays.panels.map { execution.pointer($0, ofCopy: index, in: memory) })
     }
 
     /// The worker's operand. Only the worker itself may ask.

@@ -37,6 +37,27 @@ import Testing
         #expect(memory.byteCount == 256)
     }
 
+    @Test(arguments: 1...3)
+    func arraysOfOneWorkerLieTogether(workers: Int) throws {
+        var layout = ScratchLayout(workers: workers)
+        _ = try layout.add(1, of: Float.self)
+        let copies = try layout.addCopies(workers) { layout throws(LossError) in
+            (bytes: try layout.add(65, of: UInt8.self), doubles: try layout.add(3, of: Double.self))
+        }
+        let after = try layout.add(1, of: Float.self)
+        var memory = ScratchMemory()
+        let execution = try memory.reserve(layout, for: "a test")
+        let start = UnsafeMutableRawPointer(execution.pointer(copies.arrays.bytes))
+        for worker in 0..<workers {
+            let bytes = execution.pointer(copies.arrays.bytes, ofCopy: worker, in: copies)
+            let doubles = execution.pointer(copies.arrays.doubles, ofCopy: worker, in: copies)
+            #expect(start + 192 * worker == UnsafeMutableRawPointer(bytes))
+            #expect(start + 192 * worker + 128 == UnsafeMutableRawPointer(doubles))
+        }
+        #expect(start + 192 * workers == UnsafeMutableRawPointer(execution.pointer(after)))
+        #expect(memory.byteCount == 64 + 192 * workers + 64)
+    }
+
     @Test func arraysOfPlansThatFollowEachOtherShareMemory() throws {
         var layout = ScratchLayout(workers: 1)
         _ = try layout.add(1, of: Float.self)
