@@ -58,8 +58,8 @@ enum {
     MOST_HELPERS = 255,
     /// Nanoseconds that a thread looks without yielding: longer than the gap between two stretches of a call.
     EAGER = 20 * 1000,
-    /// Nanoseconds until a helper sleeps: about the gap between the losses of one training step.
-    HELPER_PATIENCE = 200 * 1000,
+    /// Nanoseconds until a helper sleeps: more than the gap between the losses of one training step.
+    HELPER_PATIENCE = 500 * 1000,
     /// Nanoseconds until a caller that waits for a helper's last task sleeps: about a tile of a large batch.
     CALLER_PATIENCE = 2 * 1000 * 1000,
 };

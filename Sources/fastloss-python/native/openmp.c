@@ -31,10 +31,14 @@
 typedef void gomp_parallel(void (*work)(void *), void *context, unsigned threads, unsigned flags);
 typedef int omp_query(void);
 
+/// Any function of the OpenMP library.
+static const void *openmp;
 static gomp_parallel *parallel;
 static omp_query *most_threads, *in_parallel, *thread_number;
 /// The newest thread of the process when the functions were found. Those of BLAS libraries are older.
 static long last_foreign_thread;
+/// An older thread that is of OpenMP's all the same, or 0: PyTorch may have computed before.
+static long older_team_thread;
 
 enum {
     /// Nanoseconds for which the threads certainly look for work.
@@ -63,15 +67,39 @@ static bool is_running(clockid_t clock) {
     return nanoseconds(clock) != before;
 }
 
-/// Whether a thread of the process is one of the library's helpers, by its name.
-static bool is_helper(long thread) {
-    char path[64], name[16] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%ld/comm", thread);
+/// Reads what Linux says of a thread of the process; an empty string if it says nothing.
+static void read_about(long thread, const char *what, char *text, size_t size) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%ld/%s", thread, what);
     const int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return false;
-    const ssize_t length = read(file, name, sizeof name - 1);
-    close(file);
-    return length > 0 && strncmp(name, "fastloss\n", (size_t)length) == 0;
+    const ssize_t length = file < 0 ? 0 : read(file, text, size - 1);
+    if (file >= 0) close(file);
+    text[length > 0 ? length : 0] = '\0';
+}
+
+/// Whether a thread is one of the library's helpers, by its name.
+static bool is_helper(long thread) {
+    char name[32];
+    read_about(thread, "comm", name, sizeof name);
+    return strcmp(name, "fastloss\n") == 0;
+}
+
+/// The start of the code of the library that an address lies in, or NULL.
+static const void *library_of(const void *address) {
+    Dl_info info;
+    return dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/// Whether a thread sleeps in a function of the OpenMP library, so that it is a thread of a team.
+static bool sleeps_in_openmp(long thread) {
+    // The number of a system call, its arguments, the stack pointer and the instruction pointer, or
+    // "running".
+    char call[256];
+    read_about(thread, "syscall", call, sizeof call);
+    const char *const instruction = strrchr(call, ' ');
+    if (!instruction) return false;
+    const void *const library = library_of((const void *)(uintptr_t)strtoull(instruction, NULL, 16));
+    return library && library == library_of(openmp);
 }
 
 /// The newest thread of the process that fits, or 0. Newer threads have larger numbers, until these start
@@ -93,7 +121,8 @@ static bool any(long thread) { return thread > 0; }
 /// Whether a thread may be one of a team that looks for work: another one that is on a processor, and no
 /// helper.
 static bool may_be_of_team(long thread) {
-    if (thread <= last_foreign_thread || thread == syscall(SYS_gettid)) return false;
+    if (thread <= last_foreign_thread && thread != older_team_thread) return false;
+    if (thread == syscall(SYS_gettid)) return false;
     // As pthread_getcpuclockid forms it.
     return is_running((clockid_t)(~(unsigned)thread << 3 | 6)) && !is_helper(thread);
 }
@@ -158,7 +187,9 @@ PyObject *use_openmp(PyObject *module, PyObject *path) {
     memcpy(&most_threads, &symbols[1], sizeof most_threads);
     memcpy(&in_parallel, &symbols[2], sizeof in_parallel);
     memcpy(&thread_number, &symbols[3], sizeof thread_number);
+    openmp = symbols[0];
     last_foreign_thread = newest_thread(any);
+    older_team_thread = newest_thread(sleeps_in_openmp);
     const fastloss_thread_pool pool = {sizeof pool, NULL, threads, run};
     fastloss_status status;
     // It waits for a call of another thread, whose callbacks may need the GIL.
