@@ -8,7 +8,7 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from typing import Any
 
@@ -81,6 +81,14 @@ def checked_calls(
     return calls, errors, distances
 
 
+def in_sequence(first: Callable[[], Any], second: Callable[[], Any]) -> Callable[[], Any]:
+    def both() -> None:
+        first()
+        second()
+
+    return both
+
+
 def timed_in_loop(
     samplers: dict[str, Sampler], timings: dict[str, Timing], seconds: float
 ) -> dict[str, Timing]:
@@ -119,7 +127,10 @@ def measure(problem: Problem, swift: SwiftProcess | None, seconds: float) -> dic
         else:
             skipped[report.SWIFT] = f"Benchmarks has no row '{problem.swift}'"
     if problem.gradient and not problem.is_head:
-        samplers[report.EMPTY] = sampler(empty_function(problem, problem.inputs()))
+        empty = empty_function(problem, problem.inputs())
+        samplers[report.EMPTY] = sampler(empty)
+        if report.NUMPY in calls:
+            samplers[report.FLOOR] = sampler(in_sequence(calls[report.NUMPY].run, empty))
     base = next((name for name in (report.OWN, report.SWIFT) if name in samplers), next(iter(samplers)))
     processes = [os.getpid(), *([swift.process.pid] if swift else [])]
     least = float("inf")
@@ -154,7 +165,7 @@ def measure_memory(problem: Problem, program: str | None, rows: Container[str]) 
     found = {
         provider.name: in_child(problem, provider.name)
         for provider in available()
-        if provider.name != "FastLoss, NumPy" and provider.excludes(problem) is None
+        if provider.name != report.NUMPY and provider.excludes(problem) is None
     }
     if program is not None and problem.swift in rows:
         found[report.SWIFT] = in_swift(problem, program, threads())

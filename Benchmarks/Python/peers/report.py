@@ -9,8 +9,18 @@ from .other_work import BYTES, SIZE
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 OWN = "FastLoss"
 SWIFT = "FastLoss, Swift"
+NUMPY = "FastLoss, NumPy"
 #: An autograd function that computes nothing, with as many tensors.
 EMPTY = "PyTorch, empty function"
+#: FastLoss's call from NumPy, which has no autograd, and then the empty function: the least that a call from
+#: PyTorch takes. The call leaves its data in the caches, and the empty function takes longer than by itself.
+FLOOR = "FastLoss, NumPy, then PyTorch, empty function"
+#: What the table says of both.
+EXPLAINED = {
+    EMPTY: " Empty is an autograd function with as many tensors that computes nothing: PyTorch's own part of "
+    "it.",
+    FLOOR: " Floor is FastLoss's call from NumPy, and then the empty function.",
+}
 
 
 #: In which state the calls of a loop are timed.
@@ -52,9 +62,9 @@ def cell(row: dict[str, Any], provider: str) -> str:
     return time_text(record["median"]) if record and provider == base(row) else ratio_text(record)
 
 
-def has_empty(report: dict[str, Any]) -> bool:
-    """Whether the results have times of the empty function. Older ones have none."""
-    return any(EMPTY in row["providers"] for row in report["rows"])
+def floors(report: dict[str, Any]) -> list[str]:
+    """The providers that show PyTorch's own part. Older results have none."""
+    return [name for name in (EMPTY, FLOOR) if any(name in row["providers"] for row in report["rows"])]
 
 
 def has_loop(report: dict[str, Any]) -> bool:
@@ -88,8 +98,8 @@ def omissions(report: dict[str, Any]) -> list[str]:
 def table(report: dict[str, Any], markdown: bool) -> str:
     """One line per problem: FastLoss's time, then how many times longer each of the others takes."""
     peers = [name for name in report["providers"] if not name.startswith(OWN)]
-    empty = [EMPTY] if has_empty(report) else []
-    own_columns = ["FastLoss", "Swift", "NumPy", *("empty" for _ in empty)]
+    shown = floors(report)
+    own_columns = ["FastLoss", "Swift", "NumPy", *("empty" if name == EMPTY else "floor" for name in shown)]
     header = ["loss", "shape", *own_columns, *peers, "error", "peers' errors"]
     rows = []
     for row in report["rows"]:
@@ -100,7 +110,7 @@ def table(report: dict[str, Any], markdown: bool) -> str:
                 row["title"] + ("" if row["gradient"] else ", value only"),
                 row["shape"],
                 cell(row, OWN),
-                *(cell(row, name) for name in [SWIFT, "FastLoss, NumPy", *empty, *peers]),
+                *(cell(row, name) for name in [SWIFT, NUMPY, *shown, *peers]),
                 f"{own['error']:.0e}" if own else "–",
                 f"{min(others):.0e} – {max(others):.0e}" if others else "–",
             ]
@@ -109,7 +119,7 @@ def table(report: dict[str, Any], markdown: bool) -> str:
 
 
 def memory_table(report: dict[str, Any], markdown: bool) -> str:
-    names = [name for name in report["providers"] if name != "FastLoss, NumPy"]
+    names = [name for name in report["providers"] if name != NUMPY]
     if any(SWIFT in row["bytes"] for row in report["memory"]):
         names.insert(1, SWIFT)
     rows = [
@@ -169,11 +179,7 @@ def markdown(report: dict[str, Any], path: str) -> str:
             f"At the row's size the peers differ from FastLoss by at most {max(distances):.0e} of a "
             f"gradient's norm: some hidden units are within rounding of LeakyReLU's kink."
         )
-    floor = (
-        " Empty is an autograd function with as many tensors that computes nothing: PyTorch's own part of it."
-        if has_empty(report)
-        else ""
-    )
+    explained = "".join(EXPLAINED[name] for name in floors(report))
     memory = memory_table(report, True)
     loop = (
         f"In a training loop, {LOOP}:\n\n{table(in_loop(report), True)}\n\nBack to back:\n\n"
@@ -184,7 +190,7 @@ def markdown(report: dict[str, Any], path: str) -> str:
         f"Measured on {summary(report)}. FastLoss is `fastloss.torch` in eager mode, its time in the third "
         f"column. The others are given as ratios to it, medians over interleaved rounds: above 1 they are "
         f"slower, below 1 faster. Swift is the Swift API on inputs of the same kind; what it lacks to 1 is "
-        f"what crossing from Python costs.{floor} Error: the largest relative one of loss and gradients "
+        f"what crossing from Python costs.{explained} Error: the largest relative one of loss and gradients "
         f"against float64.{notes} [{path}]({path}) has all rows.\n\n{loop}{table(report, True)}\n\n"
         f"Peak memory of one call with its gradients, beyond the inputs:\n\n{memory}"
     )

@@ -164,19 +164,23 @@ def test_losses_are_timed_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     peers = [provider for provider in available() if provider.name != "torch.compile"]
     monkeypatch.setattr(command, "available", lambda: peers)
     row = command.measure(Problem("elastic", (9, 16)), None, seconds=0)
-    names = {provider.name for provider in peers} | {report.EMPTY}
+    names = {provider.name for provider in peers} | {report.EMPTY, report.FLOOR}
     assert {name for name, record in row["providers"].items() if "in_loop" in record} == names
     assert row["providers"]["FastLoss"]["in_loop"]["ratio"] == 1
+    floor, parts = row["providers"][report.FLOOR], (report.NUMPY, report.EMPTY)
+    assert all(floor["median"] > row["providers"][part]["median"] / 2 for part in parts)
     assert row["providers"]["FastLoss"]["in_loop"]["rounds"] >= 21
     found = results()
     assert not report.has_loop(found)
     record = found["rows"][0]["providers"]
+    record[report.EMPTY] = {**record["JAX jit"], "ratio": 0.2}
+    record[report.FLOOR] = {**record["JAX jit"], "ratio": 0.97}
     record["FastLoss"]["in_loop"] = {**record["FastLoss"], "median": 2e-3}
     record["JAX jit"]["in_loop"] = {**record["JAX jit"], "ratio": 3.0}
     page = report.markdown(found, "file")
     loop, back_to_back = page.split("Back to back:")
     assert "| ECS | 64×512 | 2 ms | – | – | – | 3× | 1e-07 | 1e-07 – 1e-07 |" in loop
-    assert "| ECS | 64×512 | 1.5 ms | – | 0.93× | – | 0.8× |" in back_to_back
+    assert "| ECS | 64×512 | 1.5 ms | – | 0.93× | 0.2× | 0.97× | – | 0.8× |" in back_to_back
     picture = chart.svg({**found, "providers": ["FastLoss", "JAX jit"]})
     assert "3×</text>" in picture and "as in a training loop" in picture
 

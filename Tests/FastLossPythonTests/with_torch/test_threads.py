@@ -109,8 +109,8 @@ def test_losses_make_no_team() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
 
 
-#: PyTorch computes in parallel, fastloss.torch is imported, and losses follow PyTorch's operations. Prints how
-#: many helpers the library has started: none if every loss has found PyTorch's threads at work.
+#: PyTorch computes in parallel, fastloss.torch is imported, and losses follow PyTorch's operations. Prints
+#: how many helpers the library has started: none if every loss has found PyTorch's threads at work.
 PRODUCTS_FIRST = """
 import pathlib, time, torch
 torch.set_num_threads(2)
