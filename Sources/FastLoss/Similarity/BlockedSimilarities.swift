@@ -181,8 +181,7 @@ extension BlockedSimilarities {
                     * (formsGradients ? rows.lowerBound - slab.lowerBound : worker * strips.stripRows)
                 let mirrored = strips.mirroredColumns(of: rows)
                 let block = SimilarityBlock(
-                    number: first + task, rows: rows,
-                    columns: columns,
+                    number: first + task, rows: rows, columns: columns,
                     diagonal: rows.lowerBound + diagonal - columns.lowerBound, mirroredColumns: mirrored,
                     memory: strip + columns.lowerBound, stride: stride)
                 leftOperands[worker].similarities(
