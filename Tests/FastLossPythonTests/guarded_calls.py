@@ -125,5 +125,6 @@ if __name__ == "__main__":
 
         run_all(torch_calls.calls)
         run_all(torch_calls.calls_across_processes)
+        torch_calls.leave_group()
     else:
         touch(what)
