@@ -79,16 +79,11 @@ def of_head(name: str, make: Callable[[], Any], inputs: Arrays, random: np.rando
 
 
 def calls_across_processes(**sizes: int) -> list[Call]:
-    """The losses of `fastloss.torch.distributed`, in a group of one process; see `leave_group`."""
+    """The losses of `fastloss.torch.distributed`, in a group of one process."""
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     names = ("elastic_cell_similarity", "contrastive_cell_embedding", "integration_loss")
     return [call for call in calls(**sizes, losses=distributed) if call.name.startswith(names)]
-
-
-def leave_group() -> None:
-    """Call it before the program ends: a thread of the group that still runs then would abort it."""
-    dist.destroy_process_group()
 
 
 def calls(
