@@ -12,8 +12,8 @@ SWIFT = "FastLoss, Swift"
 NUMPY = "FastLoss, NumPy"
 #: An autograd function that computes nothing, with as many tensors.
 EMPTY = "PyTorch, empty function"
-#: FastLoss's call from NumPy, which has no autograd, and then the empty function: the least that a call from
-#: PyTorch takes. The call leaves its data in the caches, and the empty function takes longer than by itself.
+#: FastLoss's call from NumPy, which has no autograd, and then the empty function: about the least that a call
+#: from PyTorch takes. The call leaves its data in the caches, and the empty function then takes longer.
 FLOOR = "FastLoss, NumPy, then PyTorch, empty function"
 #: What the table says of both.
 EXPLAINED = {
